@@ -1,0 +1,88 @@
+"""From a composed Hydra config to checked objects; a bad key ends in one line.
+
+Every config node that names a `_target_` becomes a frozen dataclass whose type annotations *are* the
+rules (`epochs: PositiveInt`). What a run depends on is then a tree of plain values, so its identity can
+be hashed: see `describe`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pydantic
+from pydantic.dataclasses import dataclass
+
+from rebuttal.errors import ConfigError
+
+_PACKAGE = Path(__file__).resolve().parent
+# The wheel carries conf/ inside the package; a checkout has it beside the package, for people to edit.
+CONFIG_DIR = next(p for p in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if p.is_dir())
+
+checked = partial(
+    dataclass,
+    frozen=True,
+    kw_only=True,
+    config=pydantic.ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True),
+)
+
+
+def build(node: Any, key: str) -> Any:
+    """Build what a resolved config node describes, leaves first.
+
+    `node` is plain data (dict, list, scalar); a dict with `_target_` becomes a call of that class or
+    function with the remaining entries. `key` is where the node stands, for messages.
+    Raises `ConfigError` for an unknown target or key, a wrong type, or a value out of range.
+    """
+    if isinstance(node, list):
+        return tuple(build(item, f"{key}[{i}]") for i, item in enumerate(node))
+    if not isinstance(node, dict):
+        return node
+    built = {name: build(value, f"{key}.{name}") for name, value in node.items() if name != "_target_"}
+    if "_target_" not in node:
+        return built
+    return construct(_locate(node["_target_"], key), built, key)
+
+
+def construct(target: Any, arguments: dict[str, Any], key: str = "") -> Any:
+    """Call `target(**arguments)`, turning what is wrong with the arguments into a `ConfigError`."""
+    try:
+        return target(**arguments)
+    except pydantic.ValidationError as error:
+        raise ConfigError(_explain(error.errors()[0], target, key)) from None
+    except TypeError as error:
+        raise ConfigError(f"{key}: {error}") from None
+
+
+def describe(value: Any) -> Any:
+    """The JSON-able identity of a config object: its class and every field that decides a result.
+
+    A field declared with `metadata={"decides": False}` (a path, say) is left out.
+    """
+    if is_dataclass(value):
+        kind = f"{type(value).__module__.split('.')[0]}.{type(value).__name__}"
+        decisive = [f.name for f in fields(value) if f.metadata.get("decides", True)]
+        return {"kind": kind, **{name: describe(getattr(value, name)) for name in decisive}}
+    if isinstance(value, (list, tuple)):
+        return [describe(item) for item in value]
+    return value
+
+
+def _locate(target: str, key: str) -> Any:
+    module, _, name = str(target).rpartition(".")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError):
+        raise ConfigError(f"{key}._target_={target}: no such class or function can be imported") from None
+
+
+def _explain(error: dict[str, Any], target: Any, key: str) -> str:
+    where = ".".join(str(part) for part in (key, *error["loc"]) if part != "")
+    if error["type"] in ("unexpected_keyword_argument", "unexpected_positional_argument"):
+        return f"{where}={error['input']}: unknown key; allowed: {', '.join(f.name for f in fields(target))}"
+    if error["type"] in ("missing", "missing_keyword_only_argument"):
+        return f"{where} is missing; it has no default"
+    return f"{where}={error['input']}: {error['msg'][0].lower()}{error['msg'][1:]}"

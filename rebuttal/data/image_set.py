@@ -1,0 +1,133 @@
+"""What finite sets of images share: subsets, class subsets, pixel corruptions, disjoint splits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, PositiveInt
+from torch import Tensor
+
+from rebuttal.config import checked, describe
+from rebuttal.data.examples import Examples, Source, Split
+from rebuttal.data.pixels import Pixels, corrupt_pixels
+from rebuttal.errors import ConfigError
+from rebuttal.seeds import generator
+
+
+@dataclass(frozen=True)
+class Images:
+    """Everything that was read: uint8 images (n, C, H, W), int64 labels (n,), and a digest of the bytes
+    they came from."""
+
+    train: Tensor
+    train_labels: Tensor
+    test: Tensor
+    test_labels: Tensor
+    class_names: tuple[str, ...]
+    digest: str
+
+
+@checked
+class ImageSet:
+    """Settings of every finite image dataset. A size of null takes all there is.
+
+    The student's images are training images that the train split leaves over: with `train_size=null`
+    there are none. `subset` says how a smaller part is chosen: `stratified` keeps class shares equal to
+    within one example, `random` draws without regard to class; either way smaller parts lie within larger.
+    `classes` = k keeps the first k classes.
+    """
+
+    train_size: PositiveInt | None = None
+    student_size: PositiveInt | None = None
+    test_size: PositiveInt | None = None
+    subset: Literal["stratified", "random"] = "stratified"
+    classes: Annotated[int, Field(ge=2)] | None = None
+    pixels: Pixels = "original"
+
+    def open(self, cache: Path) -> Source:
+        return ImageSource(self, self.read(cache))
+
+    def read(self, cache: Path) -> Images:
+        """Raises `ConfigError` where the images are not to be had."""
+        raise NotImplementedError
+
+
+class ImageSource:
+    """An opened `ImageSet`."""
+
+    def __init__(self, settings: ImageSet, images: Images):
+        available = len(images.class_names)
+        if settings.classes is not None and settings.classes > available:
+            raise ConfigError(f"dataset.classes={settings.classes}: allowed: 2 to {available}, or null for all")
+        self.settings = settings
+        self.digest = images.digest
+        self.classes = settings.classes or available
+        self.shape = tuple(images.train.shape[1:])
+        self._train = _keep(images.train, images.train_labels, self.classes)
+        self._test = _keep(images.test, images.test_labels, self.classes)
+        self._size("train")
+        self._size("test")
+
+    def examples(self, split: Split, seed: int) -> Examples:
+        pool = self._test if split == "test" else self._train
+        start = self._size("train") if split == "student" else 0
+        size = self._size(split)
+        order = arrangement(pool.labels.numpy(), self.settings.subset, generator(seed, "subset", _pool(split)))
+        chosen = torch.from_numpy(order[start : start + size])
+        inputs = corrupt_pixels(pool.inputs[chosen], self.settings.pixels, split, seed)
+        return Examples(inputs, pool.labels[chosen])
+
+    def identity(self, split: Split) -> Any:
+        start = self._size("train") if split == "student" else 0
+        return {
+            "kind": "images",
+            "digest": self.digest,
+            "subset": self.settings.subset,
+            "classes": self.classes,
+            "pixels": describe(self.settings.pixels),
+            "split": split,
+            "start": start,
+            "size": self._size(split),
+        }
+
+    def _size(self, split: Split) -> int:
+        taken = self._size("train") if split == "student" else 0
+        available = len(self._test if split == "test" else self._train) - taken
+        wanted = getattr(self.settings, f"{split}_size")
+        if wanted is None and available == 0:
+            raise ConfigError(
+                f"dataset.{split}_size=null: no image is left for this split; the student's images are those that "
+                f"dataset.train_size={self.settings.train_size} leaves of {len(self._train)}"
+            )
+        if wanted is not None and wanted > available:
+            raise ConfigError(f"dataset.{split}_size={wanted}: only {available} images are available")
+        return wanted or available
+
+
+def arrangement(labels: np.ndarray, subset: str, rng: np.random.Generator) -> np.ndarray:
+    """An order of all examples of which every prefix is a fair subset of its size.
+
+    `stratified`: the k-th of the n_c examples of a class (in random order) stands at (k + ½)/n_c of the
+    way, so that each prefix holds every class in proportion; `random`: a random permutation.
+    """
+    order = rng.permutation(len(labels))
+    if subset == "random":
+        return order
+    position = np.empty(len(labels))
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        position[members] = (np.arange(len(members)) + 0.5) / len(members)
+    return order[np.argsort(position[order], kind="stable")]
+
+
+def _keep(images: Tensor, labels: Tensor, classes: int) -> Examples:
+    kept = labels < classes
+    return Examples(images, labels) if bool(kept.all()) else Examples(images[kept], labels[kept])
+
+
+def _pool(split: Split) -> str:
+    return "test" if split == "test" else "train"

@@ -1,0 +1,52 @@
+"""Label corruptions (Zhang et al. 2017, section 2.1): a share drawn anew, or all shuffled."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from rebuttal.config import checked
+from rebuttal.seeds import generator
+
+
+@checked
+class RandomLabels:
+    """A share `fraction` of the examples, chosen at random, has its label drawn anew from the uniform
+    distribution over all K classes, so that about fraction/K of all examples keep the old one by luck.
+
+    Nested: for one seed the examples corrupted at 25 % are among those corrupted at 50 %, with the same
+    new labels.
+    """
+
+    fraction: Annotated[float, Field(ge=0, le=1)]
+
+    def __call__(self, labels: Tensor, classes: int, seed: int) -> Tensor:
+        n = len(labels)
+        chosen = generator(seed, "corruption", "which").permutation(n)[: round(self.fraction * n)]
+        drawn = generator(seed, "corruption", "labels").integers(classes, size=n)
+        corrupted = labels.numpy().copy()
+        corrupted[chosen] = drawn[chosen]
+        return torch.from_numpy(corrupted)
+
+
+def true_labels() -> RandomLabels:
+    """No corruption: the same thing as a fraction of 0, so both find the same networks in the store."""
+    return RandomLabels(fraction=0.0)
+
+
+def random_labels() -> RandomLabels:
+    """Every label drawn anew: the same thing as a fraction of 1."""
+    return RandomLabels(fraction=1.0)
+
+
+@checked
+class PermutedLabels:
+    """The true labels in a random order: class counts are kept exactly."""
+
+    def __call__(self, labels: Tensor, classes: int, seed: int) -> Tensor:
+        order = generator(seed, "corruption", "permutation").permutation(len(labels))
+        return torch.from_numpy(labels.numpy()[order].astype(np.int64))

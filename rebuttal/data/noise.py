@@ -1,0 +1,66 @@
+"""Independent noise inputs with random labels: there is nothing to learn but the examples themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from pydantic import Field, NonNegativeFloat, PositiveInt
+
+from rebuttal.config import checked, describe
+from rebuttal.data.examples import Examples, Source, Split
+from rebuttal.seeds import generator
+
+Shape = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+Classes = Annotated[int, Field(ge=2)]
+
+
+@checked
+class Noise:
+    """n independent inputs a split, and labels drawn uniformly and independently of them."""
+
+    shape: Shape = (3, 32, 32)
+    classes: Classes = 10
+    train_size: PositiveInt = 10_000
+    student_size: PositiveInt = 10_000
+    test_size: PositiveInt = 10_000
+
+    def open(self, cache: Path) -> Source:
+        return self
+
+    def examples(self, split: Split, seed: int) -> Examples:
+        size = getattr(self, f"{split}_size")
+        inputs = self.draw(size, generator(seed, split, "inputs"))
+        labels = generator(seed, split, "labels").integers(self.classes, size=size)
+        return Examples(torch.from_numpy(inputs), torch.from_numpy(labels))
+
+    def identity(self, split: Split) -> Any:
+        sizes = {"train_size", "student_size", "test_size"}
+        kept = {key: value for key, value in describe(self).items() if key not in sizes}
+        return {**kept, "split": split, "size": getattr(self, f"{split}_size")}
+
+    def draw(self, size: int, rng: np.random.Generator) -> np.ndarray:
+        """`size` inputs, float32 (size, *shape)."""
+        raise NotImplementedError
+
+
+@checked
+class UniformNoise(Noise):
+    """Every coordinate uniform on [0, 1)."""
+
+    def draw(self, size: int, rng: np.random.Generator) -> np.ndarray:
+        return rng.random((size, *self.shape), dtype=np.float32)
+
+
+@checked
+class GaussianNoise(Noise):
+    """Every coordinate normal; not clipped, so that mean and variance are exactly those asked for."""
+
+    mean: float = 0.5
+    std: NonNegativeFloat = 0.25
+
+    def draw(self, size: int, rng: np.random.Generator) -> np.ndarray:
+        noise = rng.standard_normal((size, *self.shape), dtype=np.float32)
+        return (noise * np.float32(self.std) + np.float32(self.mean)).astype(np.float32)

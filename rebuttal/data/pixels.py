@@ -1,0 +1,37 @@
+"""Zhang's input corruptions: images whose structure is taken away while the labels stay."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rebuttal.data.examples import Split
+from rebuttal.seeds import generator
+
+Pixels = Literal["original", "shuffled", "random", "gaussian"]
+
+
+def corrupt_pixels(images: Tensor, kind: Pixels, split: Split, seed: int) -> Tensor:
+    """`images` (n, C, H, W) uint8.
+
+    `shuffled`: one permutation of the locations for all images of all splits; `random`: one for each
+    image; channels stay together in both. `gaussian`: independent normal pixels with each channel's mean
+    and variance over `images`, as float32 in units where 255 is 1.0, not clipped.
+    """
+    n, channels, height, width = images.shape
+    flat = images.flatten(2)
+    if kind == "shuffled":
+        order = generator(seed, "pixels", "shuffled").permutation(height * width)
+        return flat[:, :, torch.from_numpy(order)].reshape(images.shape)
+    if kind == "random":
+        keys = generator(seed, split, "pixels", "random").random((n, height * width), dtype=np.float32)
+        order = torch.from_numpy(keys).argsort(dim=1)[:, None].expand(-1, channels, -1)
+        return flat.gather(2, order).reshape(images.shape)
+    if kind == "gaussian":
+        std, mean = torch.std_mean(flat.float() / 255, dim=(0, 2), correction=0)
+        noise = generator(seed, split, "pixels", "gaussian").standard_normal(images.shape, dtype=np.float32)
+        return torch.from_numpy(noise).mul_(std[:, None, None]).add_(mean[:, None, None])
+    return images

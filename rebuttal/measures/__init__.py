@@ -1,0 +1,1 @@
+"""Measures: small functions from functions and inputs to named numbers."""

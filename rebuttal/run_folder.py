@@ -1,0 +1,114 @@
+"""What a run leaves in its folder. Files appear whole: written aside, then renamed."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import traceback
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from omegaconf import DictConfig, OmegaConf
+from rich.table import Table
+
+import rebuttal
+from rebuttal.errors import as_one_line
+from rebuttal.progress import console
+from rebuttal.session import Session
+from rebuttal.stages.stage import Outcome, Stage
+from rebuttal.store import fingerprint
+
+PACKAGES = ("torch", "numpy", "scipy", "pandas", "hydra-core", "omegaconf", "safetensors")
+
+
+class RunFolder:
+    """`metrics.json` (flat, `<stage>/<measure>`; null: undefined or censored), `history.csv` (a row an epoch
+    and stage), `figures/<stage>_<figure>.png`, `config.yaml` (resolved), `provenance.json`."""
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+
+    def write(self, cfg: DictConfig, stages: dict[str, Stage], outcomes: dict[str, Outcome], session: Session) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_text(self.folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+        self._write_figures(stages, session)
+        rows = [{"stage": name, **row} for name, outcome in outcomes.items() for row in outcome.history]
+        if rows:
+            write_text(self.folder / "history.csv", pd.DataFrame(rows).to_csv(index=False))
+        write_json(self.folder / "provenance.json", _provenance(stages, session))
+        # Last, because whoever finds metrics takes the run for whole.
+        metrics = {
+            f"{name}/{key}": value for name, outcome in outcomes.items() for key, value in outcome.metrics.items()
+        }
+        write_json(self.folder / "metrics.json", metrics)
+        self._tell(outcomes, session)
+
+    def _write_figures(self, stages: dict[str, Stage], session: Session) -> None:
+        (self.folder / "figures").mkdir(exist_ok=True)
+        for name, stage in stages.items():
+            for title, figure in stage.figures(session).items():
+                figure.savefig(self.folder / "figures" / f"{name}_{title}.png")
+
+    def _tell(self, outcomes: dict[str, Outcome], session: Session) -> None:
+        table = Table(title="What was found", show_lines=True)
+        table.add_column("stage", no_wrap=True)
+        table.add_column("in words")
+        for name, outcome in outcomes.items():
+            if outcome.words:
+                table.add_row(name, outcome.words)
+        console.print(table)
+        made = len(session.store.made)
+        console.print(f"{made} results computed in this run, all others came from the store ({session.store.root})")
+        console.print(f"numbers: {self.folder / 'metrics.json'}", soft_wrap=True)
+        console.print(f"pictures: {self.folder / 'figures'}", soft_wrap=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def write_error(folder: str | Path, error: BaseException) -> None:
+    """Leave `error.txt`: the one line where there is one, and the traceback."""
+    lines = [as_one_line(error) or repr(error), "", *traceback.format_exception(error)]
+    write_text(Path(folder) / "error.txt", "\n".join(lines))
+
+
+def _provenance(stages: dict[str, Stage], session: Session) -> dict[str, Any]:
+    return {
+        "rebuttal": rebuttal.__version__,
+        "git_revision": _git_revision(),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "command": sys.argv,
+        "device": torch.cuda.get_device_name() if session.device.type == "cuda" else platform.processor() or "cpu",
+        "threads": torch.get_num_threads(),
+        "stages": {name: fingerprint(stage.identity(session)) for name, stage in stages.items()},
+        "computed": session.store.made,
+    }
+
+
+def _git_revision() -> str | None:
+    """The revision of the checkout that this code lies in, with `+changes` where files differ from it."""
+    here = Path(__file__).parent
+    try:
+        revision = _git("rev-parse", "HEAD", cwd=here)
+        return revision + ("+changes" if _git("status", "--porcelain", "-uno", cwd=here) else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(*arguments: str, cwd: Path) -> str:
+    found = subprocess.run(["git", *arguments], cwd=cwd, check=True, capture_output=True, text=True)
+    return found.stdout.strip()

@@ -1,0 +1,72 @@
+"""The `learning_curve` stage: how a student's agreement grows with the number of inputs it learns from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from rebuttal.config import checked
+from rebuttal.errors import ConfigError
+from rebuttal.session import Session
+from rebuttal.stages.mimic import Mimic
+from rebuttal.stages.stage import Metrics, Outcome
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+@checked
+class LearningCurve:
+    """Repeat each of the `students` (by name) on the first `shares` of its inputs.
+
+    The smaller sets lie within the larger. Metrics: `<student>_agreement_<n2>` and `<student>_kappa_<n2>`.
+    """
+
+    students: dict[str, Mimic]
+    shares: Annotated[tuple[Share, ...], Field(min_length=1)]
+
+    def check(self, session: Session) -> None:
+        if not self.students:
+            raise ConfigError("stages.*.students={}: allowed: at least one mimic stage, by name")
+        for _, _, student in self._points(session):
+            student.check(session)
+
+    def identity(self, session: Session) -> Any:
+        return [[name, student.identity(session)] for name, _, student in self._points(session)]
+
+    def run(self, session: Session) -> Outcome:
+        metrics: Metrics = {}
+        for name, size, student in self._points(session):
+            found = student.run(session).metrics
+            metrics |= {f"{name}_{key}_{size}": found[key] for key in ("agreement", "kappa")}
+        return Outcome(metrics, words=self._words(session))
+
+    def figures(self, session: Session) -> dict[str, Figure]:
+        from rebuttal.analysis import figures
+
+        curves: dict[str, list[Metrics]] = {name: [] for name in self.students}
+        for name, _, student in self._points(session):
+            curves[name].append(student.run(session).metrics)
+        return {"agreement": figures.learning_curves(curves)}
+
+    def _points(self, session: Session) -> list[tuple[str, int, Mimic]]:
+        points = []
+        for name, student in self.students.items():
+            dataset = student.dataset or student.teacher.fit.dataset
+            largest = session.open(dataset).identity("student")["size"]
+            for size in sorted({max(1, round(share * largest)) for share in self.shares}):
+                points.append((name, size, replace(student, dataset=replace(dataset, student_size=size))))
+        return points
+
+    def _words(self, session: Session) -> str:
+        said = []
+        for name in self.students:
+            sizes: list[Any] = [(n, s) for owner, n, s in self._points(session) if owner == name]
+            (least, first), (most, last) = sizes[0], sizes[-1]
+            before, after = (s.run(session).metrics["agreement"] for s in (first, last))
+            said.append(f"{name}: {before:.0%} with {least} inputs, {after:.0%} with {most}")
+        return "agreement by number of new inputs. " + "; ".join(said)

@@ -1,0 +1,167 @@
+"""The `mimic` stage: a student learns a teacher's function from the teacher's answers to new inputs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import NonNegativeInt, PositiveFloat
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rebuttal.config import checked, describe
+from rebuttal.errors import ConfigError
+from rebuttal.measures.agreement import accuracy, agreement, centred, confusion
+from rebuttal.seeds import generator, torch_stream
+from rebuttal.session import Session
+from rebuttal.stages.networks import check_network, new_network, parameter_count, restore_network
+from rebuttal.stages.stage import Metrics, Outcome
+from rebuttal.store import Artifact
+from rebuttal.training import Loss, Recipe, predict, time_to_fit, train
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+VERSION = 1  # raised when the same settings come to mean another result
+
+
+@checked
+class Mimic:
+    """Train a student, from an initialisation of its own, on `student_size` new inputs that the teacher
+    labels; compare the two on held-out inputs that neither was trained on.
+
+    `teacher`: a function, see `rebuttal.functions`. `model`: the student's architecture, null for the
+    teacher's. `dataset`: where the student's inputs come from, null for the teacher's own source.
+    `target`: `hard`, the teacher's class (cross-entropy); `soft`, its probabilities at `temperature` T
+    (cross-entropy at that temperature, times T²; Hinton et al. 2015); `logit`, its logits (mean squared
+    error in units of their variance).
+
+    Metrics: those of `rebuttal.measures.agreement`, on the held-out inputs; `train_agreement`, on the
+    student's own; the time until that is 100 %; `epochs`, `steps`, `parameters`, `student_size`,
+    `test_size`.
+    """
+
+    teacher: Any
+    model: Any
+    dataset: Any
+    training: Recipe
+    target: Literal["hard", "soft", "logit"]
+    temperature: PositiveFloat
+    seed: NonNegativeInt
+
+    def check(self, session: Session) -> None:
+        own, theirs = session.open(self._dataset), session.open(self.teacher.fit.dataset)
+        if tuple(own.shape) != tuple(theirs.shape):
+            raise ConfigError(
+                f"dataset.shape={list(own.shape)}: the student's inputs must have the teacher's shape, "
+                f"{list(theirs.shape)}"
+            )
+        self.teacher.fit.check(session)
+        own.identity("student")
+        check_network(self._model, self.training, theirs)
+
+    def identity(self, session: Session) -> Any:
+        return {
+            "stage": "mimic",
+            "version": VERSION,
+            "teacher": self.teacher.identity(session),
+            "model": describe(self._model),
+            "student": session.open(self._dataset).identity("student"),
+            "test": session.open(self.teacher.fit.dataset).identity("test"),
+            "training": describe(self.training),
+            "target": self.target,
+            "temperature": self.temperature if self.target == "soft" else None,
+            "seed": self.seed,
+        }
+
+    def artifact(self, session: Session) -> Artifact:
+        return session.store.get_or_make("mimic", self.identity(session), lambda: self._train(session))
+
+    def network(self, session: Session) -> nn.Module:
+        """The student in evaluation mode."""
+        source = session.open(self.teacher.fit.dataset)
+        return restore_network(self._model, self.training, source, self.artifact(session), session)
+
+    def run(self, session: Session) -> Outcome:
+        record = self.artifact(session).record
+        return Outcome(record["metrics"], record["history"], _words(record["metrics"]))
+
+    def figures(self, session: Session) -> dict[str, Figure]:
+        from rebuttal.analysis import figures
+
+        record = self.artifact(session).record
+        return {
+            "curves": figures.mimic_curves(record["history"], record["metrics"]),
+            "confusion": figures.confusion(np.array(record["confusion"])),
+        }
+
+    @property
+    def _model(self) -> Any:
+        return self.teacher.fit.model if self.model is None else self.model
+
+    @property
+    def _dataset(self) -> Any:
+        return self.teacher.fit.dataset if self.dataset is None else self.dataset
+
+    def _train(self, session: Session) -> Artifact:
+        teacher = self.teacher.function(session)
+        inputs = session.examples(self._dataset, "student", self.seed).inputs
+        held_out = session.examples(self.teacher.fit.dataset, "test", self.seed).inputs
+        answers, held_out_answers = predict(teacher, inputs), predict(teacher, held_out)
+        classes, held_out_classes = answers.argmax(dim=1), held_out_answers.argmax(dim=1)
+        network = self._new_student(session, inputs)
+
+        def evaluate(network: nn.Module) -> dict[str, float]:
+            return {
+                "train_accuracy": accuracy(predict(network, inputs), classes),
+                "agreement": accuracy(predict(network, held_out), held_out_classes),
+            }
+
+        targets, loss = self._objective(answers)
+        with torch_stream(self.seed, "mimic", "dropout"):
+            order = generator(self.seed, "mimic", "order")
+            history = train(network, inputs, targets, loss, self.training, order, evaluate, f"mimic ({self.target})")
+        final = predict(network, held_out)
+        metrics = {
+            **agreement(held_out_answers, final),
+            "train_agreement": history[-1]["train_accuracy"],
+            "epochs": len(history),
+            "steps": history[-1]["step"],
+            **time_to_fit(history),
+            "parameters": parameter_count(network),
+            "student_size": len(inputs),
+            "test_size": len(held_out),
+        }
+        record = {"metrics": metrics, "history": history, "confusion": confusion(held_out_answers, final).tolist()}
+        return Artifact(record, network.state_dict())
+
+    def _new_student(self, session: Session, inputs: Tensor) -> nn.Module:
+        source = session.open(self.teacher.fit.dataset)
+        network = new_network(self._model, self.training, source, self.seed, "mimic").to(session.device)
+        network.preprocess.fit(inputs)
+        return network
+
+    def _objective(self, logits: Tensor) -> tuple[Tensor, Loss]:
+        """What the student is shown for these answers of the teacher, and the loss that compares."""
+        if self.target == "hard":
+            return logits.argmax(dim=1), F.cross_entropy
+        if self.target == "soft":
+            t = self.temperature
+            return (logits / t).softmax(dim=1), lambda ours, theirs: t**2 * F.cross_entropy(ours / t, theirs)
+        variance = centred(logits).square().mean().clamp(min=torch.finfo(torch.float32).tiny).item()
+        return logits, lambda ours, theirs: F.mse_loss(ours, theirs) / variance
+
+
+def _words(m: Metrics) -> str:
+    says = (
+        f"agrees with its teacher on {m['agreement']:.1%} of {m['test_size']} new inputs, where always giving the "
+        f"teacher's commonest class scores {m['majority_agreement']:.1%}"
+    )
+    if m["kappa"] is None:
+        return f"{says}; both give one class only, so there is nothing to compare"
+    if m["majority_agreement"] > 0.9:
+        return f"{says}: the teacher gives hardly more than one class, so there is little to learn (κ = {m['kappa']:.2f})"
+    if m["kappa_low"] <= 0 <= m["kappa_high"]:
+        return f"{says}; no better than chance: it learnt nothing of the function"
+    return f"{says}; it reached {m['kappa']:.0%} of the agreement that chance leaves open"

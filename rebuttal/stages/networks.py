@@ -1,0 +1,46 @@
+"""Networks as the stages make, keep and find them again: a fixed preprocessing layer, then the model."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import torch
+from torch import nn
+
+from rebuttal.data.examples import Source
+from rebuttal.models.preprocess import Preprocess, cropped_shape
+from rebuttal.seeds import torch_stream
+from rebuttal.session import Session
+from rebuttal.store import Artifact
+from rebuttal.training import Recipe
+
+
+def check_network(model: Any, recipe: Recipe, source: Source) -> None:
+    """Raise `ConfigError` where model, recipe and data do not fit; costs no memory."""
+    with torch.device("meta"):
+        _assemble(model, recipe, source)
+
+
+def new_network(model: Any, recipe: Recipe, source: Source, seed: int, role: str) -> nn.Sequential:
+    """A freshly initialised network on the CPU, its weights drawn from the stream (`role`, "init")."""
+    with torch_stream(seed, role, "init"):
+        return _assemble(model, recipe, source)
+
+
+def restore_network(model: Any, recipe: Recipe, source: Source, artifact: Artifact, session: Session) -> nn.Module:
+    """The trained network of a stored artifact, on the session's device, in evaluation mode."""
+    with torch.device("meta"):
+        network = _assemble(model, recipe, source)
+    network.load_state_dict(artifact.tensors, assign=True)
+    return network.to(session.device).eval().requires_grad_(False)
+
+
+def parameter_count(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+def _assemble(model: Any, recipe: Recipe, source: Source) -> nn.Sequential:
+    body = model.network(cropped_shape(source.shape, recipe.crop), source.classes)
+    preprocess = Preprocess(source.shape, recipe.crop, recipe.normalisation)
+    return nn.Sequential(OrderedDict(preprocess=preprocess, body=body))

@@ -1,0 +1,34 @@
+"""What every stage offers a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rebuttal.session import Session
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Metrics = dict[str, float | int | bool | None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage found: named numbers (null: undefined or censored), a row an epoch, a sentence."""
+
+    metrics: Metrics
+    history: list[dict[str, Any]] = field(default_factory=list)
+    words: str = ""
+
+
+class Stage(Protocol):
+    def check(self, session: Session) -> None:
+        """Raise `ConfigError` for what cannot work, before anything is trained."""
+
+    def identity(self, session: Session) -> Any:
+        """JSON-able: everything that decides the outcome."""
+
+    def run(self, session: Session) -> Outcome: ...
+
+    def figures(self, session: Session) -> dict[str, Figure]: ...
