@@ -34,19 +34,25 @@ def as_one_line(error: BaseException) -> str | None:
 
 
 def _unknown_option(error: MissingConfigException) -> str:
-    """Hydra: "In 'train': Could not find 'model/nix'", then the options, one on an indented line."""
-    found = re.search(r"Could not (?:find|load) '(.+?)/([^/]+)'", str(error))
+    """Hydra: "In 'train': Could not find 'model/nix'", then the options, each on an indented line."""
+    first = str(error).splitlines()[0]
+    found = re.search(r"Could not (?:find|load) '(.+)/([^/]+)'", first)
     if found is None:
-        return str(error).splitlines()[0]
+        return first
     group, option = found.groups()
-    options = re.findall(r"^\t([^=\t]+)$", str(error), flags=re.MULTILINE)
+    options = re.findall(r"^\t([^=\t\n]+)$", str(error), flags=re.MULTILINE)
     return f"{group}={option}: no such option; allowed: {', '.join(options)}"
 
 
 def _unknown_key(message: str, cause: OmegaConfBaseException) -> str:
-    """Hydra: "Could not override 'training.lx'.", caused by omegaconf's error, which knows the siblings."""
-    found = re.search(r"Could not override '(.+?)'", message)
+    """Hydra: "Could not override 'a.b'. To append to your config use +a.b=1", caused by omegaconf's error,
+    which knows the keys beside it."""
+    found = re.search(r"use \+(\S+)", message) or re.search(r"Could not override '(.+?)'", message)
     key = found.group(1) if found else cause.full_key
-    if cause.parent_node is None or not hasattr(cause.parent_node, "keys"):
-        return f"{key}: {cause.msg}"
-    return f"{key}: unknown key; allowed here: {', '.join(sorted(map(str, cause.parent_node.keys())))}"
+    try:
+        beside = sorted(str(name) for name in cause.parent_node if name not in ("_target_", "hydra"))
+    except (TypeError, OmegaConfBaseException):  # the parent is a value, or copied from elsewhere by ${…}
+        beside = []
+    if not beside:
+        return f"{key}: its parent has no keys of its own here; if it is copied from another key (${{…}}), set that one"
+    return f"{key}: unknown key; allowed here: {', '.join(beside)}"

@@ -40,6 +40,5 @@ def _plain(cfg: DictConfig) -> dict[str, Any]:
     except MissingMandatoryValue as error:
         raise ConfigError(f"{error.full_key} is missing; give it as {error.full_key}=…") from None
     except InterpolationKeyError as error:
-        raise ConfigError(
-            f"{error.full_key}: refers to a key that this experiment does not have ({error.msg})"
-        ) from None
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{error.full_key}: refers to a key that is not there ({reason})") from None

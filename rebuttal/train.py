@@ -59,7 +59,9 @@ def _job(cfg: DictConfig) -> Any:
 
 def _objective(metrics: dict[str, Any], name: str) -> Any:
     if name not in metrics:
-        raise ConfigError(f"objective={name}: no such metric; allowed: {', '.join(metrics)}")
+        raise ConfigError(
+            f"objective={name}: no such metric; allowed: a name in metrics.json, such as {next(iter(metrics))}"
+        )
     return metrics[name]
 
 
@@ -79,6 +81,9 @@ def main() -> None:
     except Exception as error:
         _tell(error)
         raise
+    finally:
+        if not _FULL_ERROR:
+            del os.environ["HYDRA_FULL_ERROR"]
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def train(
         for i, batch in enumerate(batches(len(inputs), steps_per_epoch, order, device)):
             optimizer.param_groups[0]["lr"] = recipe.learning_rate(step, steps_per_epoch)
             with _autocast(device, recipe.precision):
-                value = loss(network(inputs[batch]), targets[batch])
+                value = loss(network(inputs.index_select(0, batch)), targets.index_select(0, batch))
             optimizer.zero_grad(set_to_none=True)
             value.backward()
             optimizer.step()

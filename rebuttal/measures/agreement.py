@@ -53,9 +53,11 @@ def cohen_kappa(table: np.ndarray) -> dict[str, float | None]:
 
     if chance(table) == 1.0:
         return {"kappa": None, "kappa_low": None, "kappa_high": None}
-    with np.errstate(invalid="ignore"):  # its z-value, not used here, is 0/0 where one classifier is constant
+    with np.errstate(invalid="ignore", divide="ignore"):
         found = cohens_kappa(table)
-    return {"kappa": float(found.kappa), "kappa_low": float(found.kappa_low), "kappa_high": float(found.kappa_upp)}
+    # Where one classifier is constant the variance is 0, and rounding may take it below.
+    kappa, half = float(found.kappa), 1.959964 * float(np.nan_to_num(found.std_kappa))
+    return {"kappa": kappa, "kappa_low": kappa - half, "kappa_high": kappa + half}
 
 
 def output_correlation(teacher: Tensor, student: Tensor) -> float | None:

@@ -161,7 +161,9 @@ def _words(m: Metrics) -> str:
     if m["kappa"] is None:
         return f"{says}; both give one class only, so there is nothing to compare"
     if m["majority_agreement"] > 0.9:
-        return f"{says}: the teacher gives hardly more than one class, so there is little to learn (κ = {m['kappa']:.2f})"
+        return (
+            f"{says}: the teacher gives hardly more than one class, so there is little to learn (κ = {m['kappa']:.2f})"
+        )
     if m["kappa_low"] <= 0 <= m["kappa_high"]:
         return f"{says}; no better than chance: it learnt nothing of the function"
     return f"{says}; it reached {m['kappa']:.0%} of the agreement that chance leaves open"

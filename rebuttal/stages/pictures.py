@@ -107,7 +107,7 @@ class Plane:
         flat = inputs.flatten(1).double()
         edges = flat[1:] - flat[0]
         axes, triangle = torch.linalg.qr(edges.T)
-        if triangle.diagonal().abs().min() < 1e-9 * edges.norm():
+        if triangle.diagonal().abs().min() <= 1e-6 * edges.norm():
             raise ConfigError("stages.*.teacher: the slice's three training inputs lie on one line")
         corners = torch.cat([torch.zeros(1, 2, dtype=torch.float64, device=flat.device), edges @ axes])
         middle, side = corners.mean(dim=0), (corners.amax(dim=0) - corners.amin(dim=0)).max().item()

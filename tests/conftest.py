@@ -1,0 +1,68 @@
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rebuttal.session import Session, Settings
+from rebuttal.training import Recipe
+
+
+@pytest.fixture
+def session(tmp_path):
+    return Session(Settings(seed=0, device="cpu", store=str(tmp_path / "store"), force=False, objective=None))
+
+
+@pytest.fixture
+def recipe():
+    """Builds a recipe that is plain but for what a test asks."""
+
+    def build(**changes):
+        plain = {
+            "optimizer": "adam",
+            "lr": 1e-3,
+            "momentum": 0.9,
+            "weight_decay": 0.0,
+            "schedule": "constant",
+            "decay": 1.0,
+            "warmup_epochs": 0.0,
+            "epochs": 3,
+            "batch_size": 32,
+            "stop_accuracy": None,
+            "stop_loss": None,
+            "crop": None,
+            "normalisation": "per_channel",
+            "precision": "float32",
+        }
+        return Recipe(**plain | changes)
+
+    return build
+
+
+def save_images(root: Path, counts: dict[str, int], size=(8, 8), suffix="png") -> np.ndarray:
+    """Write random images, `counts` of each "split/class"; returns them all, (n, H, W, 3)."""
+    rng = np.random.default_rng(0)
+    every = []
+    for folder, count in counts.items():
+        (root / folder).mkdir(parents=True)
+        for i in range(count):
+            image = rng.integers(256, size=(*size, 3), dtype=np.uint8)
+            Image.fromarray(image).save(root / folder / f"{i:04}.{suffix}")
+            every.append(image)
+    return np.stack(every)
+
+
+def pack(folder: Path, archive: Path, prefix: str = "") -> Path:
+    with tarfile.open(archive, "w:xz") as tar:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                tar.add(path, f"{prefix}{path.relative_to(folder)}")
+    return archive
+
+
+def add_bytes(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))

@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+import torch
+
+from rebuttal.data import ImageFolder
+from rebuttal.errors import ConfigError
+from tests.conftest import pack, save_images
+
+COUNTS = {"train/cat": 3, "train/dog": 2, "test/cat": 1, "test/dog": 2}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "images", save_images(tmp_path / "images", COUNTS)
+
+
+def test_pixels_and_labels_are_those_of_the_files(folder, tmp_path):
+    root, pixels = folder
+    images = ImageFolder(root=str(root)).read(tmp_path)
+    assert images.class_names == ("cat", "dog")
+    assert images.train_labels.tolist() == [0, 0, 0, 1, 1]
+    assert images.test_labels.tolist() == [0, 1, 1]
+    assert np.array_equal(images.train.numpy(), pixels[:5].transpose(0, 3, 1, 2))
+    assert np.array_equal(images.test.numpy(), pixels[5:].transpose(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize("prefix", ["", "a/b/"])
+def test_a_tar_gives_what_its_folder_gives(folder, tmp_path, prefix):
+    root, _ = folder
+    from_folder = ImageFolder(root=str(root)).read(tmp_path)
+    archive = pack(root, tmp_path / "images.tar.xz", prefix)
+    from_tar = ImageFolder(root=str(archive)).read(tmp_path)
+    assert torch.equal(from_tar.train, from_folder.train)
+    assert torch.equal(from_tar.test_labels, from_folder.test_labels)
+
+
+def test_images_are_decoded_once_and_a_changed_file_is_noticed(folder, tmp_path, monkeypatch):
+    root, _ = folder
+    before = ImageFolder(root=str(root)).read(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("PIL.Image.open", None)  # a second decoding would fail
+        assert torch.equal(ImageFolder(root=str(root)).read(tmp_path).train, before.train)
+    (root / "train/cat/0000.png").write_bytes((root / "train/cat/0001.png").read_bytes())
+    after = ImageFolder(root=str(root)).read(tmp_path)
+    assert after.digest != before.digest
+    assert torch.equal(after.train[0], after.train[1])
+
+
+def test_size_and_channels_can_be_set(folder, tmp_path):
+    root, _ = folder
+    images = ImageFolder(root=str(root), size=(5, 6), channels=1).read(tmp_path)
+    assert images.train.shape == (5, 1, 5, 6)
+
+
+def test_a_broken_image_is_named(folder, tmp_path):
+    root, _ = folder
+    broken = root / "train/dog/0001.png"
+    broken.write_bytes(broken.read_bytes()[:60])
+    with pytest.raises(ConfigError, match=r"train/dog/0001\.png is not a readable image"):
+        ImageFolder(root=str(root)).read(tmp_path)
+
+
+def test_images_of_several_sizes_are_refused_unless_resized(folder, tmp_path):
+    root, _ = folder
+    save_images(root, {"train/elk": 1, "test/elk": 1}, size=(9, 8))
+    with pytest.raises(ConfigError, match=r"dataset\.size=null: test/elk/0000\.png is 9x8, others are 8x8"):
+        ImageFolder(root=str(root)).read(tmp_path)
+    assert len(ImageFolder(root=str(root), size=(8, 8)).read(tmp_path).train) == 6
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ({"train/cat": 2, "test/cat": 1}, "found 1 class folders"),
+        ({"train/cat": 1, "train/dog": 1}, "0 images below test/"),
+        ({"train/cat": 1, "train/dog": 1, "test/fox": 1}, "test/fox has no counterpart"),
+        ({"cat": 1, "dog": 1}, "found 0 class folders"),
+    ],
+)
+def test_a_folder_without_the_expected_layout(tmp_path, counts, message):
+    save_images(tmp_path / "images", counts)
+    with pytest.raises(ConfigError, match=message):
+        ImageFolder(root=str(tmp_path / "images")).read(tmp_path)
+
+
+def test_what_is_no_folder_and_no_archive(tmp_path):
+    with pytest.raises(ConfigError, match=r"^dataset\.root=.*gone: no such folder or archive"):
+        ImageFolder(root=str(tmp_path / "gone")).read(tmp_path)
+    (tmp_path / "text.tar").write_text("not a tar")
+    with pytest.raises(ConfigError, match="not a readable tar archive"):
+        ImageFolder(root=str(tmp_path / "text.tar")).read(tmp_path)
+    with pytest.raises(ConfigError, match=r"dataset\.channels=2: allowed: 1 \(grey\), 3 \(colour\)"):
+        ImageFolder(root=str(tmp_path), channels=2).read(tmp_path)

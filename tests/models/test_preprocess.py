@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+import torch
+
+from rebuttal.errors import ConfigError
+from rebuttal.models.preprocess import Preprocess, cropped_shape
+
+
+def test_whitening_follows_the_paper_s_appendix():
+    x = torch.rand(20, 3, 28, 28, generator=torch.Generator().manual_seed(0))
+    x[0] = 0.3  # a constant image: its std is below the floor 1/sqrt(d)
+    layer = Preprocess((3, 28, 28), None, "per_image")
+    images = x.double().numpy()
+    mean = images.mean(axis=(1, 2, 3), keepdims=True)
+    std = np.maximum(images.std(axis=(1, 2, 3), keepdims=True), 1 / np.sqrt(3 * 28 * 28))
+    assert np.allclose(layer(x).numpy(), (images - mean) / std, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (100,)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
+def test_per_channel_statistics_whiten_the_training_data(shape, dtype):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 256, (500, *shape), generator=generator).to(torch.uint8)
+    x = x if dtype == torch.uint8 else x / 255
+    layer = Preprocess(shape, None, "per_channel")
+    layer.fit(x)
+    y = layer(x).double()
+    dims = (0, 2, 3) if len(shape) == 3 else (0, 1)
+    assert y.mean(dim=dims).abs().max() < 1e-5
+    assert (y.std(dim=dims, correction=0) - 1).abs().max() < 1e-5
+
+
+def test_bytes_and_floats_are_the_same_input():
+    x = torch.randint(0, 256, (5, 3, 6, 6), dtype=torch.uint8)
+    for normalisation in ("none", "per_image"):
+        layer = Preprocess((3, 6, 6), None, normalisation)
+        assert torch.equal(layer(x), layer(x.float() / 255))
+
+
+def test_the_crop_is_central():
+    x = torch.arange(36.0).reshape(1, 1, 6, 6)
+    assert Preprocess((1, 6, 6), 2, "none")(x).flatten().tolist() == [14, 15, 20, 21]
+
+
+@pytest.mark.parametrize("shape", [(100,), (3, 27, 40)])
+def test_a_crop_that_does_not_fit(shape):
+    with pytest.raises(ConfigError, match=r"training\.crop=28: needs images of at least 28x28"):
+        cropped_shape(shape, 28)

@@ -1,0 +1,98 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from rebuttal.data import UniformNoise
+from rebuttal.errors import ConfigError
+from rebuttal.functions import Hash, Untrained
+from rebuttal.measures.agreement import agreement
+from rebuttal.models import MLP
+from rebuttal.training import predict
+from tests.stages.conftest import DATA
+
+
+@pytest.mark.parametrize("target", ["hard", "soft", "logit"])
+def test_numbers_are_those_of_the_two_networks_on_held_out_inputs(mimic, fit, session, target):
+    student = replace(mimic, target=target)
+    metrics = student.run(session).metrics
+    held_out = DATA.examples("test", 0).inputs
+    teacher_logits, logits = predict(fit.network(session), held_out), predict(student.network(session), held_out)
+    for name, value in agreement(teacher_logits, logits).items():
+        assert metrics[name] == pytest.approx(value, abs=1e-6), name
+    own = DATA.examples("student", 0).inputs
+    same = predict(fit.network(session), own).argmax(dim=1) == predict(student.network(session), own).argmax(dim=1)
+    assert metrics["train_agreement"] == same.double().mean().item()
+
+
+@pytest.mark.parametrize("target", ["hard", "soft", "logit"])
+def test_a_student_learns_something_of_a_smooth_teacher(mimic, session, target):
+    metrics = replace(mimic, target=target).run(session).metrics
+    assert metrics["kappa_low"] > 0.2
+
+
+def test_nothing_is_learnt_of_a_hash(mimic, fit, session):
+    training = replace(fit.training, lr=1e-2)
+    metrics = replace(mimic, teacher=Hash(fit=fit), training=training).run(session).metrics
+    assert metrics["train_agreement"] > 0.5  # it memorises
+    assert metrics["kappa_low"] < 0 < metrics["kappa_high"]
+    assert metrics["agreement"] == pytest.approx(0.1, abs=5 * np.sqrt(0.09 / 500))
+
+
+def test_the_untrained_teacher_is_the_teacher_before_its_first_step(mimic, fit, session):
+    function = Untrained(fit=fit).function(session)
+    initial, trained = function.state_dict(), fit.network(session).state_dict()
+    assert not torch.equal(initial["body.1.weight"], trained["body.1.weight"])
+    assert torch.equal(initial["preprocess.mean"], trained["preprocess.mean"])
+    longer = replace(fit, training=replace(fit.training, epochs=31))
+    assert Untrained(fit=longer).identity(session) == Untrained(fit=fit).identity(session)
+    assert torch.equal(Untrained(fit=longer).function(session).state_dict()["body.1.weight"], initial["body.1.weight"])
+
+
+def test_the_student_starts_elsewhere_and_learns_from_other_inputs(mimic, fit, session):
+    source = session.open(DATA)
+    theirs = fit.initial_network(session).body[1].weight
+    ours = mimic._new_student(session, source.examples("student", 0).inputs).body[1].weight
+    assert theirs.shape == ours.shape and not torch.equal(theirs, ours)
+    every = torch.cat([source.examples(split, 0).inputs for split in ("train", "student", "test")])
+    assert len(every.unique(dim=0)) == 60 + 400 + 500
+
+
+def test_targets_are_what_their_definition_says(mimic):
+    logits = torch.randn(50, 10)
+    ours = torch.randn(50, 10)
+    targets, loss = mimic._objective(logits)
+    assert torch.equal(targets, logits.argmax(dim=1))
+    assert loss is F.cross_entropy
+    targets, loss = replace(mimic, target="soft", temperature=4.0)._objective(logits)
+    expected = -16 * ((logits / 4).softmax(dim=1) * (ours / 4).log_softmax(dim=1)).sum(dim=1).mean()
+    assert loss(ours, targets).item() == pytest.approx(expected.item(), rel=1e-5)
+    targets, loss = replace(mimic, target="logit")._objective(logits)
+    spread = (logits - logits.mean(dim=1, keepdim=True)).square().mean()
+    assert loss(ours, targets).item() == pytest.approx(((ours - logits).square().mean() / spread).item(), rel=1e-5)
+
+
+def test_any_architecture_may_learn_from_any_other(mimic, session):
+    student = replace(mimic, model=MLP(hidden=(16, 16)))
+    assert student.run(session).metrics["parameters"] == 20 * 16 + 16 + 16 * 16 + 16 + 16 * 10 + 10
+    assert student.identity(session)["teacher"] == mimic.identity(session)["teacher"]
+
+
+def test_students_of_one_teacher_share_it(mimic, session):
+    for target in ("hard", "logit"):
+        replace(mimic, target=target).run(session)
+    assert sorted(name.split("/")[0] for name in session.store.made) == ["fit", "mimic", "mimic"]
+
+
+def test_temperature_decides_soft_targets_only(mimic, session):
+    warm = replace(mimic, temperature=3.0)
+    assert warm.identity(session) == mimic.identity(session)
+    soft = replace(mimic, target="soft")
+    assert replace(warm, target="soft").identity(session) != soft.identity(session)
+
+
+def test_inputs_of_another_shape_are_refused(mimic, session):
+    with pytest.raises(ConfigError, match=r"must have the teacher's shape, \[20\]"):
+        replace(mimic, dataset=UniformNoise(shape=(21,))).check(session)

@@ -1,0 +1,103 @@
+import json
+import multiprocessing
+import time
+
+import pytest
+import torch
+
+from rebuttal.store import Artifact, Damaged, Store, fingerprint, read_entry
+
+IDENTITY = {"stage": "test", "lr": 0.1}
+
+
+def artifact(value=1.0):
+    return Artifact({"metrics": {"x": value}}, {"w": torch.arange(6.0).reshape(2, 3) * value})
+
+
+def never():
+    raise AssertionError("made again")
+
+
+def entry_of(store):
+    return store.root / "fit" / fingerprint(IDENTITY)
+
+
+def test_an_artifact_is_found_again_by_another_process_s_store(tmp_path):
+    Store(tmp_path).get_or_make("fit", IDENTITY, artifact)
+    found = Store(tmp_path).get_or_make("fit", IDENTITY, never)
+    assert found.record == artifact().record
+    assert torch.equal(found.tensors["w"], artifact().tensors["w"])
+
+
+def test_identity_decides_and_the_order_of_its_keys_does_not(tmp_path):
+    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    assert fingerprint({"a": 1}) != fingerprint({"a": 2}) != fingerprint({"a": "2"})
+
+
+def test_force_makes_each_artifact_anew_exactly_once(tmp_path):
+    Store(tmp_path).get_or_make("fit", IDENTITY, artifact)
+    forced = Store(tmp_path, force=True)
+    assert forced.get_or_make("fit", IDENTITY, lambda: artifact(2.0)).record["metrics"]["x"] == 2.0
+    assert forced.get_or_make("fit", IDENTITY, never).record["metrics"]["x"] == 2.0
+    assert Store(tmp_path).get_or_make("fit", IDENTITY, never).record["metrics"]["x"] == 2.0
+
+
+@pytest.mark.parametrize("name", ["record.json", "weights.safetensors"])
+@pytest.mark.parametrize("damage", ["flip", "truncate", "delete"])
+def test_a_damaged_entry_is_noticed_and_made_anew(tmp_path, name, damage, caplog):
+    store = Store(tmp_path)
+    store.get_or_make("fit", IDENTITY, artifact)
+    file = entry_of(store) / name
+    content = bytearray(file.read_bytes())
+    if damage == "flip":
+        # The record's digits: a change that is still valid JSON.
+        at = content.rindex(b"1.0") if name == "record.json" else len(content) - 2
+        content[at] ^= 1
+        file.write_bytes(content)
+    elif damage == "truncate":
+        file.write_bytes(content[: len(content) // 2])
+    else:
+        file.unlink()
+    with pytest.raises(Damaged):
+        read_entry(entry_of(store))
+    again = Store(tmp_path).get_or_make("fit", IDENTITY, artifact)
+    assert torch.equal(again.tensors["w"], artifact().tensors["w"])
+    assert "damaged store entry" in caplog.text
+    read_entry(entry_of(store))
+
+
+def test_a_failure_leaves_nothing_that_could_be_trusted(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        Store(tmp_path).get_or_make("fit", IDENTITY, lambda: 1 / 0)
+    nan = Artifact({"metrics": {"x": float("nan")}})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        Store(tmp_path).get_or_make("fit", IDENTITY, lambda: nan)
+    assert [p.name for p in (tmp_path / "fit").iterdir() if p.is_dir()] == []
+
+
+def test_a_record_reads_as_plain_json(tmp_path):
+    store = Store(tmp_path)
+    store.get_or_make("fit", IDENTITY, artifact)
+    assert json.loads((entry_of(store) / "record.json").read_text())["identity"] == IDENTITY
+
+
+def _make_slowly(root, log):
+    def make():
+        with log.open("a") as file:
+            file.write("made\n")
+        time.sleep(0.5)
+        return artifact()
+
+    assert Store(root).get_or_make("fit", IDENTITY, make).record == artifact().record
+
+
+def test_processes_that_want_the_same_artifact_make_it_once(tmp_path):
+    log = tmp_path / "log"
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_make_slowly, args=(tmp_path, log)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0] * 4
+    assert log.read_text() == "made\n"

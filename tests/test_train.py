@@ -1,0 +1,189 @@
+"""The command line, as a user meets it: real processes, real folders."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from omegaconf import OmegaConf
+
+from rebuttal import train
+from rebuttal.config import CONFIG_DIR
+from tests.conftest import save_images
+
+EXPERIMENTS = sorted(path.stem for path in (CONFIG_DIR / "experiment").glob("*.yaml"))
+
+
+def command(*overrides, cwd, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "rebuttal.train", *overrides],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def runs(folder):
+    return sorted(path.parent for path in folder.rglob("metrics.json"))
+
+
+def metrics_of(run):
+    return json.loads((run / "metrics.json").read_text())
+
+
+@pytest.fixture
+def images(tmp_path):
+    root = tmp_path / "images"
+    counts = {f"{split}/{name}": 80 for split in ("train", "test") for name in ("cat", "dog")}
+    save_images(root, counts, size=(32, 32))
+    return f"dataset.root={root}"
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_runs_in_debug_size_and_leaves_what_a_run_leaves(experiment, images, tmp_path):
+    real = ["dataset=image_folder", images] if experiment in ("baseline", "corruption") else []
+    done = command(f"experiment={experiment}", "debug=tiny", *real, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (run,) = runs(tmp_path / "outputs")
+    metrics = metrics_of(run)
+    stages = {name.split("/")[0] for name in metrics}
+    assert stages & {"fit", "teacher"}
+    assert all(value is None or isinstance(value, (int, float)) for value in metrics.values())
+    shares = [value for name, value in metrics.items() if name.endswith(("accuracy", "agreement"))]
+    assert shares and all(0 <= value <= 1 for value in shares)
+    history = pd.read_csv(run / "history.csv")
+    assert (history.groupby("stage")["epoch"].max() == 2).all()
+    config = OmegaConf.load(run / "config.yaml")
+    assert config.stages[next(iter(config.stages))].training.epochs == 2  # resolved
+    provenance = json.loads((run / "provenance.json").read_text())
+    assert provenance["packages"]["torch"] and set(provenance["stages"]) == set(config.stages)
+    pictures = list((run / "figures").glob("*.png"))
+    assert pictures and all(p.read_bytes().startswith(b"\x89PNG") for p in pictures)
+    assert run.parent.name == experiment
+
+
+def test_the_second_run_trains_nothing_and_gives_the_same_numbers(tmp_path):
+    first = command("debug=tiny", cwd=tmp_path)
+    second = command("debug=tiny", "device=cpu", f"hydra.run.dir={tmp_path / 'elsewhere'}", cwd=tmp_path)
+    assert first.returncode == second.returncode == 0
+    one, two = (metrics_of(folder) for folder in [*runs(tmp_path / "outputs"), tmp_path / "elsewhere"])
+    assert one == two
+    assert "0 results computed" in second.stdout
+    changed = command("debug=tiny", "training.lr=0.002", cwd=tmp_path)
+    assert "0 results computed" not in changed.stdout
+    forced = command("debug=tiny", "force=true", cwd=tmp_path)
+    assert "0 results computed" not in forced.stdout
+    assert metrics_of(sorted(runs(tmp_path / "outputs"))[-1]) == one
+
+
+def test_a_sweep_is_one_call_and_a_failing_job_does_not_stop_the_others(images, tmp_path):
+    sweep = ["-m", "experiment=corruption", "model=linear", "dataset=image_folder", images, "debug=tiny"]
+    done = command(*sweep, "seed=0,1", "corruption.fraction=0,0.5,2", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "rebuttal: corruption.fraction=2: input should be less than or equal to 1" in done.stderr
+    found = runs(tmp_path / "multirun")
+    assert len(found) == 4
+    failed = sorted((tmp_path / "multirun").rglob("error.txt"))
+    assert len(failed) == 2
+    assert all("corruption.fraction=2" in path.read_text().splitlines()[0] for path in failed)
+
+
+BAD = {
+    "training.epohcs=3": "training.epohcs=3: unknown key; allowed here: batch_size, crop, ",
+    "modell=mlp": "modell=mlp: unknown key; allowed here: corruption, dataset, device, force, model, ",
+    "model=resnet19": "model=resnet19: no such option; allowed: linear, mlp, mlp_1x512, mlp_toy, resnet18, vgg11",
+    "training.epochs=many": "training.epochs=many: input should be a valid integer",
+    "training.lr=0": "training.lr=0: input should be greater than 0",
+    "training.batch_size=0": "training.batch_size=0: input should be greater than 0",
+    "dataset.classes=0": "dataset.classes=0: input should be greater than or equal to 2",
+    "dataset.train_size=-5": "dataset.train_size=-5: input should be greater than 0",
+    "dataset.shape=[]": "dataset.shape=(): tuple should have at least 1 item after validation, not 0",
+    "seed=-1": "seed=-1: input should be greater than or equal to 0",
+    "device=tpu": "device=tpu: input should be 'auto', 'cpu' or 'cuda'",
+    "model=resnet18": "model=resnet18: needs images, but the dataset's inputs have shape [100]; allowed here: mlp, ",
+    "+answer=42": "answer=42: unknown key; allowed: seed, device, store, force, objective",
+    "dataset=image_folder": "dataset.root is missing; give it as dataset.root=…",
+    "stages.teacher.model.hidden=[3]": "stages.teacher.model.hidden=[3]: its parent has no keys of its own here; ",
+    "stages.student.target=loud": "stages.student.target=loud: input should be 'hard', 'soft' or 'logit'",
+    "training.epochs": "Error parsing override 'training.epochs'; missing EQUAL at '<EOF>'; ",
+}
+
+
+@pytest.mark.parametrize("override", BAD)
+def test_a_bad_override_ends_in_one_line_before_any_work(override, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(sys, "argv", ["rebuttal-train", override])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        train.main()
+    assert caught.value.code == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"rebuttal: {BAD[override]}")
+    assert not runs(tmp_path) and not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_corruption_out_of_range(images, tmp_path):
+    done = command("experiment=corruption", "dataset=image_folder", images, "corruption.fraction=1.5", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == "rebuttal: corruption.fraction=1.5: input should be less than or equal to 1\n"
+
+
+def test_a_diverging_run_says_what_to_try_and_leaves_no_metrics(tmp_path):
+    done = command("debug=tiny", "training.lr=1e30", "training.optimizer=sgd", cwd=tmp_path)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "the loss became" in line and "training.lr (now 1e+30)" in line
+    assert not runs(tmp_path)
+    (error,) = (tmp_path / "outputs").rglob("error.txt")
+    assert error.read_text().splitlines()[0] in line
+
+
+def test_cuda_where_there_is_none(tmp_path):
+    done = command("device=cuda", cwd=tmp_path, CUDA_VISIBLE_DEVICES="")
+    assert done.returncode == 2
+    assert done.stderr == "rebuttal: device=cuda: no CUDA device is visible here; allowed: auto, cpu\n"
+
+
+def test_help_shows_the_groups_the_experiments_and_commands_to_copy(tmp_path):
+    text = command("--help", cwd=tmp_path).stdout
+    for group in ("model", "dataset", "corruption", "training", "stage", "experiment"):
+        assert f"{group}: " in text
+    assert all(name in text for name in EXPERIMENTS)
+    assert text.count("python -m rebuttal.train ") == 3
+
+
+@pytest.mark.parametrize("question", ["--help", "--cfg"])
+def test_questions_are_answered_without_importing_torch(question, tmp_path):
+    asked = [question] if question == "--help" else ["--cfg", "job"]
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "rebuttal.train", *asked],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0
+    imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time")}
+    assert "hydra.main" in imported
+    assert not imported & {"torch", "torchvision", "pandas", "matplotlib"}
+
+
+def test_a_user_s_own_config_folder_is_found(tmp_path):
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    (tmp_path / "mine/model/tiny.yaml").write_text("_target_: rebuttal.models.MLP\nhidden: [4]\n")
+    done = command("debug=tiny", f"hydra.searchpath=[file://{tmp_path / 'mine'}]", "model=tiny", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (run,) = runs(tmp_path / "outputs")
+    assert metrics_of(run)["teacher/parameters"] == 100 * 4 + 4 + 4 * 10 + 10
+
+
+def test_the_student_may_have_another_architecture(tmp_path):
+    done = command("experiment=two_stage", "debug=tiny", "model@stages.student.model=linear", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (run,) = runs(tmp_path / "outputs")
+    assert metrics_of(run)["student/parameters"] == 3072 * 10 + 10
+    assert metrics_of(run)["teacher/parameters"] == 3072 * 512 + 2 * 512 * 512 + 3 * 512 + 512 * 10 + 10
