@@ -1,8 +1,10 @@
-"""A progress bar on a terminal, silence elsewhere."""
+"""What a long loop shows: a bar on a terminal, elsewhere a line in the log once a minute."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import logging
+import time
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from rich.console import Console
@@ -10,11 +12,18 @@ from rich.progress import track as _track
 
 T = TypeVar("T")
 console = Console()
+log = logging.getLogger(__name__)
+SECONDS_BETWEEN_LINES = 60
 
 
-def track(items: Iterable[T], description: str) -> Iterator[T]:
-    """Yield `items`; on a terminal with a bar that says what is being done."""
-    if not console.is_terminal:
-        yield from items
+def track(items: Sequence[T], description: str) -> Iterator[T]:
+    """Yield `items`, telling how far it has come."""
+    if console.is_terminal:
+        yield from _track(items, description, console=console, transient=True)
         return
-    yield from _track(items, description, console=console, transient=True)
+    told = time.monotonic()
+    for done, item in enumerate(items):
+        if time.monotonic() - told > SECONDS_BETWEEN_LINES:
+            log.info("%s: %d of %d", description, done, len(items))
+            told = time.monotonic()
+        yield item
