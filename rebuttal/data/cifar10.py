@@ -6,7 +6,6 @@ is a pickle, and nothing is ever unpickled here.
 
 from __future__ import annotations
 
-import io
 import tarfile
 from dataclasses import field
 from pathlib import Path
@@ -42,12 +41,10 @@ class CIFAR10(ImageSet):
         try:
             with tarfile.open(archive) as tar:
                 names = _member(tar, "batches.meta.txt").decode().split()
-                train = b"".join(_member(tar, f"data_batch_{i}.bin") for i in range(1, 6))
-                test = _member(tar, "test_batch.bin")
-        except (tarfile.TarError, EOFError, OSError, KeyError) as error:
-            raise ConfigError(f"dataset.root={self.root}: {archive.name} cannot be read: {error}") from error
-        images, labels = _decode(train)
-        test_images, test_labels = _decode(test)
+                images, labels = _decode(b"".join(_member(tar, f"data_batch_{i}.bin") for i in range(1, 6)))
+                test_images, test_labels = _decode(_member(tar, "test_batch.bin"))
+        except (tarfile.TarError, EOFError, OSError, KeyError, ValueError) as error:
+            raise ConfigError(f"dataset.root={self.root}: {archive.name} cannot be read ({error})") from None
         return Images(images, labels, test_images, test_labels, tuple(names), digest=f"md5:{self.md5}")
 
     def _fetch(self, archive: Path) -> None:
@@ -66,8 +63,7 @@ class CIFAR10(ImageSet):
 
 
 def _member(tar: tarfile.TarFile, name: str) -> bytes:
-    file = tar.extractfile(f"cifar-10-batches-bin/{name}")
-    return file.read() if file is not None else io.BytesIO().read()
+    return tar.extractfile(f"cifar-10-batches-bin/{name}").read()
 
 
 def _decode(raw: bytes) -> tuple[Tensor, Tensor]:

@@ -42,7 +42,8 @@ class Fit:
 
     def check(self, session: Session) -> None:
         source = session.open(self.dataset)
-        source.identity("train"), source.identity("test")
+        for split in ("train", "test"):
+            source.identity(split)
         check_network(self.model, self.training, source)
 
     def identity(self, session: Session) -> Any:
