@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from pydantic import PositiveInt
-from torch import Tensor
 
 from rebuttal.config import checked
 from rebuttal.data.examples import in_unit_range
 from rebuttal.errors import ConfigError
+from rebuttal.measures.plane import Plane
 from rebuttal.session import Session
 from rebuttal.stages.fit import Fit
 from rebuttal.stages.mimic import Mimic
@@ -89,40 +87,3 @@ class DecisionRegions:
         networks = (self.teacher.network(session), self.student.network(session))
         teacher, student = (predict(f, points).argmax(dim=1).reshape(shape).cpu().numpy() for f in networks)
         return teacher, student, plane
-
-
-@dataclass(frozen=True)
-class Plane:
-    """The plane through three inputs: `origin` (*shape), orthonormal `axes` (2, d), the inputs' own
-    coordinates `corners` (3, 2), and the square `extent` (left, right, bottom, top) that is drawn."""
-
-    origin: Tensor
-    axes: Tensor
-    corners: np.ndarray
-    extent: tuple[float, float, float, float]
-
-    @classmethod
-    def through(cls, inputs: Tensor) -> Plane:
-        """Raises `ConfigError` where the three inputs (3, *shape) lie on one line."""
-        flat = inputs.flatten(1).double()
-        edges = flat[1:] - flat[0]
-        axes, triangle = torch.linalg.qr(edges.T)
-        if triangle.diagonal().abs().min() <= 1e-6 * edges.norm():
-            raise ConfigError("stages.*.teacher: the slice's three training inputs lie on one line")
-        corners = torch.cat([torch.zeros(1, 2, dtype=torch.float64, device=flat.device), edges @ axes])
-        middle, side = corners.mean(dim=0), (corners.amax(dim=0) - corners.amin(dim=0)).max().item()
-        x, y = (value.item() for value in middle)
-        extent = (x - side, x + side, y - side, y + side)
-        return cls(inputs[0], axes.T, corners.cpu().numpy(), extent)
-
-    def grid(self, resolution: int) -> Tensor:
-        """Inputs (resolution², *shape), row by row from the bottom left."""
-        left, right, bottom, top = self.extent
-        kind = {"dtype": torch.float64, "device": self.axes.device}
-        y, x = torch.meshgrid(
-            torch.linspace(bottom, top, resolution, **kind),
-            torch.linspace(left, right, resolution, **kind),
-            indexing="ij",
-        )
-        points = torch.stack([x.flatten(), y.flatten()], dim=1) @ self.axes
-        return (self.origin.flatten() + points).float().reshape(-1, *self.origin.shape)

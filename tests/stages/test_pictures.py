@@ -1,42 +1,7 @@
 import numpy as np
-import pytest
-import torch
 
-from rebuttal.errors import ConfigError
 from rebuttal.stages import DecisionRegions
-from rebuttal.stages.pictures import Plane
 from rebuttal.training import predict
-
-
-def test_a_slice_goes_through_its_three_inputs():
-    inputs = torch.rand(3, 3, 4, 5)
-    plane = Plane.through(inputs)
-    assert torch.allclose(plane.axes @ plane.axes.T, torch.eye(2, dtype=torch.float64), atol=1e-12)
-    on_plane = plane.origin.flatten() + torch.from_numpy(plane.corners) @ plane.axes
-    assert torch.allclose(on_plane.float().reshape(3, 3, 4, 5), inputs, atol=1e-6)
-    # Distances on the picture are distances in input space.
-    for i, j in ((0, 1), (0, 2), (1, 2)):
-        assert np.linalg.norm(plane.corners[i] - plane.corners[j]) == pytest.approx(
-            (inputs[i] - inputs[j]).norm().item()
-        )
-
-
-def test_the_grid_runs_over_the_extent_row_by_row_from_the_bottom_left():
-    plane = Plane.through(torch.rand(3, 6))
-    grid = plane.grid(5)
-    coordinates = (grid.double() - plane.origin) @ plane.axes.T
-    left, right, bottom, top = plane.extent
-    assert coordinates[0].tolist() == pytest.approx([left, bottom], abs=1e-5)
-    assert coordinates[4].tolist() == pytest.approx([right, bottom], abs=1e-5)
-    assert coordinates[-1].tolist() == pytest.approx([right, top], abs=1e-5)
-
-
-def test_inputs_on_one_line_have_no_plane():
-    direction = torch.rand(6)
-    with pytest.raises(ConfigError, match="on one line"):
-        Plane.through(torch.stack([direction, 2 * direction, 3 * direction]))
-    with pytest.raises(ConfigError, match="on one line"):
-        Plane.through(direction.expand(3, 6))
 
 
 def test_regions_are_the_two_networks_classes(mimic, fit, session):

@@ -1,0 +1,50 @@
+"""2-D slices of input space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rebuttal.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Plane:
+    """The plane through three inputs: `origin` (*shape), orthonormal `axes` (2, d), the inputs' own
+    coordinates `corners` (3, 2), and the square `extent` (left, right, bottom, top) that is drawn."""
+
+    origin: Tensor
+    axes: Tensor
+    corners: np.ndarray
+    extent: tuple[float, float, float, float]
+
+    @classmethod
+    def through(cls, inputs: Tensor) -> Plane:
+        """Raises `ConfigError` where the three inputs (3, *shape) lie on one line."""
+        flat = inputs.flatten(1).double()
+        edges = flat[1:] - flat[0]
+        axes, triangle = torch.linalg.qr(edges.T)
+        if triangle.diagonal().abs().min() <= 1e-6 * edges.norm():
+            raise ConfigError(
+                "dataset: the three inputs of a 2-D slice lie on one line; allowed: three that span a plane"
+            )
+        corners = torch.cat([torch.zeros(1, 2, dtype=torch.float64, device=flat.device), edges @ axes])
+        middle, side = corners.mean(dim=0), (corners.amax(dim=0) - corners.amin(dim=0)).max().item()
+        x, y = (value.item() for value in middle)
+        extent = (x - side, x + side, y - side, y + side)
+        return cls(inputs[0], axes.T, corners.cpu().numpy(), extent)
+
+    def grid(self, resolution: int) -> Tensor:
+        """Inputs (resolution², *shape), row by row from the bottom left."""
+        left, right, bottom, top = self.extent
+        kind = {"dtype": torch.float64, "device": self.axes.device}
+        y, x = torch.meshgrid(
+            torch.linspace(bottom, top, resolution, **kind),
+            torch.linspace(left, right, resolution, **kind),
+            indexing="ij",
+        )
+        points = torch.stack([x.flatten(), y.flatten()], dim=1) @ self.axes
+        return (self.origin.flatten() + points).float().reshape(-1, *self.origin.shape)

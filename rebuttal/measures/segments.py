@@ -1,0 +1,84 @@
+"""Straight lines between pairs of inputs: how often the function turns on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import torch
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+
+from rebuttal.config import checked
+from rebuttal.measures.subject import Findings, Subject, Surroundings, distribution, spread_at
+
+
+@checked
+class SegmentCrossings:
+    """Along `pairs` segments between probes of one kind, each seen at `points` equal steps, per unit length:
+
+    `class_changes_<kind>`: changes of the predicted class. `total_variation_<kind>`: Σ‖f(xᵢ₊₁) − f(xᵢ)‖, and
+    `_scaled` by the spread of the logits. `region_changes_<kind>` (ReLU networks): ReLUs that switch between
+    one point and the next, the transitions between linear regions of Novak et al. 2018 (section 3.2).
+    A change and its reversal within one step are not seen.
+    """
+
+    pairs: PositiveInt
+    points: Annotated[int, Field(ge=2)]
+
+    def __call__(self, subject: Subject, around: Surroundings) -> Findings:
+        found = Findings()
+        for kind, inputs in around.probes.items():
+            ends = torch.from_numpy(around.rng.permutation(len(inputs))).to(inputs.device)
+            count = min(self.pairs, len(inputs) // 2)
+            starts, stops = inputs[ends[:count]], inputs[ends[count : 2 * count]]
+            scale = spread_at(subject, inputs)
+            walked = [self._walk(subject, a, b) for a, b in zip(starts, stops)]
+            lengths = (stops - starts).flatten(1).norm(dim=1).double().cpu()
+            for name in walked[0] if walked else ():
+                values = torch.tensor([w[name] for w in walked], dtype=torch.float64) / lengths
+                found |= distribution(f"{name}_{kind}", values, scale if name == "total_variation" else None)
+        return found
+
+    @torch.inference_mode()
+    def _walk(self, subject: Subject, start: Tensor, stop: Tensor) -> dict[str, float]:
+        share = torch.linspace(0, 1, self.points, dtype=start.dtype, device=start.device)
+        line = start + share.reshape(-1, *[1] * start.ndim) * (stop - start)
+        with counted_switches(subject.network) as switches:
+            logits = subject.function(line).double()
+        classes = logits.argmax(dim=1)
+        walked = {
+            "class_changes": (classes[1:] != classes[:-1]).sum().item(),
+            "total_variation": (logits[1:] - logits[:-1]).norm(dim=1).sum().item(),
+        }
+        if switches is not None:
+            walked["region_changes"] = sum(switches)
+        return walked
+
+
+@contextmanager
+def counted_switches(network: nn.Module | None) -> Iterator[list[int] | None]:
+    """Within the block, collect for each ReLU layer how many of its units switch from one row of a batch to
+    the next; null for a function that has no ReLU."""
+    relus = [] if network is None else [m for m in network.modules() if isinstance(m, nn.ReLU)]
+    if not relus:
+        yield [0] if _is_linear(network) else None
+        return
+    counts: list[int] = []
+
+    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        on = output > 0
+        counts.append((on[1:] != on[:-1]).sum().item())
+
+    hooks = [relu.register_forward_hook(count) for relu in relus]
+    try:
+        yield counts
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _is_linear(network: nn.Module | None) -> bool:
+    kinds = (nn.Sequential, nn.Linear, nn.Flatten, nn.Identity)
+    return network is not None and all(isinstance(m, kinds) for m in getattr(network, "body", network).modules())

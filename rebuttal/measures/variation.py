@@ -1,0 +1,46 @@
+"""Local variation: how much the function changes over a small, but not infinitesimal, distance."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import Tensor
+
+from rebuttal.config import checked
+from rebuttal.measures.subject import Findings, Subject, Surroundings, distribution, spread_at
+from rebuttal.training import predict
+
+
+@checked
+class LocalVariation:
+    """At each probe, in `directions` random directions δ of each length r in `radii` (input space):
+
+    `variation_<kind>_<r>`: mean of ‖f(x+δ) − f(x)‖/‖δ‖, and `_scaled` by the spread of the logits;
+    `flips_<kind>_<r>`: share of predictions that change. For f = Wx the variation is E‖Wu‖ over random unit
+    vectors u, which is ‖W‖_F/√d for large d.
+    """
+
+    radii: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
+    directions: PositiveInt
+
+    def __call__(self, subject: Subject, around: Surroundings) -> Findings:
+        found = Findings()
+        for kind, inputs in around.probes.items():
+            here = predict(subject.function, inputs)
+            scale = spread_at(subject, inputs)
+            steps = [unit_vectors(inputs, around.rng) for _ in range(self.directions)]
+            for radius in self.radii:
+                there = [predict(subject.function, inputs + radius * step) for step in steps]
+                change = torch.stack([(f - here).norm(dim=1) for f in there]).mean(dim=0) / radius
+                flips = torch.stack([f.argmax(dim=1) != here.argmax(dim=1) for f in there]).double().mean(dim=0)
+                found |= distribution(f"variation_{kind}_{radius:g}", change, scale)
+                found |= distribution(f"flips_{kind}_{radius:g}", flips)
+        return found
+
+
+def unit_vectors(like: Tensor, rng) -> Tensor:
+    """Independent uniform directions: (n, *shape) of Euclidean length 1 each."""
+    drawn = torch.from_numpy(rng.standard_normal(like.shape)).to(like)
+    return drawn / drawn.flatten(1).norm(dim=1).reshape(-1, *[1] * (like.ndim - 1))

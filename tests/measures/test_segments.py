@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from rebuttal.measures.segments import SegmentCrossings
+from rebuttal.measures.subject import Surroundings
+from rebuttal.models import MLP
+from tests.measures.conftest import linear, subject
+
+ENDS = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
+
+
+def saw_tooth(teeth):
+    """A ReLU network on [0, 1] with 2·teeth straight pieces between 0 and 1, hence 2·teeth − 1 kinks, and the
+    second logit ½: the class changes 2·teeth times."""
+    pieces = 2 * teeth
+    hidden, out = nn.Linear(1, pieces), nn.Linear(pieces, 2)
+    hidden.weight.data.fill_(1)
+    # The first unit is on everywhere; the others start at the kinks.
+    hidden.bias.data = torch.tensor([1e-9, *(-k / pieces for k in range(1, pieces))])
+    slopes = torch.tensor([1.0, *(2.0 * (-1) ** k for k in range(1, pieces))]) * pieces
+    out.weight.data = torch.stack([slopes, torch.zeros(pieces)])
+    out.bias.data = torch.tensor([0.0, 0.5])
+    return nn.Sequential(hidden, nn.ReLU(), out).double().eval()
+
+
+def walk(function, classes=2, points=1001, probes=ENDS):
+    around = Surroundings({"test": probes}, torch.zeros(2), 2**20, np.random.default_rng(0))
+    return SegmentCrossings(pairs=5, points=points)(subject(function, classes), around).numbers
+
+
+@pytest.mark.parametrize("teeth", [1, 3, 10])
+def test_a_saw_tooth_has_its_kinks_its_crossings_and_its_height(teeth):
+    found = walk(saw_tooth(teeth), points=1000)
+    assert found["region_changes_test"] == 2 * teeth - 1
+    assert found["class_changes_test"] == 2 * teeth
+    assert found["total_variation_test"] == pytest.approx(2 * teeth, rel=0.02)
+
+
+def test_numbers_are_per_unit_length():
+    stretched = linear(torch.tensor([[1.0], [-1.0]], dtype=torch.float64), torch.tensor([-0.5, 0.5]))
+    assert walk(stretched)["class_changes_test"] == 1
+    assert walk(stretched, probes=4 * ENDS)["class_changes_test"] == 1 / 4
+
+
+def test_a_linear_function_has_no_regions_to_change_and_varies_by_its_slope():
+    weight = torch.randn(3, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    probes = torch.rand(10, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    found = walk(linear(weight), classes=3, probes=probes)
+    assert found["region_changes_test"] == 0
+    order = np.random.default_rng(0).permutation(10)
+    edges = probes[order[5:]] - probes[order[:5]]
+    expected = ((edges @ weight.T).norm(dim=1) / edges.norm(dim=1)).mean().item()
+    assert found["total_variation_test"] == pytest.approx(expected, rel=1e-10)
+
+
+def test_a_finer_walk_of_a_network_sees_no_fewer_changes():
+    torch.manual_seed(0)
+    network = MLP(hidden=(64, 64)).network((20,), 5).double().eval()
+    probes = torch.rand(10, 20, dtype=torch.float64) * 4
+    coarse, fine = (walk(network, 5, points, probes)["region_changes_test"] for points in (11, 101))
+    assert 0 < coarse <= fine
+
+
+def test_a_function_without_layers_has_no_regions_to_count():
+    assert "region_changes_test" not in walk(lambda x: torch.cat([x, -x], dim=1))

@@ -1,0 +1,212 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from rebuttal.errors import ConfigError
+from rebuttal.measures.gradients import GradientNorms
+from rebuttal.measures.lipschitz import LipschitzBracket
+from rebuttal.measures.operators import OperatorNorms, frobenius_norm, spectral_norm
+from rebuttal.measures.path_norm import PathNorm, path_norm
+from rebuttal.measures.structure import Affine, affine_parts, parts_of, run
+from rebuttal.models import MLP, VGG11, ResNet18
+from rebuttal.models.preprocess import Preprocess
+from tests.measures.conftest import linear, subject
+
+MODELS = {
+    "mlp": MLP(hidden=(24, 12)),
+    "linear": MLP(hidden=()),
+    "resnet18": ResNet18(),
+    "vgg11": VGG11(),
+    "vgg11_plain": VGG11(batch_norm=False),
+}
+
+
+def network(name, shape=(3, 8, 8), classes=4, normalisation="per_channel"):
+    """A network whose batch-norms have statistics and weights that are not those of the beginning."""
+    torch.manual_seed(0)
+    preprocess = Preprocess(shape, None, normalisation)
+    preprocess.fit(torch.rand(50, *shape) * 0.7)
+    net = nn.Sequential(preprocess, MODELS[name].network(shape, classes))
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+            nn.init.normal_(module.weight)
+            nn.init.normal_(module.bias)
+    return net.eval()
+
+
+def dense(part):
+    """The part's matrix, column by column."""
+    size = int(np.prod(part.shape))
+    basis = torch.eye(size, dtype=torch.float64).reshape(size, *part.shape)
+    with torch.no_grad():
+        return (part(basis) - part(torch.zeros_like(basis[:1]))).flatten(1).T
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_parts_in_order_are_the_network(name):
+    net = network(name)
+    x = torch.rand(5, 3, 8, 8)
+    with torch.no_grad():
+        assert torch.allclose(run(parts_of(net, (3, 8, 8)), x.double()).float(), net(x), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_operator_norms_are_those_of_the_dense_matrices(name):
+    for part in affine_parts(parts_of(network(name, shape=(3, 6, 6)), (3, 6, 6))):
+        if np.prod(part.shape) > 2400:
+            continue  # the same kinds of layer, with more channels
+        matrix = dense(part)
+        sigma, residual = spectral_norm(part)
+        assert sigma == pytest.approx(torch.linalg.matrix_norm(matrix, 2).item(), rel=1e-8), part.name
+        assert residual < 1e-7
+        assert frobenius_norm(part) == pytest.approx(matrix.norm().item(), rel=1e-8), part.name
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vgg11"])
+def test_every_convolution_and_linear_layer_is_among_the_parts(name):
+    net = network(name)
+    layers = [m for m in net.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    modules = [m for part in affine_parts(parts_of(net, (3, 8, 8))) for m in part.modules]
+    assert sum(isinstance(m, (nn.Conv2d, nn.Linear)) for m in modules) == len(layers)
+    assert sum(isinstance(m, nn.BatchNorm2d) for m in modules) == len(norms)
+
+
+def test_a_circular_convolution_has_the_norm_of_its_fourier_symbol():
+    size = 8
+    conv = nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular", bias=False).double()
+    kernel = torch.zeros(3, 2, size, size, dtype=torch.float64)
+    kernel[:, :, :3, :3] = conv.weight.detach()
+    symbol = torch.fft.fft2(kernel).permute(2, 3, 0, 1)
+    expected = torch.linalg.matrix_norm(symbol, 2).max().item()
+    assert spectral_norm(Affine("conv", (conv,), (2, size, size)))[0] == pytest.approx(expected, rel=1e-8)
+
+
+def test_strided_and_padded_convolutions():
+    for stride, padding, kernel in ((2, 1, 3), (1, 0, 3), (2, 0, 1), (3, 2, 5)):
+        conv = nn.Conv2d(2, 4, kernel, stride, padding).double()
+        part = Affine("conv", (conv,), (2, 9, 7))
+        assert spectral_norm(part)[0] == pytest.approx(torch.linalg.matrix_norm(dense(part), 2).item(), rel=1e-8)
+        assert frobenius_norm(part) == pytest.approx(dense(part).norm().item(), rel=1e-10)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 5, 7)])
+def test_lower_never_exceeds_upper(name, shape, around):
+    probes = torch.rand(12, *shape)
+    found = LipschitzBracket(starts=3, steps=3, step=0.02)(
+        subject(network(name, shape), 4), around(test=probes)
+    ).numbers
+    assert 0 < found["lipschitz_lower"] <= found["lipschitz_upper"] * (1 + 1e-6)
+
+
+def test_the_climb_never_goes_down(around):
+    net, probes = subject(network("mlp"), 4), torch.rand(30, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    lower = [
+        LipschitzBracket(starts=10, steps=steps, step=0.1)(net, around(test=probes)).numbers["lipschitz_lower"]
+        for steps in (0, 5, 20)
+    ]
+    at_probes = GradientNorms()(net, around(test=probes)).arrays["jacobian_spectral_test"].max().item()
+    assert lower[0] == pytest.approx(at_probes, rel=1e-5)
+    assert lower[0] <= lower[1] <= lower[2]
+    assert lower[0] < lower[2]
+
+
+def test_for_one_linear_layer_lower_is_upper(around):
+    weight = torch.randn(4, 192, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    probes = torch.rand(5, 3, 8, 8, dtype=torch.float64)
+    found = LipschitzBracket(starts=2, steps=1, step=0.1)(subject(linear(weight), 4), around(test=probes)).numbers
+    sigma = torch.linalg.matrix_norm(weight, 2).item()
+    assert found["lipschitz_lower"] == pytest.approx(sigma, rel=1e-8)
+    assert found["lipschitz_upper"] == pytest.approx(sigma, rel=1e-8)
+
+
+def test_a_function_without_layers_has_no_upper_bound(around):
+    found = LipschitzBracket(starts=2, steps=1, step=0.1)(
+        subject(lambda x: x.flatten(1)[:, :4] ** 2, 4), around(test=torch.rand(5, 3, 2, 2))
+    ).numbers
+    assert set(found) == {"lipschitz_lower", "lipschitz_lower_scaled"}
+
+
+def test_path_norms_by_counting_every_path():
+    torch.manual_seed(0)
+    first, second = nn.Linear(3, 4).double(), nn.Linear(4, 2).double()
+    parts = parts_of(nn.Sequential(first, nn.ReLU(), second), (3,))
+    for power in (1, 2):
+        total = 0.0
+        for k in range(2):
+            total += abs(second.bias[k].item()) ** power
+            for j in range(4):
+                out = abs(second.weight[k, j].item()) ** power
+                total += out * abs(first.bias[j].item()) ** power
+                total += sum(out * abs(first.weight[j, i].item()) ** power for i in range(3))
+        assert path_norm(parts, (3,), power) == pytest.approx(total ** (1 / power), rel=1e-12)
+
+
+def test_path_norm_of_a_convolution_is_that_of_its_matrix():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 2))
+    net[1].running_var.uniform_(0.5, 2)
+    net[1].running_mean.normal_()
+    net.double().eval()
+    parts = parts_of(net, (2, 4, 4))
+    conv, last = affine_parts(parts)
+    with torch.no_grad():
+        bias = conv(torch.zeros(1, 2, 4, 4, dtype=torch.float64)).flatten()
+        hidden = dense(conv).abs().sum(dim=1) + bias.abs()
+        expected = (last.modules[0].weight.abs() @ hidden + last.modules[0].bias.abs()).sum().item()
+    assert path_norm(parts, (2, 4, 4), 1) == pytest.approx(expected, rel=1e-10)
+
+
+def test_path_norms_do_not_see_a_rescaled_hidden_unit():
+    for name, before, after in (("mlp", "1.1", "1.3"), ("vgg11_plain", "1.0", "1.3")):
+        net = network(name)
+        modules = dict(net.named_modules())
+        start = [path_norm(parts_of(net, (3, 8, 8)), (3, 8, 8), power) for power in (1, 2)]
+        with torch.no_grad():
+            modules[before].weight[2] *= 7
+            modules[before].bias[2] *= 7
+            modules[after].weight[:, 2] /= 7
+        end = [path_norm(parts_of(net, (3, 8, 8)), (3, 8, 8), power) for power in (1, 2)]
+        assert end == pytest.approx(start, rel=1e-6)
+
+
+def test_max_pooling_counts_as_the_sum_over_its_window_and_a_residual_as_two_ways():
+    pool = parts_of(nn.Sequential(nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4, 1, bias=False)), (1, 4, 4))
+    weight = affine_parts(pool)[0].modules[0].weight
+    assert path_norm(pool, (1, 4, 4), 1) == pytest.approx(4 * weight.abs().sum().item())
+    net = network("resnet18")
+    block = net[1].layer1[0]
+    parts = parts_of(block, (64, 4, 4))
+    branch = path_norm(parts[0].branch, (64, 4, 4), 1)
+    assert path_norm(parts, (64, 4, 4), 1) == pytest.approx(branch + 64 * 16, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_all_layer_measures_are_finite_on_every_architecture(name, around):
+    probes = around(test=torch.rand(2, 3, 8, 8))
+    net = subject(network(name), 4)
+    numbers = PathNorm()(net, probes).numbers | OperatorNorms()(net, probes).numbers
+    assert all(np.isfinite(value) for value in numbers.values())
+    assert numbers["operator_residual"] < 1e-6
+    assert all(value >= 1 - 1e-9 for key, value in numbers.items() if key.startswith("stable_rank"))
+
+
+def test_a_whitened_network_says_so(around):
+    probes = around(test=torch.rand(2, 3, 8, 8))
+    net = subject(network("mlp", normalisation="per_image"), 4)
+    assert "path_norm_l1_log10_whitened" in PathNorm()(net, probes).numbers
+    found = LipschitzBracket(starts=1, steps=1, step=0.1)(net, probes).numbers
+    assert "lipschitz_upper_whitened" in found and "lipschitz_upper" not in found
+
+
+def test_an_unknown_layer_is_refused_by_name():
+    with pytest.raises(
+        ConfigError, match="layer 1 is a Tanh, which operator and path norms do not know; allowed: Linear"
+    ):
+        parts_of(nn.Sequential(nn.Linear(3, 3), nn.Tanh()), (3,))
+    with pytest.raises(ConfigError, match="layer 0 is a MaxPool2d whose windows overlap"):
+        parts_of(nn.Sequential(nn.MaxPool2d(3, 2)), (1, 8, 8))
