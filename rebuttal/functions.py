@@ -8,17 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from pydantic import PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from rebuttal.config import checked
 from rebuttal.data.examples import in_unit_range
+from rebuttal.measures.subject import spread
 from rebuttal.seeds import generator
 from rebuttal.session import Session
 from rebuttal.stages.fit import Fit
+from rebuttal.training import predict
+
+NEIGHBOUR_ROWS = 512  # inputs whose distances to all training inputs are held at a time
 
 Function = Callable[[Tensor], Tensor]
 
@@ -28,6 +34,7 @@ class Trained:
     """The network that `fit` trained, in evaluation mode."""
 
     fit: Fit
+    differentiable: ClassVar[bool] = True
 
     def function(self, session: Session) -> Function:
         return self.fit.network(session)
@@ -41,6 +48,7 @@ class Untrained:
     """The same network before its first step: same architecture, same initial weights."""
 
     fit: Fit
+    differentiable: ClassVar[bool] = True
 
     def function(self, session: Session) -> Function:
         return self.fit.initial_network(session).eval()
@@ -58,6 +66,7 @@ class Hash:
     """
 
     fit: Fit
+    differentiable: ClassVar[bool] = False
 
     def function(self, session: Session) -> Function:
         return HashFunction.draw(session.open(self.fit.dataset).classes, self.fit.seed)
@@ -65,6 +74,120 @@ class Hash:
     def identity(self, session: Session) -> Any:
         classes = session.open(self.fit.dataset).classes
         return {"function": "hash", "version": 1, "classes": classes, "seed": self.fit.seed}
+
+
+@checked
+class NearestNeighbour:
+    """The label of the nearest training input (Euclidean), as one-hot logits: the training set memorised, and
+    nothing else."""
+
+    fit: Fit
+    differentiable: ClassVar[bool] = False
+
+    def function(self, session: Session) -> Function:
+        known = self.fit.training_examples(session)
+        inputs = in_unit_range(known.inputs).flatten(1)
+        answers = F.one_hot(known.labels, session.open(self.fit.dataset).classes).float()
+
+        def nearest(x: Tensor) -> Tensor:
+            rows = in_unit_range(x).flatten(1).to(inputs).split(NEIGHBOUR_ROWS)
+            return torch.cat([answers[torch.cdist(row, inputs).argmin(dim=1)] for row in rows])
+
+        return nearest
+
+    def identity(self, session: Session) -> Any:
+        return {"function": "nearest_neighbour", "version": 1, "data": self.fit.data_identity(session)}
+
+
+@checked
+class Linear:
+    """The least-squares fit of one-hot training labels by an affine function of the input; of all solutions
+    the smallest."""
+
+    fit: Fit
+    differentiable: ClassVar[bool] = True
+
+    def function(self, session: Session) -> Function:
+        known = self.fit.training_examples(session)
+        x = in_unit_range(known.inputs).flatten(1).double()
+        y = F.one_hot(known.labels, session.open(self.fit.dataset).classes).double()
+        middle = x.mean(dim=0)
+        weight = least_squares(x - middle, y - y.mean(dim=0))
+        layer = nn.Linear(x.shape[1], y.shape[1], device=x.device)
+        layer.weight.data.copy_(weight.T)
+        layer.bias.data.copy_(y.mean(dim=0) - middle @ weight)
+        return nn.Sequential(nn.Flatten(), layer).eval().requires_grad_(False)
+
+    def identity(self, session: Session) -> Any:
+        return {"function": "linear", "version": 1, "data": self.fit.data_identity(session)}
+
+
+def least_squares(x: Tensor, y: Tensor) -> Tensor:
+    """The smallest w (d, K) of those that minimise ‖xw − y‖, for x (n, d) and y (n, K), through the Gram matrix
+    of the shorter side."""
+    if x.shape[0] < x.shape[1]:
+        return x.T @ (torch.linalg.pinv(x @ x.T, hermitian=True) @ y)
+    return torch.linalg.pinv(x.T @ x, hermitian=True) @ (x.T @ y)
+
+
+@checked
+class Fourier:
+    """A random smooth function: random Fourier features (Rahimi & Recht 2007) of a Gaussian kernel whose
+    bandwidth ℓ is the mean distance between training inputs.
+
+    f(x) = √(2/m) Σ_i a_i cos(ω_i·x + b_i), ω_i ~ N(0, I/ℓ²), b_i uniform on [0, 2π), a_i standard normal in R^K,
+    m = `features`: close to a Gaussian process with that kernel.
+    """
+
+    fit: Fit
+    features: PositiveInt = 2048
+    differentiable: ClassVar[bool] = True
+
+    def function(self, session: Session) -> Function:
+        source = session.open(self.fit.dataset)
+        inputs = in_unit_range(session.examples(self.fit.dataset, "train", self.fit.seed).inputs[:1000]).flatten(1)
+        bandwidth = torch.pdist(inputs.double()).mean().item()
+        rng = generator(self.fit.seed, "fourier")
+        size = inputs.shape[1]
+        drawn = (rng.standard_normal((size, self.features)) / bandwidth, rng.random(self.features) * 2 * np.pi)
+        omega, phase = (torch.from_numpy(array).float().to(inputs.device) for array in drawn)
+        mix = torch.from_numpy(rng.standard_normal((self.features, source.classes))).float().to(inputs.device)
+
+        def smooth(x: Tensor) -> Tensor:
+            waves = (in_unit_range(x).flatten(1).float() @ omega + phase).cos()
+            return waves @ mix * (2 / self.features) ** 0.5
+
+        return smooth
+
+    def identity(self, session: Session) -> Any:
+        data = self.fit.data_identity(session)["train"]
+        return {"function": "fourier", "version": 1, "train": data, "features": self.features, "seed": self.fit.seed}
+
+
+@checked
+class Matched:
+    """Another function, multiplied so that its logits have the spread that the logits of `to` have on the
+    held-out inputs: what differs then is the shape, not the size."""
+
+    of: Any
+    to: Any
+
+    @property
+    def fit(self) -> Fit:
+        return self.of.fit
+
+    @property
+    def differentiable(self) -> bool:
+        return self.of.differentiable
+
+    def function(self, session: Session) -> Function:
+        inputs = session.examples(self.to.fit.dataset, "test", self.to.fit.seed).inputs
+        inner = self.of.function(session)
+        scale = spread(predict(self.to.function(session), inputs)) / spread(predict(inner, inputs))
+        return lambda x: scale * inner(x)
+
+    def identity(self, session: Session) -> Any:
+        return {"matched": self.of.identity(session), "to": self.to.identity(session)}
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -29,7 +30,8 @@ PACKAGES = ("torch", "numpy", "scipy", "pandas", "hydra-core", "omegaconf", "saf
 
 class RunFolder:
     """`metrics.json` (flat, `<stage>/<measure>`; null: undefined or censored), `history.csv` (a row an epoch
-    and stage), `figures/<stage>_<figure>.png`, `config.yaml` (resolved), `provenance.json`."""
+    and stage), `<stage>.csv` (measure by function) and `<stage>.npz` (values by probe) of stages that measure,
+    `figures/<stage>_<figure>.png`, `config.yaml` (resolved), `provenance.json`."""
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
@@ -38,6 +40,13 @@ class RunFolder:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_text(self.folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
         self._write_figures(stages, session)
+        for name, outcome in outcomes.items():
+            if outcome.table:
+                frame = pd.DataFrame.from_dict(outcome.table, orient="index").rename_axis("measure")
+                write_text(self.folder / f"{name}.csv", frame.to_csv())
+            if outcome.arrays:
+                arrays = {key: values.cpu().numpy() for key, values in outcome.arrays.items()}
+                np.savez_compressed(self.folder / f"{name}.npz", **arrays)
         rows = [{"stage": name, **row} for name, outcome in outcomes.items() for row in outcome.history]
         if rows:
             write_text(self.folder / "history.csv", pd.DataFrame(rows).to_csv(index=False))

@@ -46,13 +46,14 @@ def images(tmp_path):
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_runs_in_debug_size_and_leaves_what_a_run_leaves(experiment, images, tmp_path):
-    real = ["dataset=image_folder", images] if experiment in ("baseline", "corruption") else []
-    done = command(f"experiment={experiment}", "debug=tiny", *real, cwd=tmp_path)
+    real = ["dataset=image_folder", images] if experiment not in ("toy", "two_stage") else []
+    small = ["model=mlp_toy"] if experiment in ("smoothness", "frequency") else []
+    done = command(f"experiment={experiment}", "debug=tiny", *small, *real, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (run,) = runs(tmp_path / "outputs")
     metrics = metrics_of(run)
     stages = {name.split("/")[0] for name in metrics}
-    assert stages & {"fit", "teacher"}
+    assert stages & {"fit", "teacher", "true_labels"}
     assert all(value is None or isinstance(value, (int, float)) for value in metrics.values())
     shares = [value for name, value in metrics.items() if name.endswith(("accuracy", "agreement"))]
     assert shares and all(0 <= value <= 1 for value in shares)

@@ -22,8 +22,8 @@ STYLE = {
 }
 # Okabe & Ito (2008): told apart with any colour vision.
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#777777"
-_LINE_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, "#56B4E9", "#D55E00")
-_WIDTH = 3.4  # inches: one journal column
+LINE_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, "#56B4E9", "#D55E00")
+WIDTH = 3.4  # inches: one journal column
 
 Row = dict[str, Any]
 
@@ -57,7 +57,7 @@ def mimic_curves(history: list[Row], metrics: Row) -> Figure:
 def agreement_bars(students: dict[str, Row]) -> Figure:
     """One bar a student (by name: its metrics), with its interval, majority class and chance marked."""
     with rc_context(STYLE):
-        figure = Figure(figsize=(_WIDTH * 1.35, 0.75 + 0.42 * len(students)), layout="constrained")
+        figure = Figure(figsize=(WIDTH * 1.35, 0.75 + 0.42 * len(students)), layout="constrained")
         axes = figure.subplots()
         for y, found in enumerate(students.values()):
             value, low, high = (found[f"agreement{end}"] for end in ("", "_low", "_high"))
@@ -86,7 +86,7 @@ def learning_curves(curves: dict[str, list[Row]]) -> Figure:
     """Agreement and kappa against the number of inputs the student learnt from; a line a student."""
     with rc_context(STYLE):
         figure, (left, right) = _panels(2)
-        for (name, points), colour in zip(curves.items(), _LINE_COLOURS * len(curves)):
+        for (name, points), colour in zip(curves.items(), LINE_COLOURS * len(curves)):
             sizes = [p["student_size"] for p in points]
             left.plot(
                 sizes, [p["agreement"] for p in points], "o-", markersize=3, color=colour, label=name.replace("_", " ")
@@ -114,7 +114,7 @@ def learning_curves(curves: dict[str, list[Row]]) -> Figure:
 def confusion(table: np.ndarray) -> Figure:
     """Share of held-out inputs by the teacher's class (row) and the student's (column)."""
     with rc_context(STYLE):
-        figure = Figure(figsize=(_WIDTH, _WIDTH * 0.85), layout="constrained")
+        figure = Figure(figsize=(WIDTH, WIDTH * 0.85), layout="constrained")
         axes = figure.subplots()
         image = axes.imshow(table / table.sum(), cmap="cividis", vmin=0)
         axes.set_xlabel("student's class")
@@ -152,7 +152,7 @@ def decision_regions(
 
 
 def _panels(count: int, height: float = 1.0) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(_WIDTH * count, _WIDTH * 0.75 * height), layout="constrained")
+    figure = Figure(figsize=(WIDTH * count, WIDTH * 0.75 * height), layout="constrained")
     return figure, list(figure.subplots(1, count))
 
 

@@ -1,1 +1,27 @@
-"""Measures: small functions from functions and inputs to named numbers."""
+"""Measures: small functions from a subject and its surroundings to named numbers.
+
+Each is a config object with its settings; calling it with a `Subject` and its `Surroundings` gives `Findings`.
+"""
+
+from rebuttal.measures.frequency import FourierSensitivity, GradientSpectrum, LineSpectrum, SliceSpectrum
+from rebuttal.measures.gradients import GradientNorms
+from rebuttal.measures.lipschitz import LipschitzBracket
+from rebuttal.measures.margins import Margins
+from rebuttal.measures.operators import OperatorNorms
+from rebuttal.measures.path_norm import PathNorm
+from rebuttal.measures.segments import SegmentCrossings
+from rebuttal.measures.variation import LocalVariation
+
+__all__ = [
+    "FourierSensitivity",
+    "GradientNorms",
+    "GradientSpectrum",
+    "LineSpectrum",
+    "LipschitzBracket",
+    "LocalVariation",
+    "Margins",
+    "OperatorNorms",
+    "PathNorm",
+    "SegmentCrossings",
+    "SliceSpectrum",
+]

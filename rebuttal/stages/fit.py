@@ -70,6 +70,11 @@ class Fit:
             "seed": self.seed,
         }
 
+    def data_identity(self, session: Session) -> Any:
+        """What determines the training inputs and the labels given with them."""
+        train = session.open(self.dataset).identity("train")
+        return {"train": train, "corruption": describe(self.corruption), "seed": self.seed}
+
     def training_examples(self, session: Session) -> Examples:
         """The training inputs with the labels that the network is given."""
         examples = session.examples(self.dataset, "train", self.seed)

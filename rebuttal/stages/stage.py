@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from torch import Tensor
+
 from rebuttal.session import Session
 
 if TYPE_CHECKING:
@@ -15,11 +17,14 @@ Metrics = dict[str, float | int | bool | None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a stage found: named numbers (null: undefined or censored), a row an epoch, a sentence."""
+    """What a stage found: named numbers (null: undefined or censored), a row an epoch, a sentence; from
+    stages that measure several functions also a `table` (measure by function) and `arrays` by name."""
 
     metrics: Metrics
     history: list[dict[str, Any]] = field(default_factory=list)
     words: str = ""
+    table: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    arrays: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Stage(Protocol):

@@ -1,0 +1,210 @@
+"""At which frequencies a function varies: spectra of its gradients and of its values on planes and lines."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+import torch
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import Tensor
+
+from rebuttal.config import checked
+from rebuttal.errors import ConfigError
+from rebuttal.measures.gradients import jacobian
+from rebuttal.measures.plane import Plane
+from rebuttal.measures.spectra import Spectrum, hann
+from rebuttal.measures.subject import Findings, Subject, Surroundings, chunks, distribution
+from rebuttal.training import predict
+
+
+@checked
+class GradientSpectrum:
+    """The 2-D spectra of the input gradients of the margin (top logit minus runner-up), channels added:
+    `gradient_low_share_<kind>`, the share of their energy up to `cutoff` (cycles per pixel; ½ is Nyquist),
+    beside `gradient_low_share_white`, that of white noise; `gradient_low_to_high_<kind>`, energy below over
+    energy above; `gradient_centroid_<kind>`, their mean frequency; `gradient_<direction>_<kind>`, directional
+    shares. The array `gradient_profile_<kind>` is the mean radial profile in `bins` rings, each gradient
+    divided by its energy. Images only; undefined for functions that are not differentiable.
+    """
+
+    cutoff: Annotated[float, Field(gt=0, lt=0.7)]
+    bins: PositiveInt
+
+    def __call__(self, subject: Subject, around: Surroundings) -> Findings:
+        found = Findings()
+        for kind, inputs in around.probes.items():
+            if inputs.ndim != 4:
+                raise ConfigError(
+                    f"dataset.shape={list(inputs.shape[1:])}: the spectrum of gradients needs images; "
+                    "allowed: [channels,height,width], or stages.*.measures.gradient_spectrum=null"
+                )
+            if not subject.differentiable:
+                continue
+            gradients = torch.cat([margin_gradients(subject, part) for part in chunks(subject, inputs, around.memory)])
+            spectrum = Spectrum(Spectrum.of(gradients).power.sum(dim=1))
+            found |= self._findings(spectrum, kind)
+        return found
+
+    def _findings(self, spectrum: Spectrum, kind: str) -> Findings:
+        low = spectrum.low_share(self.cutoff)
+        found = distribution(f"gradient_low_share_{kind}", low)
+        found |= distribution(f"gradient_centroid_{kind}", spectrum.centroid())
+        for direction, share in spectrum.directional_shares().items():
+            found |= distribution(f"gradient_{direction}_{kind}", share)
+        mean = low.mean().item()
+        numbers: dict[str, float | None] = {
+            f"gradient_low_to_high_{kind}": mean / (1 - mean) if mean < 1 else None,
+            "gradient_low_share_white": spectrum.white_low_share(self.cutoff),
+        }
+        _, profile = spectrum.radial_profile(self.bins)
+        energy = spectrum.power.mean(dim=(-2, -1)).clamp(min=torch.finfo(torch.float64).tiny)
+        return found | Findings(numbers, {f"gradient_profile_{kind}": (profile / energy[:, None]).mean(dim=0).cpu()})
+
+
+def margin_gradients(subject: Subject, inputs: Tensor) -> Tensor:
+    """∇ₓ(top logit − runner-up), (n, *shape)."""
+    logits, rows = jacobian(subject, inputs)
+    top, runner_up = logits.topk(2, dim=1).indices.T
+    each = torch.arange(len(inputs), device=inputs.device)
+    return (rows[each, top] - rows[each, runner_up]).reshape(inputs.shape)
+
+
+@checked
+class SliceSpectrum:
+    """f on `planes` 2-D slices, `resolution` points a side, each through three probes of one kind (where the
+    data are): mean removed, Hann window, power of the 2-D FFT, summed over the logits.
+
+    `slice_centroid_<kind>`: mean frequency in cycles per unit of length in input space;
+    `slice_low_share_<kind>`: share of the energy up to `cutoff` (same unit).
+    """
+
+    planes: PositiveInt
+    resolution: Annotated[int, Field(ge=8)]
+    cutoff: PositiveFloat
+
+    def __call__(self, subject: Subject, around: Surroundings) -> Findings:
+        found = Findings()
+        for kind, inputs in around.probes.items():
+            if len(inputs) < 3:
+                raise ConfigError(f"stages.*.probes={len(inputs)}: a slice goes through 3 probes; allowed: 3 or more")
+            spectra = [self._spectrum(subject, inputs, around.rng) for _ in range(self.planes)]
+            centroids = torch.stack([s.centroid() for s in spectra])
+            low = torch.stack([s.low_share(self.cutoff) for s in spectra])
+            found |= distribution(f"slice_centroid_{kind}", centroids) | distribution(f"slice_low_share_{kind}", low)
+        return found
+
+    def _spectrum(self, subject: Subject, inputs: Tensor, rng: np.random.Generator) -> Spectrum:
+        corners = torch.from_numpy(rng.choice(len(inputs), size=3, replace=False)).to(inputs.device)
+        plane = Plane.through(inputs[corners])
+        return slice_spectrum(subject, plane, self.resolution)
+
+
+def slice_spectrum(subject: Subject, plane: Plane, resolution: int) -> Spectrum:
+    """The windowed spectrum of f on a plane, its logits added up: (resolution, resolution)."""
+    values = predict(subject.function, plane.grid(resolution)).double().cpu()
+    values = values.T.reshape(-1, resolution, resolution)
+    values = values - values.mean(dim=(1, 2), keepdim=True)
+    window = hann(resolution)
+    left, right, _, _ = plane.extent
+    spacing = (right - left) / (resolution - 1)
+    return Spectrum(Spectrum.of(values * window[:, None] * window).power.sum(dim=0), spacing)
+
+
+@checked
+class LineSpectrum:
+    """f along lines of `length` through probes, `points` points each, mean removed, Hann window, 1-D FFT,
+    summed over the logits: `line_<direction>_centroid_<kind>`, mean frequency in cycles per unit of length.
+
+    Directions: `random`, uniform; `gradient`, that of the margin; and for images `low_pass` and `high_pass`,
+    random images with all energy below, or above, `cutoff` cycles per pixel.
+    """
+
+    length: PositiveFloat
+    points: Annotated[int, Field(ge=8)]
+    cutoff: Annotated[float, Field(gt=0, lt=0.5)]
+
+    def __call__(self, subject: Subject, around: Surroundings) -> Findings:
+        found = Findings()
+        for kind, inputs in around.probes.items():
+            for name, direction in self._directions(subject, inputs, around).items():
+                found |= distribution(f"line_{name}_centroid_{kind}", self.centroids(subject, inputs, direction))
+        return found
+
+    def _directions(self, subject: Subject, inputs: Tensor, around: Surroundings) -> dict[str, Tensor]:
+        drawn = torch.from_numpy(around.rng.standard_normal(inputs.shape)).to(inputs)
+        directions = {"random": drawn}
+        if subject.differentiable:
+            parts = chunks(subject, inputs, around.memory)
+            directions["gradient"] = torch.cat([margin_gradients(subject, part) for part in parts])
+        if inputs.ndim == 4:
+            low = Spectrum(torch.zeros(inputs.shape[-2:], device=inputs.device)).radius <= self.cutoff
+            directions["low_pass"] = torch.fft.ifft2(torch.fft.fft2(drawn) * low).real
+            directions["high_pass"] = torch.fft.ifft2(torch.fft.fft2(drawn) * ~low).real
+        return {name: _normalised(direction) for name, direction in directions.items()}
+
+    def centroids(self, subject: Subject, inputs: Tensor, direction: Tensor) -> Tensor:
+        """(n,): the mean frequency of f along `direction` (n, *shape) through each input."""
+        at = torch.linspace(-self.length / 2, self.length / 2, self.points, dtype=torch.float64)
+        window, spacing = hann(self.points), self.length / (self.points - 1)
+        frequency = torch.fft.rfftfreq(self.points, spacing, dtype=torch.float64)
+        found = []
+        for x, u in zip(inputs, direction):
+            line = x + at.to(x).reshape(-1, *[1] * x.ndim) * u
+            values = predict(subject.function, line).double().cpu()
+            values = (values - values.mean(dim=0)) * window[:, None]
+            power = torch.fft.rfft(values, dim=0).abs().square().sum(dim=1)
+            found.append((power * frequency).sum() / power.sum().clamp(min=torch.finfo(power.dtype).tiny))
+        return torch.stack(found)
+
+
+@checked
+class FourierSensitivity:
+    """The share of predictions that flip when one Fourier basis image of Euclidean norm `norm` is added, its
+    sign random for each probe and channel, over the first `probes` test probes (Yin et al. 2019, section 3).
+
+    `fourier_flips_low` and `fourier_flips_high`: means over the basis images up to, and above, `cutoff` cycles
+    per pixel. The array `fourier_flips` (H, W) is the heat map, zero frequency in the middle.
+    """
+
+    norm: PositiveFloat
+    probes: PositiveInt
+    cutoff: Annotated[float, Field(gt=0, lt=0.5)]
+
+    def __call__(self, subject: Subject, around: Surroundings) -> Findings:
+        inputs = around.probes["test"][: self.probes]
+        if inputs.ndim != 4:
+            raise ConfigError(
+                f"dataset.shape={list(inputs.shape[1:])}: Fourier sensitivity needs images; "
+                "allowed: [channels,height,width], or stages.*.measures.fourier_sensitivity=null"
+            )
+        height, width = inputs.shape[-2:]
+        heat = torch.zeros(height, width, dtype=torch.float64)
+        here = predict(subject.function, inputs).argmax(dim=1)
+        signs = torch.from_numpy(around.rng.choice([-1.0, 1.0], size=inputs.shape[:2])).to(inputs)
+        for i in range(height):
+            for j in range(width):
+                mirror = (-i % height, -j % width)
+                if (i, j) > mirror:
+                    continue
+                wave = basis_image(i, j, height, width).to(inputs)
+                added = self.norm / inputs.shape[1] ** 0.5 * signs[:, :, None, None] * wave
+                flips = (predict(subject.function, inputs + added).argmax(dim=1) != here).double().mean()
+                heat[i, j] = heat[mirror] = flips.cpu()
+        low = Spectrum(heat).radius <= self.cutoff
+        numbers = {"fourier_flips_low": heat[low].mean().item(), "fourier_flips_high": heat[~low].mean().item()}
+        return Findings(numbers, {"fourier_flips": torch.fft.fftshift(heat)})
+
+
+def basis_image(i: int, j: int, height: int, width: int) -> Tensor:
+    """The real image (H, W) of norm 1 whose FFT is nonzero only at cell (i, j) and its mirror."""
+    spectrum = torch.zeros(height, width, dtype=torch.complex128)
+    spectrum[i, j] += 1
+    spectrum[-i % height, -j % width] += 1
+    image = torch.fft.ifft2(spectrum).real
+    return image / image.norm()
+
+
+def _normalised(directions: Tensor) -> Tensor:
+    lengths = directions.flatten(1).norm(dim=1).clamp(min=torch.finfo(directions.dtype).tiny)
+    return directions / lengths.reshape(-1, *[1] * (directions.ndim - 1))

@@ -1,0 +1,131 @@
+import numpy as np
+import pytest
+import torch
+
+from rebuttal.errors import ConfigError
+from rebuttal.measures.frequency import (
+    FourierSensitivity,
+    GradientSpectrum,
+    LineSpectrum,
+    SliceSpectrum,
+    basis_image,
+    slice_spectrum,
+)
+from rebuttal.measures.plane import Plane
+from rebuttal.measures.spectra import DIRECTIONS, Spectrum
+from tests.measures.conftest import linear, subject
+
+
+def wave(ky, kx, size=16):
+    y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    return torch.cos(2 * torch.pi * (ky * y + kx * x).double() / size)
+
+
+def test_energies_sum_to_the_total():
+    images = torch.randn(5, 3, 12, 10, dtype=torch.float64)
+    assert torch.allclose(Spectrum.of(images).power.sum(dim=(-2, -1)), images.square().sum(dim=(-2, -1)), rtol=1e-12)
+
+
+def test_white_noise_has_the_cells_share_and_a_flat_profile():
+    images = torch.randn(4000, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    spectrum = Spectrum.of(images)
+    share = spectrum.low_share(0.125)
+    expected = spectrum.white_low_share(0.125)
+    assert expected == 13 / 256  # the integer points within a circle of radius 2
+    assert abs(share.mean().item() - expected) < 4 * share.std().item() / np.sqrt(4000)
+    _, profile = spectrum.radial_profile(8)
+    assert torch.allclose(profile.mean(dim=0), torch.ones(8, dtype=torch.float64), atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("ky", "kx", "direction"),
+    [(0, 3, "horizontal"), (3, 0, "vertical"), (3, 3, "diagonal_up"), (-3, 3, "diagonal_down")],
+)
+def test_one_sinusoid_is_one_peak_in_its_direction(ky, kx, direction):
+    spectrum = Spectrum.of(wave(ky, kx))
+    assert spectrum.centroid().item() == pytest.approx(np.hypot(ky, kx) / 16, rel=1e-10)
+    shares = spectrum.directional_shares()
+    assert {name: round(shares[name].item(), 9) for name in DIRECTIONS} == {
+        name: float(name == direction) for name in DIRECTIONS
+    }
+
+
+def test_the_gradient_spectrum_of_a_linear_function_is_that_of_its_weights(around):
+    weight = torch.stack([wave(0, 5), -wave(0, 5)]).reshape(2, 256)
+    probes = torch.rand(6, 1, 16, 16, dtype=torch.float64)
+    found = GradientSpectrum(cutoff=0.2, bins=8)(subject(linear(weight), 2), around(test=probes)).numbers
+    assert found["gradient_centroid_test"] == pytest.approx(5 / 16, rel=1e-8)
+    assert found["gradient_low_share_test"] == pytest.approx(0, abs=1e-12)
+    assert found["gradient_horizontal_test"] == pytest.approx(1, rel=1e-10)
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+def test_a_wave_on_a_slice_peaks_at_its_frequency_which_moves_with_the_scale(scale):
+    omega = torch.zeros(10, dtype=torch.float64)
+    omega[0], omega[1] = 3.0, 4.0  # 5 cycles per unit, in the plane of the first two axes
+    corners = torch.zeros(3, 10, dtype=torch.float64)
+    corners[1, 0], corners[2, 1] = 2.0, 2.0
+
+    def function(x):
+        phase = 2 * torch.pi * scale * (x.double() @ omega)
+        return torch.stack([phase.cos(), 0 * phase], dim=1)
+
+    plane = Plane.through(corners)
+    spectrum = slice_spectrum(subject(function, 2), plane, 128)
+    peak = spectrum.radius.flatten()[spectrum.power.argmax()].item()
+    cell = 1 / (128 * spectrum.spacing)
+    assert peak == pytest.approx(5 * scale, abs=cell)
+    assert spectrum.centroid().item() == pytest.approx(5 * scale, abs=cell)
+
+
+def test_a_wave_along_a_line_has_its_frequency():
+    omega = torch.zeros(10, dtype=torch.float64)
+    omega[3] = 7.0
+    directions = torch.zeros(4, 10, dtype=torch.float64)
+    directions[:, 3] = 1.0
+    measure = LineSpectrum(length=4.0, points=512, cutoff=0.1)
+    for scale in (1.0, 2.0):
+        f = subject(lambda x, c=scale: torch.cos(2 * torch.pi * c * (x @ omega))[:, None], 1)
+        found = measure.centroids(f, torch.rand(4, 10, dtype=torch.float64), directions)
+        assert found.tolist() == pytest.approx([7.0 * scale] * 4, rel=0.02)
+
+
+def test_low_pass_directions_have_low_frequencies_only(around):
+    probes = torch.rand(3, 2, 12, 12, dtype=torch.float64)
+    f = subject(lambda x: x.flatten(1)[:, :2] ** 2, 2)
+    made = LineSpectrum(length=1.0, points=16, cutoff=0.2)._directions(f, probes, around(test=probes))
+    low = Spectrum(Spectrum.of(made["low_pass"]).power.sum(dim=1)).low_share(0.2)
+    high = Spectrum(Spectrum.of(made["high_pass"]).power.sum(dim=1)).low_share(0.2)
+    assert low.tolist() == pytest.approx([1.0] * 3) and high.tolist() == pytest.approx([0.0] * 3, abs=1e-12)
+    assert all(torch.allclose(d.flatten(1).norm(dim=1), torch.ones(3, dtype=torch.float64)) for d in made.values())
+
+
+def test_only_the_cell_of_a_linear_function_s_one_frequency_reacts(around):
+    ky, kx, size = 2, 5, 16
+    weight = torch.stack([wave(ky, kx), torch.zeros(size, size)]).reshape(2, 256).double()
+    probes = 1e-6 * torch.randn(40, 1, size, size, dtype=torch.float64)
+    measure = FourierSensitivity(norm=1.0, probes=40, cutoff=0.2)
+    heat = torch.fft.ifftshift(measure(subject(linear(weight), 2), around(test=probes)).arrays["fourier_flips"])
+    assert heat[ky, kx] == heat[-ky, -kx] > 0.2  # where the sign happens to point across the boundary
+    others = heat.clone()
+    others[ky, kx] = others[-ky, -kx] = 0
+    assert others.max() < 1e-9
+
+
+def test_basis_images_are_real_orthonormal_waves():
+    images = [basis_image(i, j, 6, 5) for i in range(6) for j in range(5)]
+    assert all(image.norm().item() == pytest.approx(1) for image in images)
+    power = Spectrum.of(basis_image(2, 1, 6, 5)).power
+    assert power[2, 1].item() == pytest.approx(0.5) and power[4, 4].item() == pytest.approx(0.5)
+
+
+def test_vectors_have_no_image_spectrum_and_a_slice_needs_three_inputs(around):
+    vectors = around(test=torch.rand(5, 9))
+    f = subject(lambda x: x[:, :2], 2)
+    for measure in (GradientSpectrum(cutoff=0.1, bins=4), FourierSensitivity(norm=1.0, probes=3, cutoff=0.1)):
+        with pytest.raises(ConfigError, match=r"dataset\.shape=\[9\]: .* needs images"):
+            measure(f, vectors)
+    with pytest.raises(ConfigError, match="a slice goes through 3 probes"):
+        SliceSpectrum(planes=1, resolution=8, cutoff=1.0)(f, around(test=torch.rand(2, 9)))
+    with pytest.raises(ConfigError, match="lie on one line"):
+        SliceSpectrum(planes=1, resolution=8, cutoff=1.0)(f, around(test=torch.ones(3, 9)))

@@ -1,0 +1,102 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from rebuttal.errors import ConfigError
+from rebuttal.functions import Hash, Matched, Trained, Untrained
+from rebuttal.measures import GradientNorms, LocalVariation, PathNorm
+from rebuttal.measures.gradients import jacobian, norms
+from rebuttal.measures.subject import Subject
+from rebuttal.stages.measure import Measure
+from tests.stages.conftest import DATA
+
+
+@pytest.fixture
+def stage(fit):
+    trained = Trained(fit=fit)
+    return Measure(
+        functions={
+            "trained": trained,
+            "untrained": Untrained(fit=fit),
+            "hash": Matched(of=Hash(fit=fit), to=trained),
+        },
+        measures={
+            "gradient_norms": GradientNorms(),
+            "path_norm": PathNorm(),
+            "local_variation": LocalVariation(radii=(0.1,), directions=2),
+            "switched_off": None,
+        },
+        only=None,
+        dataset=DATA,
+        probes=20,
+        memory=64,
+        fit_target=1.0,
+        seed=0,
+    )
+
+
+def test_numbers_are_those_of_the_measure_at_the_named_places(stage, fit, session):
+    metrics = stage.run(session).metrics
+    network = fit.network(session)
+    for split in ("train", "test"):
+        inputs = DATA.examples(split, 0).inputs[:20]
+        found = norms(*jacobian(Subject(network, network, True, 10), inputs))
+        for name, values in found.items():
+            assert metrics[f"trained_{name}_{split}"] == pytest.approx(values.mean().item(), rel=1e-6)
+
+
+def test_the_rows_of_the_table_are_measures_and_its_columns_functions(stage, session):
+    outcome = stage.run(session)
+    row = outcome.table["variation_test_0.1"]
+    assert list(row) == ["trained", "untrained", "hash"]
+    assert row["hash"] > 10 * row["trained"]  # no smoothness at all, at equal spread
+    assert "hash" not in outcome.table["margin_gradient_test"]
+    assert "hash" not in outcome.table["path_norm_l1_log10"]
+    assert outcome.arrays["trained_margin_gradient_noise"].shape == (20,)
+    assert not any("switched_off" in name for name in outcome.metrics)
+
+
+def test_between_and_noise_are_where_they_should_be(stage, session):
+    probes = stage._surroundings(session, "trained", "path_norm").probes
+    train = probes["train"]
+    step = probes["between"] - train
+    share = (step / (train.roll(1, dims=0) - train)).flatten(1)
+    assert torch.allclose(share.amax(dim=1), share.amin(dim=1), atol=1e-3)
+    assert (share > -1e-3).all() and (share < 1 + 1e-3).all()
+    assert 0 <= probes["noise"].min() < 0.05 and 0.95 < probes["noise"].max() <= 1
+
+
+def test_an_unfitted_network_is_marked(stage, fit, session):
+    assert stage.run(session).metrics["trained_fitted"] == float(fit.run(session).metrics["train_accuracy"] == 1.0)
+    strict = replace(stage, functions={"trained": Trained(fit=replace(fit, training=replace(fit.training, epochs=1)))})
+    outcome = strict.run(session)
+    assert outcome.metrics["trained_fitted"] == 0
+    assert "not to be compared: trained" in outcome.words
+
+
+def test_one_measure_alone_and_what_is_known_is_not_measured_again(stage, session):
+    alone = replace(stage, only=("path_norm",)).run(session)
+    assert set(alone.table) == {"path_norm_l1_log10", "path_norm_l2_log10", "fitted"}
+    made = len(session.store.made)
+    everything = stage.run(session)
+    assert everything.table["path_norm_l1_log10"] == alone.table["path_norm_l1_log10"]
+    assert len(session.store.made) - made == 2 * 3
+    assert replace(stage, memory=32).identity(session) == stage.identity(session)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"only": ("path_norm", "roughness")}, r"only=roughness: no such measure; allowed: gradient_norms, path_norm"),
+        ({"functions": {}}, "at least one function"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_first(stage, session, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        replace(stage, **changes).check(session)
+
+
+def test_probes_out_of_range(stage):
+    with pytest.raises(ValueError, match="probes"):
+        replace(stage, probes=0)
