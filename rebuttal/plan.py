@@ -13,7 +13,7 @@ from rebuttal.session import Session, Settings
 from rebuttal.stages.stage import Stage
 
 # Built before the stages that copy them, so that a message names the key the user typed.
-GROUPS = ("training", "model", "dataset", "corruption")
+GROUPS = ("training", "model", "dataset", "corruption", "measuring")
 
 
 def plan(cfg: DictConfig) -> tuple[Settings, dict[str, Stage]]:

@@ -12,6 +12,7 @@ from rich.progress import track as _track
 
 T = TypeVar("T")
 console = Console()
+wide_console = Console(width=max(console.width, 120))  # numbers are not abridged where a terminal is narrow
 log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LINES = 60
 

@@ -16,11 +16,12 @@ import numpy as np
 import pandas as pd
 import torch
 from omegaconf import DictConfig, OmegaConf
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 import rebuttal
 from rebuttal.errors import as_one_line
-from rebuttal.progress import console
+from rebuttal.progress import console, wide_console
 from rebuttal.session import Session
 from rebuttal.stages.stage import Outcome, Stage
 from rebuttal.store import fingerprint
@@ -72,10 +73,26 @@ class RunFolder:
             if outcome.words:
                 table.add_row(name, outcome.words)
         console.print(table)
+        for name, outcome in outcomes.items():
+            if outcome.shown:
+                wide_console.print(_measure_table(name, outcome))
         made = len(session.store.made)
         console.print(f"{made} results computed in this run, all others came from the store ({session.store.root})")
         console.print(f"numbers: {self.folder / 'metrics.json'}", soft_wrap=True)
         console.print(f"pictures: {self.folder / 'figures'}", soft_wrap=True)
+
+
+def _measure_table(stage: str, outcome: Outcome) -> Table:
+    """The rows of a stage's table that are shown: measure by function."""
+    functions = list(dict.fromkeys(f for key in outcome.shown for f in outcome.table[key]))
+    table = Table(title=f"{stage}: all numbers are in {stage}.csv", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("measure", no_wrap=True)
+    for function in functions:
+        table.add_column(function.replace("_", "\n"), justify="right", no_wrap=True)
+    for key in outcome.shown:
+        values = (outcome.table[key].get(function) for function in functions)
+        table.add_row(key, *("–" if value is None else f"{value:.3g}" for value in values))
+    return table
 
 
 def write_text(path: Path, text: str) -> None:

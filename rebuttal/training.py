@@ -123,8 +123,9 @@ def batches(n: int, count: int, order: np.random.Generator, device: torch.device
 
 @torch.inference_mode()
 def predict(network: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
-    """Logits (n, K), float32, of inputs (n, *shape), in large batches."""
-    return torch.cat([network(batch).float() for batch in inputs.split(EVALUATION_BATCH)])
+    """Logits (n, K), of at least single precision, of inputs (n, *shape), in large batches."""
+    logits = torch.cat([network(batch) for batch in inputs.split(EVALUATION_BATCH)])
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def time_to_fit(history: list[dict[str, float]]) -> dict[str, float | None]:

@@ -47,7 +47,7 @@ def images(tmp_path):
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_runs_in_debug_size_and_leaves_what_a_run_leaves(experiment, images, tmp_path):
     real = ["dataset=image_folder", images] if experiment not in ("toy", "two_stage") else []
-    small = ["model=mlp_toy"] if experiment in ("smoothness", "frequency") else []
+    small = ["model=mlp_toy"] if experiment in ("smoothness", "frequency", "corruption") else []
     done = command(f"experiment={experiment}", "debug=tiny", *small, *real, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (run,) = runs(tmp_path / "outputs")

@@ -22,10 +22,20 @@ STYLE = {
 }
 # Okabe & Ito (2008): told apart with any colour vision.
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#777777"
-LINE_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, "#56B4E9", "#D55E00")
+_LINES = [
+    {"color": colour, "marker": marker, "linestyle": line, "markersize": 3, "linewidth": 1.2}
+    for colour, marker, line in zip(
+        (BLUE, "#D55E00", GREEN, PURPLE, "#56B4E9", ORANGE, "black", GREY), "os^Dv*Px", ("-", "-", *["--"] * 6)
+    )
+]
 WIDTH = 3.4  # inches: one journal column
 
 Row = dict[str, Any]
+
+
+def line_styles(count: int) -> list[dict[str, Any]]:
+    """`count` styles, the first eight told apart by colour and, in grey, by marker; the first two are solid."""
+    return [_LINES[i % len(_LINES)] for i in range(count)]
 
 
 def training_curves(history: list[Row]) -> Figure:
@@ -86,7 +96,8 @@ def learning_curves(curves: dict[str, list[Row]]) -> Figure:
     """Agreement and kappa against the number of inputs the student learnt from; a line a student."""
     with rc_context(STYLE):
         figure, (left, right) = _panels(2)
-        for (name, points), colour in zip(curves.items(), LINE_COLOURS * len(curves)):
+        for (name, points), style in zip(curves.items(), line_styles(len(curves))):
+            colour = style["color"]
             sizes = [p["student_size"] for p in points]
             left.plot(
                 sizes, [p["agreement"] for p in points], "o-", markersize=3, color=colour, label=name.replace("_", " ")

@@ -3,6 +3,7 @@
 Each is a config object with its settings; calling it with a `Subject` and its `Surroundings` gives `Findings`.
 """
 
+from rebuttal.measures.effort import Effort
 from rebuttal.measures.frequency import FourierSensitivity, GradientSpectrum, LineSpectrum, SliceSpectrum
 from rebuttal.measures.gradients import GradientNorms
 from rebuttal.measures.lipschitz import LipschitzBracket
@@ -13,6 +14,7 @@ from rebuttal.measures.segments import SegmentCrossings
 from rebuttal.measures.variation import LocalVariation
 
 __all__ = [
+    "Effort",
     "FourierSensitivity",
     "GradientNorms",
     "GradientSpectrum",

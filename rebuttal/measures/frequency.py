@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from rebuttal.measures.gradients import jacobian
 from rebuttal.measures.plane import Plane
 from rebuttal.measures.spectra import Spectrum, hann
 from rebuttal.measures.subject import Findings, Subject, Surroundings, chunks, distribution
-from rebuttal.training import predict
+from rebuttal.training import EVALUATION_BATCH, predict
 
 
 @checked
@@ -24,8 +24,9 @@ class GradientSpectrum:
     `gradient_low_share_<kind>`, the share of their energy up to `cutoff` (cycles per pixel; ½ is Nyquist),
     beside `gradient_low_share_white`, that of white noise; `gradient_low_to_high_<kind>`, energy below over
     energy above; `gradient_centroid_<kind>`, their mean frequency; `gradient_<direction>_<kind>`, directional
-    shares. The array `gradient_profile_<kind>` is the mean radial profile in `bins` rings, each gradient
-    divided by its energy. Images only; undefined for functions that are not differentiable.
+    shares, beside `gradient_<direction>_white`. The array `gradient_profile_<kind>` is the mean radial profile
+    in `bins` rings, each gradient divided by its energy. Images only; undefined for functions that are not
+    differentiable.
     """
 
     cutoff: Annotated[float, Field(gt=0, lt=0.7)]
@@ -52,11 +53,12 @@ class GradientSpectrum:
         found |= distribution(f"gradient_centroid_{kind}", spectrum.centroid())
         for direction, share in spectrum.directional_shares().items():
             found |= distribution(f"gradient_{direction}_{kind}", share)
-        mean = low.mean().item()
         numbers: dict[str, float | None] = {
-            f"gradient_low_to_high_{kind}": mean / (1 - mean) if mean < 1 else None,
-            "gradient_low_share_white": spectrum.white_low_share(self.cutoff),
+            f"gradient_low_to_high_{kind}": low_to_high(low.mean().item()),
+            "gradient_low_share_white": spectrum.white().low_share(self.cutoff).item(),
         }
+        for direction, share in spectrum.white().directional_shares().items():
+            numbers[f"gradient_{direction}_white"] = share.item()
         _, profile = spectrum.radial_profile(self.bins)
         energy = spectrum.power.mean(dim=(-2, -1)).clamp(min=torch.finfo(torch.float64).tiny)
         return found | Findings(numbers, {f"gradient_profile_{kind}": (profile / energy[:, None]).mean(dim=0).cpu()})
@@ -72,15 +74,20 @@ def margin_gradients(subject: Subject, inputs: Tensor) -> Tensor:
 
 @checked
 class SliceSpectrum:
-    """f on `planes` 2-D slices, `resolution` points a side, each through three probes of one kind (where the
-    data are): mean removed, Hann window, power of the 2-D FFT, summed over the logits.
+    """f on `planes` 2-D slices, `resolution` points a side, through `probes` (three of one kind, so that the
+    slice lies where the data are) or `random` (one probe, two random directions): mean removed, Hann window,
+    2-D FFT, power added over the logits.
 
     `slice_centroid_<kind>`: mean frequency in cycles per unit of length in input space;
-    `slice_low_share_<kind>`: share of the energy up to `cutoff` (same unit).
+    `slice_low_share_<kind>`: share of the energy up to `cutoff` (same unit); `slice_low_to_high_<kind>`: energy
+    below over energy above. Arrays of the first slice: `slice_values_<kind>`, the logit that varies most there,
+    (resolution, resolution); `slice_power_<kind>`, its spectrum, zero frequency in the middle;
+    `slice_extent_<kind>`, (left, right, bottom, top).
     """
 
     planes: PositiveInt
     resolution: Annotated[int, Field(ge=8)]
+    through: Literal["probes", "random"]
     cutoff: PositiveFloat
 
     def __call__(self, subject: Subject, around: Surroundings) -> Findings:
@@ -88,22 +95,38 @@ class SliceSpectrum:
         for kind, inputs in around.probes.items():
             if len(inputs) < 3:
                 raise ConfigError(f"stages.*.probes={len(inputs)}: a slice goes through 3 probes; allowed: 3 or more")
-            spectra = [self._spectrum(subject, inputs, around.rng) for _ in range(self.planes)]
+            planes = [self._plane(inputs, around.rng) for _ in range(self.planes)]
+            values = [slice_values(subject, plane, self.resolution) for plane in planes]
+            spectra = [slice_spectrum(v, plane) for v, plane in zip(values, planes)]
             centroids = torch.stack([s.centroid() for s in spectra])
             low = torch.stack([s.low_share(self.cutoff) for s in spectra])
             found |= distribution(f"slice_centroid_{kind}", centroids) | distribution(f"slice_low_share_{kind}", low)
+            found |= Findings({f"slice_low_to_high_{kind}": low_to_high(low.mean().item())})
+            found |= self._picture(values[0], spectra[0], planes[0], kind)
         return found
 
-    def _spectrum(self, subject: Subject, inputs: Tensor, rng: np.random.Generator) -> Spectrum:
+    def _plane(self, inputs: Tensor, rng: np.random.Generator) -> Plane:
         corners = torch.from_numpy(rng.choice(len(inputs), size=3, replace=False)).to(inputs.device)
-        plane = Plane.through(inputs[corners])
-        return slice_spectrum(subject, plane, self.resolution)
+        return Plane.through(inputs[corners]) if self.through == "probes" else Plane.random(inputs[corners[:2]], rng)
+
+    def _picture(self, values: Tensor, spectrum: Spectrum, plane: Plane, kind: str) -> Findings:
+        arrays = {
+            "values": values[values.var(dim=(1, 2)).argmax()],
+            "power": torch.fft.fftshift(spectrum.power),
+            "extent": torch.tensor(plane.extent),
+        }
+        return Findings(arrays={f"slice_{name}_{kind}": array for name, array in arrays.items()})
 
 
-def slice_spectrum(subject: Subject, plane: Plane, resolution: int) -> Spectrum:
-    """The windowed spectrum of f on a plane, its logits added up: (resolution, resolution)."""
+def slice_values(subject: Subject, plane: Plane, resolution: int) -> Tensor:
+    """f on a plane: (K, resolution, resolution), float64."""
     values = predict(subject.function, plane.grid(resolution)).double().cpu()
-    values = values.T.reshape(-1, resolution, resolution)
+    return values.T.reshape(-1, resolution, resolution)
+
+
+def slice_spectrum(values: Tensor, plane: Plane) -> Spectrum:
+    """The windowed spectrum of values (K, resolution, resolution) on a plane, added up over K."""
+    resolution = values.shape[-1]
     values = values - values.mean(dim=(1, 2), keepdim=True)
     window = hann(resolution)
     left, right, _, _ = plane.extent
@@ -111,22 +134,30 @@ def slice_spectrum(subject: Subject, plane: Plane, resolution: int) -> Spectrum:
     return Spectrum(Spectrum.of(values * window[:, None] * window).power.sum(dim=0), spacing)
 
 
+def low_to_high(low_share: float) -> float | None:
+    """Energy below the cut-off over energy above it; null where there is none above."""
+    return low_share / (1 - low_share) if low_share < 1 else None
+
+
 @checked
 class LineSpectrum:
-    """f along lines of `length` through probes, `points` points each, mean removed, Hann window, 1-D FFT,
-    summed over the logits: `line_<direction>_centroid_<kind>`, mean frequency in cycles per unit of length.
+    """f along lines of `length` through the first `lines` probes, `points` points each, mean removed, Hann
+    window, 1-D FFT, summed over the logits: `line_<direction>_centroid_<kind>`, the mean frequency in cycles per
+    unit of length.
 
     Directions: `random`, uniform; `gradient`, that of the margin; and for images `low_pass` and `high_pass`,
     random images with all energy below, or above, `cutoff` cycles per pixel.
     """
 
+    lines: PositiveInt
     length: PositiveFloat
     points: Annotated[int, Field(ge=8)]
     cutoff: Annotated[float, Field(gt=0, lt=0.5)]
 
     def __call__(self, subject: Subject, around: Surroundings) -> Findings:
         found = Findings()
-        for kind, inputs in around.probes.items():
+        for kind, probes in around.probes.items():
+            inputs = probes[: self.lines]
             for name, direction in self._directions(subject, inputs, around).items():
                 found |= distribution(f"line_{name}_centroid_{kind}", self.centroids(subject, inputs, direction))
         return found
@@ -148,14 +179,16 @@ class LineSpectrum:
         at = torch.linspace(-self.length / 2, self.length / 2, self.points, dtype=torch.float64)
         window, spacing = hann(self.points), self.length / (self.points - 1)
         frequency = torch.fft.rfftfreq(self.points, spacing, dtype=torch.float64)
+        together = max(1, EVALUATION_BATCH // self.points)
         found = []
-        for x, u in zip(inputs, direction):
-            line = x + at.to(x).reshape(-1, *[1] * x.ndim) * u
-            values = predict(subject.function, line).double().cpu()
-            values = (values - values.mean(dim=0)) * window[:, None]
-            power = torch.fft.rfft(values, dim=0).abs().square().sum(dim=1)
-            found.append((power * frequency).sum() / power.sum().clamp(min=torch.finfo(power.dtype).tiny))
-        return torch.stack(found)
+        for x, u in zip(inputs.split(together), direction.split(together)):
+            lines = x[:, None] + at.to(x).reshape(-1, *[1] * (x.ndim - 1)) * u[:, None]
+            values = predict(subject.function, lines.flatten(0, 1)).double().cpu().reshape(len(x), self.points, -1)
+            values = (values - values.mean(dim=1, keepdim=True)) * window[:, None]
+            power = torch.fft.rfft(values, dim=1).abs().square().sum(dim=2)
+            total = power.sum(dim=1).clamp(min=torch.finfo(power.dtype).tiny)
+            found.append((power * frequency).sum(dim=1) / total)
+        return torch.cat(found)
 
 
 @checked

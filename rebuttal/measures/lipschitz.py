@@ -24,6 +24,7 @@ class LipschitzBracket:
     A ReLU network's Jacobian is constant in the linear region around x, so its gradient shows no way up.
     The climb therefore tries, `steps` times, ± the leading right singular vector, along which f changes fastest,
     and ± a random direction, each by `step` times √d and clipped to [0, 1]^d, and keeps a point that is steeper.
+    `_scaled`: over the spread of the logits at the test probes.
     Where each image is whitened the product bounds the layers behind that only: `lipschitz_upper_whitened`.
     """
 
@@ -33,7 +34,7 @@ class LipschitzBracket:
 
     def __call__(self, subject: Subject, around: Surroundings) -> Findings:
         numbers: dict[str, float | None] = {}
-        scale = spread_at(subject, torch.cat(list(around.probes.values())))
+        scale = spread_at(subject, around.probes["test"])
         if subject.differentiable:
             lower = self._lower(subject, around)
             numbers |= {"lipschitz_lower": lower, "lipschitz_lower_scaled": lower / scale if scale > 0 else None}
@@ -42,6 +43,7 @@ class LipschitzBracket:
             upper = lipschitz_upper(parts_of(subject.network, shape))
             name = "lipschitz_upper_whitened" if is_whitened(subject.network) else "lipschitz_upper"
             numbers |= {name: upper, f"{name}_log10": float(np.log10(upper)) if upper > 0 else None}
+            numbers[f"{name}_scaled"] = upper / scale if scale > 0 else None
         return Findings(numbers)
 
     def _lower(self, subject: Subject, around: Surroundings) -> float:

@@ -11,6 +11,8 @@ from rebuttal.measures.gradients import jacobian
 from rebuttal.measures.subject import Findings, Subject, Surroundings, chunks, distribution, spread_at
 from rebuttal.training import predict
 
+BISECTIONS = 20  # of one step towards the boundary: to a millionth of it
+
 
 @checked
 class Margins:
@@ -50,23 +52,26 @@ class Margins:
     def _distances(self, subject: Subject, inputs: Tensor) -> Tensor:
         """(n,): the distance to the first change of class along the line; infinite where there is none."""
         direction, classes = _towards_boundary(subject, inputs)
-        far = torch.full((len(inputs),), torch.inf, dtype=inputs.dtype, device=inputs.device)
-        near = torch.zeros_like(far)
-        for step in range(1, self.points + 1):
-            length = self.reach * step / self.points
-            changed = self._changed(subject, inputs, direction, near.new_full(near.shape, length), classes)
-            near = torch.where(far.isinf() & ~changed, length, near)
-            far = torch.where(far.isinf() & changed, length, far)
-        for _ in range(40):
-            middle = torch.where(far.isinf(), near, (near + far) / 2)
-            changed = self._changed(subject, inputs, direction, middle, classes)
-            far = torch.where(changed & far.isfinite(), middle, far)
-            near = torch.where(~changed & far.isfinite(), middle, near)
-        return far
+        found = torch.full((len(inputs),), torch.inf, dtype=inputs.dtype, device=inputs.device)
 
-    def _changed(self, subject: Subject, inputs: Tensor, direction: Tensor, length: Tensor, classes: Tensor) -> Tensor:
-        steps = length.reshape(-1, *[1] * (inputs.ndim - 1)) * direction
-        return predict(subject.function, inputs + steps).argmax(dim=1) != classes
+        def changed(those: Tensor, lengths: Tensor) -> Tensor:
+            steps = lengths.reshape(-1, *[1] * (inputs.ndim - 1)) * direction[those]
+            return predict(subject.function, inputs[those] + steps).argmax(dim=1) != classes[those]
+
+        lengths = torch.linspace(0, self.reach, self.points + 1, dtype=inputs.dtype, device=inputs.device)[1:]
+        for length in lengths:
+            those = found.isinf().nonzero()[:, 0]
+            if len(those):
+                found[those[changed(those, length)]] = length
+        those = found.isfinite().nonzero()[:, 0]
+        far = found[those]
+        near = far - self.reach / self.points
+        for _ in range(BISECTIONS if len(those) else 0):
+            middle = (near + far) / 2
+            beyond = changed(those, middle)
+            near, far = torch.where(beyond, near, middle), torch.where(beyond, middle, far)
+        found[those] = far
+        return found
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:

@@ -12,13 +12,14 @@ from torch.nn import functional as F
 
 from rebuttal.config import checked
 from rebuttal.measures.structure import Affine, Part, Pointwise, Pool, Scale, Sum, is_whitened, parts_of
-from rebuttal.measures.subject import Findings, Subject, Surroundings
+from rebuttal.measures.subject import Findings, Subject, Surroundings, spread_at
 
 
 @checked
 class PathNorm:
     """`path_norm_l1_log10` and `path_norm_l2_log10`: the sum over all paths from an input, or a bias, to an
-    output of the product of |w| along it, and the root of the sum of products of w².
+    output of the product of |w| along it, and the root of the sum of products of w². `_scaled`: of the norm
+    divided by the spread of the logits at the test probes.
 
     One forward pass of |w| (w²) on the all-ones input, batch-norm folded into its convolution, residual sums
     kept, and each max-pool replaced by the sum over its window (Gonon et al. 2024, Theorem A.1). In float64,
@@ -32,10 +33,13 @@ class PathNorm:
         shape = tuple(next(iter(around.probes.values())).shape[1:])
         parts = parts_of(subject.network, shape)
         end = "_whitened" if is_whitened(subject.network) else ""
+        scale = spread_at(subject, around.probes["test"])
         numbers: dict[str, float | None] = {}
         for power in (1, 2):
             value = path_norm(parts, shape, power)
-            numbers[f"path_norm_l{power}_log10{end}"] = float(np.log10(value)) if value > 0 else None
+            name = f"path_norm_l{power}_log10{end}"
+            numbers[name] = float(np.log10(value)) if value > 0 else None
+            numbers[f"{name}_scaled"] = float(np.log10(value / scale)) if value > 0 and scale > 0 else None
         return Findings(numbers)
 
 

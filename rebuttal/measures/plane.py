@@ -37,6 +37,16 @@ class Plane:
         extent = (x - side, x + side, y - side, y + side)
         return cls(inputs[0], axes.T, corners.cpu().numpy(), extent)
 
+    @classmethod
+    def random(cls, inputs: Tensor, rng: np.random.Generator) -> Plane:
+        """A plane in two random directions through the first of the inputs (2, *shape), drawn as large as
+        their distance."""
+        first, second = inputs
+        length = (second - first).norm()
+        steps = torch.from_numpy(rng.standard_normal((2, *first.shape))).to(inputs)
+        steps = steps / steps.flatten(1).norm(dim=1).reshape(2, *[1] * first.ndim)
+        return cls.through(torch.cat([first[None], first + length * steps]))
+
     def grid(self, resolution: int) -> Tensor:
         """Inputs (resolution², *shape), row by row from the bottom left."""
         left, right, bottom, top = self.extent

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from rebuttal.config import checked
 from rebuttal.measures.subject import Findings, Subject, Surroundings, distribution, spread_at
+from rebuttal.training import EVALUATION_BATCH
 
 
 @checked
@@ -34,42 +35,44 @@ class SegmentCrossings:
             count = min(self.pairs, len(inputs) // 2)
             starts, stops = inputs[ends[:count]], inputs[ends[count : 2 * count]]
             scale = spread_at(subject, inputs)
-            walked = [self._walk(subject, a, b) for a, b in zip(starts, stops)]
+            together = max(1, EVALUATION_BATCH // self.points)
+            walks = [self._walk(subject, *ends) for ends in zip(starts.split(together), stops.split(together))]
             lengths = (stops - starts).flatten(1).norm(dim=1).double().cpu()
-            for name in walked[0] if walked else ():
-                values = torch.tensor([w[name] for w in walked], dtype=torch.float64) / lengths
+            for name in walks[0] if walks else ():
+                values = torch.cat([walk[name] for walk in walks]) / lengths
                 found |= distribution(f"{name}_{kind}", values, scale if name == "total_variation" else None)
         return found
 
     @torch.inference_mode()
-    def _walk(self, subject: Subject, start: Tensor, stop: Tensor) -> dict[str, float]:
-        share = torch.linspace(0, 1, self.points, dtype=start.dtype, device=start.device)
-        line = start + share.reshape(-1, *[1] * start.ndim) * (stop - start)
-        with counted_switches(subject.network) as switches:
-            logits = subject.function(line).double()
-        classes = logits.argmax(dim=1)
+    def _walk(self, subject: Subject, starts: Tensor, stops: Tensor) -> dict[str, Tensor]:
+        """What is met between starts and stops (m, *shape): (m,) float64 by name."""
+        share = torch.linspace(0, 1, self.points, dtype=starts.dtype, device=starts.device)
+        lines = starts[:, None] + share.reshape(-1, *[1] * (starts.ndim - 1)) * (stops - starts)[:, None]
+        with counted_switches(subject.network, len(starts)) as switches:
+            logits = subject.function(lines.flatten(0, 1)).double().unflatten(0, (len(starts), -1))
+        classes = logits.argmax(dim=2)
         walked = {
-            "class_changes": (classes[1:] != classes[:-1]).sum().item(),
-            "total_variation": (logits[1:] - logits[:-1]).norm(dim=1).sum().item(),
+            "class_changes": (classes[:, 1:] != classes[:, :-1]).sum(dim=1).double().cpu(),
+            "total_variation": (logits[:, 1:] - logits[:, :-1]).norm(dim=2).sum(dim=1).cpu(),
         }
         if switches is not None:
-            walked["region_changes"] = sum(switches)
+            walked["region_changes"] = torch.stack(switches).sum(dim=0).double().cpu()
         return walked
 
 
 @contextmanager
-def counted_switches(network: nn.Module | None) -> Iterator[list[int] | None]:
-    """Within the block, collect for each ReLU layer how many of its units switch from one row of a batch to
-    the next; null for a function that has no ReLU."""
+def counted_switches(network: nn.Module | None, lines: int) -> Iterator[list[Tensor] | None]:
+    """Within the block, collect for each ReLU layer how many of its units switch from one point to the next,
+    along each of the `lines` that a batch holds one after the other; null for a function that has no ReLU."""
     relus = [] if network is None else [m for m in network.modules() if isinstance(m, nn.ReLU)]
     if not relus:
-        yield [0] if _is_linear(network) else None
+        yield [torch.zeros(lines)] if _is_linear(network) else None
         return
-    counts: list[int] = []
+    counts: list[Tensor] = []
 
     def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        on = output > 0
-        counts.append((on[1:] != on[:-1]).sum().item())
+        on = (output > 0).reshape(lines, len(output) // lines, -1)
+        counts.append((on[:, 1:] != on[:, :-1]).sum(dim=(1, 2)))
 
     hooks = [relu.register_forward_hook(count) for relu in relus]
     try:

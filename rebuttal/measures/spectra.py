@@ -68,9 +68,9 @@ class Spectrum:
         middles = (torch.arange(bins, dtype=torch.float64) + 0.5) * nyquist / bins
         return middles, profile
 
-    def white_low_share(self, cutoff: float) -> float:
-        """The low share of white noise: the share of the cells."""
-        return (self.radius <= cutoff).double().mean().item()
+    def white(self) -> Spectrum:
+        """White noise's expected spectrum on the same grid: every cell alike, so that a share is one of cells."""
+        return Spectrum(torch.ones_like(self.frequencies[0]), self.spacing)
 
     def _share(self, cells: Tensor) -> Tensor:
         return (self.power * cells).sum(dim=(-2, -1)) / self._total()

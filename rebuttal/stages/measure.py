@@ -21,7 +21,7 @@ from rebuttal.store import Artifact
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-VERSION = 1  # raised when the same settings come to mean another result
+VERSION = 2  # raised when the same settings come to mean another result
 KINDS = ("train", "test", "noise", "between")
 
 
@@ -33,7 +33,8 @@ class Measure:
     all functions: `train` and `test`, images or points of `dataset`; `noise`, uniform on [0, 1]^d; `between`,
     uniform on segments between pairs of training points. `only`: the names of the measures to take, null for
     all. `memory`: MiB that a measure may use at a time, as far as it can choose. A network whose training
-    accuracy is below `fit_target` is marked: `<function>_fitted` is 0.
+    accuracy is below `fit_target` is marked: `<function>_fitted` is 0. `show`: the numbers that are also told
+    on the terminal.
 
     Metrics: `<function>_<number>`, where the measures name the numbers.
     """
@@ -41,6 +42,7 @@ class Measure:
     functions: dict[str, Any]
     measures: dict[str, Any]
     only: tuple[str, ...] | None
+    show: tuple[str, ...]
     dataset: Any
     probes: Annotated[int, Field(ge=3)]
     memory: PositiveInt
@@ -71,7 +73,8 @@ class Measure:
             arrays |= {f"{name}_{key}": value for key, value in found.arrays.items()}
             for key, value in found.numbers.items():
                 table.setdefault(key, {})[name] = value
-        return Outcome(metrics, words=self._words(table), table=table, arrays=arrays)
+        shown = tuple(key for key in self.show if key in table)
+        return Outcome(metrics, words=self._words(table), table=table, shown=shown, arrays=arrays)
 
     def findings(self, session: Session, function: str) -> Findings:
         """All that the chosen measures say of one function."""

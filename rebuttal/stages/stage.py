@@ -18,12 +18,14 @@ Metrics = dict[str, float | int | bool | None]
 @dataclass(frozen=True)
 class Outcome:
     """What a stage found: named numbers (null: undefined or censored), a row an epoch, a sentence; from
-    stages that measure several functions also a `table` (measure by function) and `arrays` by name."""
+    stages that measure several functions also a `table` (measure by function), of which the rows `shown` are
+    told on the terminal, and `arrays` by name."""
 
     metrics: Metrics
     history: list[dict[str, Any]] = field(default_factory=list)
     words: str = ""
     table: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    shown: tuple[str, ...] = ()
     arrays: dict[str, Tensor] = field(default_factory=dict)
 
 

@@ -10,6 +10,7 @@ from rebuttal.measures.frequency import (
     SliceSpectrum,
     basis_image,
     slice_spectrum,
+    slice_values,
 )
 from rebuttal.measures.plane import Plane
 from rebuttal.measures.spectra import DIRECTIONS, Spectrum
@@ -30,7 +31,7 @@ def test_white_noise_has_the_cells_share_and_a_flat_profile():
     images = torch.randn(4000, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     spectrum = Spectrum.of(images)
     share = spectrum.low_share(0.125)
-    expected = spectrum.white_low_share(0.125)
+    expected = spectrum.white().low_share(0.125).item()
     assert expected == 13 / 256  # the integer points within a circle of radius 2
     assert abs(share.mean().item() - expected) < 4 * share.std().item() / np.sqrt(4000)
     _, profile = spectrum.radial_profile(8)
@@ -71,7 +72,7 @@ def test_a_wave_on_a_slice_peaks_at_its_frequency_which_moves_with_the_scale(sca
         return torch.stack([phase.cos(), 0 * phase], dim=1)
 
     plane = Plane.through(corners)
-    spectrum = slice_spectrum(subject(function, 2), plane, 128)
+    spectrum = slice_spectrum(slice_values(subject(function, 2), plane, 128), plane)
     peak = spectrum.radius.flatten()[spectrum.power.argmax()].item()
     cell = 1 / (128 * spectrum.spacing)
     assert peak == pytest.approx(5 * scale, abs=cell)
@@ -83,7 +84,7 @@ def test_a_wave_along_a_line_has_its_frequency():
     omega[3] = 7.0
     directions = torch.zeros(4, 10, dtype=torch.float64)
     directions[:, 3] = 1.0
-    measure = LineSpectrum(length=4.0, points=512, cutoff=0.1)
+    measure = LineSpectrum(lines=10, length=4.0, points=512, cutoff=0.1)
     for scale in (1.0, 2.0):
         f = subject(lambda x, c=scale: torch.cos(2 * torch.pi * c * (x @ omega))[:, None], 1)
         found = measure.centroids(f, torch.rand(4, 10, dtype=torch.float64), directions)
@@ -93,7 +94,7 @@ def test_a_wave_along_a_line_has_its_frequency():
 def test_low_pass_directions_have_low_frequencies_only(around):
     probes = torch.rand(3, 2, 12, 12, dtype=torch.float64)
     f = subject(lambda x: x.flatten(1)[:, :2] ** 2, 2)
-    made = LineSpectrum(length=1.0, points=16, cutoff=0.2)._directions(f, probes, around(test=probes))
+    made = LineSpectrum(lines=10, length=1.0, points=16, cutoff=0.2)._directions(f, probes, around(test=probes))
     low = Spectrum(Spectrum.of(made["low_pass"]).power.sum(dim=1)).low_share(0.2)
     high = Spectrum(Spectrum.of(made["high_pass"]).power.sum(dim=1)).low_share(0.2)
     assert low.tolist() == pytest.approx([1.0] * 3) and high.tolist() == pytest.approx([0.0] * 3, abs=1e-12)
@@ -126,6 +127,30 @@ def test_vectors_have_no_image_spectrum_and_a_slice_needs_three_inputs(around):
         with pytest.raises(ConfigError, match=r"dataset\.shape=\[9\]: .* needs images"):
             measure(f, vectors)
     with pytest.raises(ConfigError, match="a slice goes through 3 probes"):
-        SliceSpectrum(planes=1, resolution=8, cutoff=1.0)(f, around(test=torch.rand(2, 9)))
+        SliceSpectrum(planes=1, resolution=8, through="probes", cutoff=1.0)(f, around(test=torch.rand(2, 9)))
     with pytest.raises(ConfigError, match="lie on one line"):
-        SliceSpectrum(planes=1, resolution=8, cutoff=1.0)(f, around(test=torch.ones(3, 9)))
+        SliceSpectrum(planes=1, resolution=8, through="probes", cutoff=1.0)(f, around(test=torch.ones(3, 9)))
+
+
+def test_the_pictured_slice_is_the_one_that_was_transformed(around):
+    probes = torch.rand(3, 12, dtype=torch.float64)
+    f = subject(lambda x: torch.stack([x[:, 0], 5 * (3 * x[:, 1]).sin()], dim=1), 2)
+    found = SliceSpectrum(planes=1, resolution=16, through="random", cutoff=0.5)(f, around(test=probes))
+    spectrum = Spectrum(torch.fft.ifftshift(found.arrays["slice_power_test"]))
+    left, right, *_ = found.arrays["slice_extent_test"].tolist()
+    assert spectrum.centroid().item() * 15 / (right - left) == pytest.approx(found.numbers["slice_centroid_test"])
+    share = found.numbers["slice_low_share_test"]
+    assert found.numbers["slice_low_to_high_test"] == pytest.approx(share / (1 - share))
+    values = found.arrays["slice_values_test"]
+    assert values.abs().max() <= 5 and values.std() > 0.5  # the second logit, which varies more
+
+
+def test_lines_are_looked_at_together_as_they_are_alone(around):
+    probes = torch.rand(70, 1, 8, 8, dtype=torch.float64)
+    f = subject(lambda x: x.flatten(1)[:, :3].cos() * 4, 3)
+    measure = LineSpectrum(lines=70, length=3.0, points=64, cutoff=0.2)
+    together = measure.centroids(f, probes, probes)
+    alone = torch.cat([measure.centroids(f, x[None], x[None]) for x in probes])
+    assert torch.allclose(together, alone, rtol=1e-10)
+    found = LineSpectrum(lines=5, length=3.0, points=64, cutoff=0.2)(f, around(test=probes))
+    assert found.arrays["line_random_centroid_test"].shape == (5,)

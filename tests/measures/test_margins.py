@@ -28,7 +28,7 @@ def test_the_prediction_changes_just_behind_the_distance(around):
     assert found.numbers["boundary_unreached_test"] < 0.5
     assert (found.arrays["boundary_test"] > 0).all()
     assert found.arrays["margin_test"].numpy() == pytest.approx(
-        (predict(network, X).topk(2, dim=1).values @ torch.tensor([1.0, -1.0])).numpy(), abs=1e-6
+        (predict(network, X).topk(2, dim=1).values @ torch.tensor([1.0, -1.0], dtype=torch.float64)).numpy(), rel=1e-12
     )
 
 

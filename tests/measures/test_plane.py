@@ -35,3 +35,14 @@ def test_inputs_on_one_line_have_no_plane():
         Plane.through(torch.stack([direction, 2 * direction, 3 * direction]))
     with pytest.raises(ConfigError, match="on one line"):
         Plane.through(direction.expand(3, 6))
+
+
+def test_a_random_slice_goes_through_the_first_input_and_is_as_large_as_their_distance():
+    inputs = torch.rand(2, 3, 8, 8)
+    plane = Plane.random(inputs, np.random.default_rng(0))
+    assert torch.equal(plane.origin, inputs[0])
+    distance = (inputs[1] - inputs[0]).norm().item()
+    assert np.linalg.norm(plane.corners[1]) == pytest.approx(distance, rel=1e-5)
+    assert np.linalg.norm(plane.corners[2]) == pytest.approx(distance, rel=1e-5)
+    other = Plane.random(inputs, np.random.default_rng(1))
+    assert (plane.axes @ other.axes.T).abs().max() < 0.5  # unrelated directions in 192 dimensions

@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -210,3 +212,18 @@ def test_an_unknown_layer_is_refused_by_name():
         parts_of(nn.Sequential(nn.Linear(3, 3), nn.Tanh()), (3,))
     with pytest.raises(ConfigError, match="layer 0 is a MaxPool2d whose windows overlap"):
         parts_of(nn.Sequential(nn.MaxPool2d(3, 2)), (1, 8, 8))
+
+
+def test_bounds_over_the_spread_do_not_see_logits_times_ten(around):
+    torch.manual_seed(0)
+    network = MLP(hidden=(16, 16)).network((3, 2, 2), 4).double().eval()
+    louder = copy.deepcopy(network)
+    louder[-1].weight.data *= 10
+    louder[-1].bias.data *= 10
+    probes = torch.rand(20, 3, 2, 2, dtype=torch.float64)
+    for measure in (LipschitzBracket(starts=2, steps=2, step=0.1), PathNorm()):
+        here, there = (measure(subject(f, 4), around(test=probes)).numbers for f in (network, louder))
+        scaled = [name for name in here if name.endswith("_scaled")]
+        assert len(scaled) == 2
+        for name in scaled:
+            assert there[name] == pytest.approx(here[name], rel=1e-6)

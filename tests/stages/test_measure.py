@@ -28,6 +28,7 @@ def stage(fit):
             "switched_off": None,
         },
         only=None,
+        show=("margin_gradient_test", "path_norm_l1_log10", "not_measured"),
         dataset=DATA,
         probes=20,
         memory=64,
@@ -77,7 +78,10 @@ def test_an_unfitted_network_is_marked(stage, fit, session):
 
 def test_one_measure_alone_and_what_is_known_is_not_measured_again(stage, session):
     alone = replace(stage, only=("path_norm",)).run(session)
-    assert set(alone.table) == {"path_norm_l1_log10", "path_norm_l2_log10", "fitted"}
+    assert set(alone.table) == {
+        *(f"path_norm_{norm}_log10{end}" for norm in ("l1", "l2") for end in ("", "_scaled")),
+        "fitted",
+    }
     made = len(session.store.made)
     everything = stage.run(session)
     assert everything.table["path_norm_l1_log10"] == alone.table["path_norm_l1_log10"]
