@@ -6,9 +6,10 @@ Each is a config object with `fit`, the stage that it comes from or stands in fo
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -22,7 +23,8 @@ from rebuttal.measures.subject import spread
 from rebuttal.seeds import generator
 from rebuttal.session import Session
 from rebuttal.stages.fit import Fit
-from rebuttal.training import predict
+from rebuttal.stages.mimic import Mimic
+from rebuttal.training import EVALUATION_BATCH, predict
 
 NEIGHBOUR_ROWS = 512  # inputs whose distances to all training inputs are held at a time
 
@@ -31,16 +33,99 @@ Function = Callable[[Tensor], Tensor]
 
 @checked
 class Trained:
-    """The network that `fit` trained, in evaluation mode."""
+    """The network that `fit` trained, in evaluation mode.
+
+    `batch_norm`: `evaluation`, with the running statistics of its training; `new_inputs`, with statistics taken
+    anew over all inputs that the dataset has for a student, as if it had been run in training mode on them.
+    """
+
+    fit: Fit
+    batch_norm: Literal["evaluation", "new_inputs"] = "evaluation"
+    differentiable: ClassVar[bool] = True
+
+    def function(self, session: Session) -> Function:
+        network = self.fit.network(session)
+        if self.batch_norm == "evaluation":
+            return network
+        return with_statistics_of(network, session.examples(self.fit.dataset, "student", self.fit.seed).inputs)
+
+    def identity(self, session: Session) -> Any:
+        if self.batch_norm == "evaluation":
+            return {"function": "trained", "fit": self.fit.identity(session)}
+        inputs = session.open(self.fit.dataset).identity("student")
+        return {"function": "trained", "fit": self.fit.identity(session), "batch_norm": inputs}
+
+
+@torch.no_grad()
+def with_statistics_of(network: nn.Module, inputs: Tensor) -> nn.Module:
+    """A copy of `network`, in evaluation mode, whose batch-norms' running statistics are those of `inputs`,
+    averaged over batches."""
+    network = copy.deepcopy(network).eval()
+    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average
+        norm.train()
+    for batch in inputs.tensor_split(-(-len(inputs) // EVALUATION_BATCH)):
+        network(batch)
+    return network.eval()
+
+
+@checked
+class Independent:
+    """The network that the same recipe gives from the seed `shift` further on: other data, other labels, another
+    initialisation. What a student agrees with it is what all networks share."""
+
+    fit: Fit
+    shift: PositiveInt = 1
+    differentiable: ClassVar[bool] = True
+
+    def function(self, session: Session) -> Function:
+        return self._other.network(session)
+
+    def identity(self, session: Session) -> Any:
+        return {"function": "trained", "fit": self._other.identity(session)}
+
+    @property
+    def _other(self) -> Fit:
+        return replace(self.fit, seed=self.fit.seed + self.shift)
+
+
+@checked
+class Refitted:
+    """A network trained on the same data and labels in the same order from another initialisation: what it
+    agrees with `fit`'s is decided by the data alone."""
 
     fit: Fit
     differentiable: ClassVar[bool] = True
 
     def function(self, session: Session) -> Function:
-        return self.fit.network(session)
+        return self._other.network(session)
 
     def identity(self, session: Session) -> Any:
-        return {"function": "trained", "fit": self.fit.identity(session)}
+        return {"function": "trained", "fit": self._other.identity(session)}
+
+    @property
+    def _other(self) -> Fit:
+        return replace(self.fit, initialisation=self.fit.initialisation + 1)
+
+
+@checked
+class Student:
+    """The student of a `mimic` stage."""
+
+    mimic: Mimic
+    differentiable: ClassVar[bool] = True
+
+    @property
+    def fit(self) -> Fit:
+        return self.mimic.teacher.fit
+
+    def function(self, session: Session) -> Function:
+        return self.mimic.network(session)
+
+    def identity(self, session: Session) -> Any:
+        return {"function": "student", "mimic": self.mimic.identity(session)}
 
 
 @checked

@@ -96,7 +96,7 @@ def test_a_sweep_is_one_call_and_a_failing_job_does_not_stop_the_others(images, 
 
 BAD = {
     "training.epohcs=3": "training.epohcs=3: unknown key; allowed here: batch_size, crop, ",
-    "modell=mlp": "modell=mlp: unknown key; allowed here: corruption, dataset, device, force, model, ",
+    "modell=mlp": "modell=mlp: unknown key; allowed here: corruption, dataset, device, force, measuring, ",
     "model=resnet19": "model=resnet19: no such option; allowed: linear, mlp, mlp_1x512, mlp_toy, resnet18, vgg11",
     "training.epochs=many": "training.epochs=many: input should be a valid integer",
     "training.lr=0": "training.lr=0: input should be greater than 0",

@@ -8,7 +8,8 @@ from rebuttal.data.cifar10 import CIFAR10
 from rebuttal.data.examples import Examples, Source
 from rebuttal.data.image_folder import ImageFolder
 from rebuttal.data.labels import PermutedLabels, RandomLabels
-from rebuttal.data.noise import GaussianNoise, UniformNoise
+from rebuttal.data.mixture import Mixture
+from rebuttal.data.noise import GaussianNoise, NoiseLike, UniformNoise
 from rebuttal.data.random_walk import RandomWalk
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "Examples",
     "GaussianNoise",
     "ImageFolder",
+    "Mixture",
+    "NoiseLike",
     "PermutedLabels",
     "RandomLabels",
     "RandomWalk",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -64,3 +64,20 @@ class GaussianNoise(Noise):
     def draw(self, size: int, rng: np.random.Generator) -> np.ndarray:
         noise = rng.standard_normal((size, *self.shape), dtype=np.float32)
         return (noise * np.float32(self.std) + np.float32(self.mean)).astype(np.float32)
+
+
+@checked
+class NoiseLike:
+    """Noise in the input space of the dataset `like`: its shape and its number of classes."""
+
+    like: Any
+    kind: Literal["uniform", "gaussian"]
+    train_size: PositiveInt = 10_000
+    student_size: PositiveInt = 10_000
+    test_size: PositiveInt = 10_000
+
+    def open(self, cache: Path) -> Source:
+        source = self.like.open(cache)
+        noise = UniformNoise if self.kind == "uniform" else GaussianNoise
+        sizes = {name: getattr(self, name) for name in ("train_size", "student_size", "test_size")}
+        return noise(shape=tuple(source.shape), classes=source.classes, **sizes)

@@ -2,54 +2,130 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from pydantic import PositiveInt
 
-from rebuttal.config import checked
-from rebuttal.data.examples import Examples, Split
+from rebuttal.config import checked, describe
+from rebuttal.data.examples import Examples, Source, Split
 from rebuttal.data.noise import Noise
+from rebuttal.errors import ConfigError
 from rebuttal.seeds import generator
+
+STEPS_AT_ONCE = 2**16
+SPLIT_STARTS = {"train": 0, "test": 0, "student": 1}  # of the images of `start`
 
 
 @checked
 class RandomWalk(Noise):
-    """Labels are drawn anew at each step, independently of the image.
+    """Labels are drawn anew for each image, independently of it.
 
-    `step="location"` gives one location new values in all its channels, `step="value"` changes one value
-    of one channel. A new value is uniform over the other 255 grey levels, so every step is a real one.
+    A step: with `step="location"` one location changes in all its channels, with `step="value"` one value of
+    one channel. `value="uniform"`: to one of the other 255 grey levels; `value="grey_level"`: up or down by one,
+    turned back at black and white. So every step is a real one. `every=k` keeps each k-th image of the walk
+    only, which for large k makes it independent noise. The walk starts at uniform noise, or at an image of the
+    dataset `start` (the first for the training walk, the second for the student's).
     The test split is the continuation of the training walk; the student's is a walk of its own.
     """
 
     step: Literal["location", "value"] = "location"
+    value: Literal["uniform", "grey_level"] = "uniform"
+    every: PositiveInt = 1
+    start: Any = None
+
+    def open(self, cache: Path) -> Source:
+        start = None if self.start is None else self.start.open(cache)
+        if start is not None and tuple(start.shape) != tuple(self.shape):
+            raise ConfigError(f"dataset.start: images of shape {list(start.shape)}; allowed: {list(self.shape)}")
+        return Walk(self, start)
+
+
+@dataclass(frozen=True)
+class Walk:
+    """An opened `RandomWalk`."""
+
+    settings: RandomWalk
+    start: Source | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.settings.shape
+
+    @property
+    def classes(self) -> int:
+        return self.settings.classes
 
     def examples(self, split: Split, seed: int) -> Examples:
-        size = getattr(self, f"{split}_size")
-        labels = torch.from_numpy(generator(seed, split, "labels").integers(self.classes, size=size))
-        if split != "test":
-            images = self.draw(size, generator(seed, split, "inputs"))
-        else:
-            images = self.draw(self.train_size + size, generator(seed, "train", "inputs"))[self.train_size :]
-        return Examples(torch.from_numpy(images), labels)
+        size = getattr(self.settings, f"{split}_size")
+        labels = generator(seed, split, "labels").integers(self.classes, size=size)
+        walked = self.settings.train_size if split == "test" else 0
+        rng = generator(seed, "student" if split == "student" else "train", "inputs")
+        images = walk(self.settings, self._first(split, seed), walked, size, rng)
+        return Examples(torch.from_numpy(images), torch.from_numpy(labels))
 
-    def identity(self, split: Split) -> dict:
-        continued = {"after": self.train_size} if split == "test" else {}
-        return {**super().identity(split), **continued}
+    def identity(self, split: Split) -> Any:
+        sizes = {"train_size", "student_size", "test_size", "start"}
+        kept = {key: value for key, value in describe(self.settings).items() if key not in sizes}
+        return {
+            **kept,
+            "version": 2,
+            "start": None if self.start is None else self.start.identity("train"),
+            "split": split,
+            "size": getattr(self.settings, f"{split}_size"),
+            "after": self.settings.train_size if split == "test" else 0,
+        }
 
-    def draw(self, size: int, rng: np.random.Generator) -> np.ndarray:
-        """The first `size` images of the walk, uint8 (size, *shape); a longer walk goes on from there."""
-        channels, locations = _layout(self.shape, self.step)
-        walk = np.empty((size, channels, locations), dtype=np.uint8)
-        walk[0] = rng.integers(256, size=(channels, locations), dtype=np.uint8)
+    def _first(self, split: Split, seed: int) -> np.ndarray | None:
+        if self.start is None:
+            return None
+        image = self.start.examples("train", seed).inputs[SPLIT_STARTS[split]]
+        if image.dtype != torch.uint8:
+            raise ConfigError("dataset.start: allowed: a dataset of images, with dataset.start.pixels not gaussian")
+        return image.numpy()
+
+
+def walk(settings: RandomWalk, first: np.ndarray | None, skip: int, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Images skip, …, skip + size − 1 of the walk, uint8 (size, *shape); a longer walk goes on from there.
+
+    What is followed is a free walk over all integers: a uniform new value is one step of it modulo 256, and a
+    grey level that turns back at 0 and 255 is the free one folded up.
+    """
+    together, locations = _layout(settings.shape, settings.step)
+    if first is None:
+        first = rng.integers(256, size=(together, locations), dtype=np.uint8)
+    free = first.reshape(together, locations).T.astype(np.int64)
+    images = np.empty((size, together, locations), dtype=np.uint8)
+    if skip == 0:
+        images[0] = free.T
+    kept = 0
+    for where, shifts in _steps(settings, locations, together, (skip + size - 1) * settings.every, rng):
+        for begin in range(0, len(where), settings.every):
+            now = slice(begin, begin + settings.every)
+            np.add.at(free, where[now], shifts[now])
+            kept += 1
+            if kept >= skip:
+                images[kept - skip] = _grey(free, settings.value).T
+    return images.reshape(size, *settings.shape)
+
+
+def _steps(settings: RandomWalk, locations: int, together: int, count: int, rng: np.random.Generator):
+    """`count` steps in blocks of whole images: where (m,), and by how much (m, together)."""
+    block = max(1, STEPS_AT_ONCE // settings.every) * settings.every
+    for begin in range(0, count, block):
         # Row by row, so that the first draws of a longer walk are the same.
-        draws = rng.random((size - 1, 1 + channels))
+        draws = rng.random((min(block, count - begin), 1 + together))
         where = (draws[:, 0] * locations).astype(np.int64)
-        shifts = (1 + draws[:, 1:] * 255).astype(np.uint8)
-        for t in range(1, size):
-            walk[t] = walk[t - 1]
-            walk[t, :, where[t - 1]] += shifts[t - 1]  # modulo 256
-        return walk.reshape(size, *self.shape)
+        uniform = settings.value == "uniform"
+        shifts = 1 + (draws[:, 1:] * 255).astype(np.int64) if uniform else np.where(draws[:, 1:] < 0.5, -1, 1)
+        yield where, shifts
+
+
+def _grey(free: np.ndarray, value: str) -> np.ndarray:
+    return (free if value == "uniform" else 255 - np.abs(free % 510 - 255)).astype(np.uint8)
 
 
 def _layout(shape: tuple[int, ...], step: str) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 Each is a config object with its settings; calling it with a `Subject` and its `Surroundings` gives `Findings`.
 """
 
+from rebuttal.measures.demand import LabelDemand
 from rebuttal.measures.effort import Effort
 from rebuttal.measures.frequency import FourierSensitivity, GradientSpectrum, LineSpectrum, SliceSpectrum
 from rebuttal.measures.gradients import GradientNorms
@@ -18,6 +19,7 @@ __all__ = [
     "FourierSensitivity",
     "GradientNorms",
     "GradientSpectrum",
+    "LabelDemand",
     "LineSpectrum",
     "LipschitzBracket",
     "LocalVariation",

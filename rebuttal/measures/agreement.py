@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.stats import binomtest
+from scipy.stats import binomtest, entropy
 from torch import Tensor
 
 
@@ -17,6 +17,8 @@ def agreement(teacher: Tensor, student: Tensor) -> dict[str, float | None]:
     Cohen & Everitt (1969); null where chance is 1, when both always answer one and the same class.
     `output_correlation`: Pearson's, over all inputs and classes, of the logits less their mean over the
     classes of each input (softmax does not see that mean); null where one of them is constant.
+    `teacher_classes`: the effective number of classes that the teacher gives, the exponential of their entropy;
+    near 1 its answers have collapsed.
     The intervals are over inputs, for these two networks.
     """
     table = confusion(teacher, student)
@@ -29,6 +31,7 @@ def agreement(teacher: Tensor, student: Tensor) -> dict[str, float | None]:
         "agreement_high": high,
         "majority_agreement": int(table.sum(axis=1).max()) / n,
         "chance_agreement": chance(table),
+        "teacher_classes": effective_classes(table.sum(axis=1)),
         **cohen_kappa(table),
         "output_correlation": output_correlation(teacher, student),
     }
@@ -45,6 +48,11 @@ def chance(table: np.ndarray) -> float:
     """The agreement of two independent classifiers with the table's marginals: Σ_k p_k q_k."""
     n = table.sum()
     return float((table.sum(axis=1) / n) @ (table.sum(axis=0) / n))
+
+
+def effective_classes(counts: np.ndarray) -> float:
+    """exp(−Σ p log p) of class counts: K when all K are equally frequent, 1 when there is only one."""
+    return float(np.exp(entropy(counts)))
 
 
 def cohen_kappa(table: np.ndarray) -> dict[str, float | None]:

@@ -51,7 +51,7 @@ class LipschitzBracket:
         steepness = torch.cat([_steepest(subject, part)[0] for part in chunks(subject, inputs, around.memory)])
         best = steepness.max().item()
         points = inputs[steepness.topk(min(self.starts, len(inputs))).indices]
-        length = self.step * points[0].numel() ** 0.5
+        length = self.step * inputs[0].numel() ** 0.5
         for _ in range(self.steps if len(points) else 0):
             here, leading = _climb_direction(subject, points, around.memory)
             aside = unit_vectors(points, around.rng)

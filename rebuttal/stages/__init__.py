@@ -1,10 +1,26 @@
 """Stages: what a run is made of. A stage is a value, built from the config, that refers to earlier stages
 by containing them; what it makes is kept in the store under its identity."""
 
+from rebuttal.stages.architectures import Architectures
 from rebuttal.stages.fit import Fit
+from rebuttal.stages.judge import Judge
 from rebuttal.stages.learning_curve import LearningCurve
 from rebuttal.stages.measure import Measure
 from rebuttal.stages.mimic import Mimic
-from rebuttal.stages.pictures import AgreementChart, DecisionRegions
+from rebuttal.stages.pictures import AgreementChart, DecisionRegions, WalkStrip
+from rebuttal.stages.sample_efficiency import SampleEfficiency
+from rebuttal.stages.thinning import Thinning
 
-__all__ = ["AgreementChart", "DecisionRegions", "Fit", "LearningCurve", "Measure", "Mimic"]
+__all__ = [
+    "AgreementChart",
+    "Architectures",
+    "DecisionRegions",
+    "Fit",
+    "Judge",
+    "LearningCurve",
+    "Measure",
+    "Mimic",
+    "SampleEfficiency",
+    "Thinning",
+    "WalkStrip",
+]

@@ -32,12 +32,16 @@ class Fit:
     intervals; `generalization_gap`, their difference; `train_loss`, the last epoch's mean; the time to fit,
     see `time_to_fit`; `epochs`, `steps`, `parameters`, `train_size`, `test_size`; `label_noise`, the share
     of training labels that differ from the true ones.
+
+    `initialisation`: 0, the initial weights that go with the seed; 1, 2, …, others for the same data, labels
+    and order.
     """
 
     model: Any
     dataset: Any
     corruption: Any
     training: Recipe
+    initialisation: NonNegativeInt = 0
     seed: NonNegativeInt
 
     def check(self, session: Session) -> None:
@@ -56,6 +60,7 @@ class Fit:
             "test": source.identity("test"),
             "corruption": describe(self.corruption),
             "training": describe(self.training),
+            "initialisation": self.initialisation,
             "seed": self.seed,
         }
 
@@ -67,6 +72,7 @@ class Fit:
             "model": describe(self.model),
             "train": source.identity("train"),
             "preprocess": [self.training.crop, self.training.normalisation],
+            "initialisation": self.initialisation,
             "seed": self.seed,
         }
 
@@ -83,7 +89,8 @@ class Fit:
         return Examples(examples.inputs, labels)
 
     def initial_network(self, session: Session) -> nn.Module:
-        network = new_network(self.model, self.training, session.open(self.dataset), self.seed, "fit")
+        role = f"fit{self.initialisation or ''}"
+        network = new_network(self.model, self.training, session.open(self.dataset), self.seed, role)
         network.to(session.device)
         network.preprocess.fit(session.examples(self.dataset, "train", self.seed).inputs)
         return network

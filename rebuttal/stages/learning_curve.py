@@ -46,12 +46,12 @@ class LearningCurve:
         return Outcome(metrics, words=self._words(session))
 
     def figures(self, session: Session) -> dict[str, Figure]:
-        from rebuttal.analysis import figures
+        from rebuttal.analysis import student_figures
 
         curves: dict[str, list[Metrics]] = {name: [] for name in self.students}
         for name, _, student in self._points(session):
             curves[name].append(student.run(session).metrics)
-        return {"agreement": figures.learning_curves(curves)}
+        return {"agreement": student_figures.learning_curves(curves)}
 
     def _points(self, session: Session) -> list[tuple[str, int, Mimic]]:
         points = []

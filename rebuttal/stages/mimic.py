@@ -35,7 +35,8 @@ class Mimic:
     teacher's. `dataset`: where the student's inputs come from, null for the teacher's own source.
     `target`: `hard`, the teacher's class (cross-entropy); `soft`, its probabilities at `temperature` T
     (cross-entropy at that temperature, times T²; Hinton et al. 2015); `logit`, its logits (mean squared
-    error in units of their variance).
+    error in units of their variance). `initialisation`: `own`, of its own; `teacher`, the weights that the
+    teacher's network began with.
 
     Metrics: those of `rebuttal.measures.agreement`, on the held-out inputs; `train_agreement`, on the
     student's own; the time until that is 100 %; `epochs`, `steps`, `parameters`, `student_size`,
@@ -48,6 +49,7 @@ class Mimic:
     training: Recipe
     target: Literal["hard", "soft", "logit"]
     temperature: PositiveFloat
+    initialisation: Literal["own", "teacher"] = "own"
     seed: NonNegativeInt
 
     def check(self, session: Session) -> None:
@@ -58,8 +60,13 @@ class Mimic:
                 f"{list(theirs.shape)}"
             )
         self.teacher.fit.check(session)
+        self.teacher.identity(session)
         own.identity("student")
         check_network(self._model, self.training, theirs)
+        if self.initialisation == "teacher" and describe(self._model) != describe(self.teacher.fit.model):
+            raise ConfigError(
+                "stages.*.initialisation=teacher: the student has another architecture; allowed: own, or model=null"
+            )
 
     def identity(self, session: Session) -> Any:
         return {
@@ -72,6 +79,7 @@ class Mimic:
             "training": describe(self.training),
             "target": self.target,
             "temperature": self.temperature if self.target == "soft" else None,
+            "initialisation": self.initialisation,
             "seed": self.seed,
         }
 
@@ -88,13 +96,19 @@ class Mimic:
         return Outcome(record["metrics"], record["history"], _words(record["metrics"]))
 
     def figures(self, session: Session) -> dict[str, Figure]:
-        from rebuttal.analysis import figures
+        from rebuttal.analysis import student_figures
 
         record = self.artifact(session).record
         return {
-            "curves": figures.mimic_curves(record["history"], record["metrics"]),
-            "confusion": figures.confusion(np.array(record["confusion"])),
+            "curves": student_figures.mimic_curves(record["history"], record["metrics"]),
+            "confusion": student_figures.confusion(np.array(record["confusion"])),
+            "classes": student_figures.class_shares({self._where(): np.array(record["confusion"])}),
         }
+
+    def _where(self) -> str:
+        """What the class histogram is of, and the mode of the teacher's batch-norm where it has a choice."""
+        mode = getattr(self.teacher, "batch_norm", None)
+        return "held-out inputs" + (f" (batch-norm: {mode})" if mode else "")
 
     @property
     def _model(self) -> Any:
@@ -139,6 +153,8 @@ class Mimic:
     def _new_student(self, session: Session, inputs: Tensor) -> nn.Module:
         source = session.open(self.teacher.fit.dataset)
         network = new_network(self._model, self.training, source, self.seed, "mimic").to(session.device)
+        if self.initialisation == "teacher":
+            network.body.load_state_dict(self.teacher.fit.initial_network(session).body.state_dict())
         network.preprocess.fit(inputs)
         return network
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-from pydantic import PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from rebuttal.config import checked
 from rebuttal.data.examples import in_unit_range
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
 @checked
 class AgreementChart:
-    """One bar a student: agreement, against the teacher's majority class and against chance."""
+    """A row for each of the stages `students` (mimic or judge, by name): agreement, against the teacher's
+    majority class and chance, and kappa."""
 
-    students: dict[str, Mimic]
+    students: dict[str, Any]
 
     def check(self, session: Session) -> None:
         for student in self.students.values():
@@ -38,10 +39,10 @@ class AgreementChart:
         return Outcome({})
 
     def figures(self, session: Session) -> dict[str, Figure]:
-        from rebuttal.analysis import figures
+        from rebuttal.analysis import student_figures
 
         found = {name: student.run(session).metrics for name, student in self.students.items()}
-        return {"agreement": figures.agreement_bars(found)}
+        return {"agreement": student_figures.agreement_bars(found)}
 
 
 @checked
@@ -87,3 +88,29 @@ class DecisionRegions:
         networks = (self.teacher.network(session), self.student.network(session))
         teacher, student = (predict(f, points).argmax(dim=1).reshape(shape).cpu().numpy() for f in networks)
         return teacher, student, plane
+
+
+@checked
+class WalkStrip:
+    """The first `images` of a dataset's training inputs in their order, and what changes from each to the next."""
+
+    dataset: Any
+    images: Annotated[int, Field(ge=2)]
+    seed: NonNegativeInt
+
+    def check(self, session: Session) -> None:
+        shape = session.open(self.dataset).shape
+        if len(shape) != 3 or shape[0] not in (1, 3):
+            raise ConfigError(f"dataset.shape={list(shape)}: a strip shows images; allowed: [3,height,width] or [1,…]")
+
+    def identity(self, session: Session) -> Any:
+        return [session.open(self.dataset).identity("train"), self.images, self.seed]
+
+    def run(self, session: Session) -> Outcome:
+        return Outcome({})
+
+    def figures(self, session: Session) -> dict[str, Figure]:
+        from rebuttal.analysis import figures
+
+        inputs = session.examples(self.dataset, "train", self.seed).inputs[: self.images]
+        return {"strip": figures.strip(in_unit_range(inputs).permute(0, 2, 3, 1).cpu().numpy())}

@@ -6,10 +6,12 @@ import torch
 from torch.nn import functional as F
 
 from rebuttal.data import UniformNoise
+from rebuttal.data.labels import true_labels
 from rebuttal.errors import ConfigError
-from rebuttal.functions import Hash, Untrained
+from rebuttal.functions import Hash, Trained, Untrained
 from rebuttal.measures.agreement import agreement
-from rebuttal.models import MLP
+from rebuttal.models import MLP, VGG11
+from rebuttal.stages import Fit
 from rebuttal.training import predict
 from tests.stages.conftest import DATA
 
@@ -96,3 +98,37 @@ def test_temperature_decides_soft_targets_only(mimic, session):
 def test_inputs_of_another_shape_are_refused(mimic, session):
     with pytest.raises(ConfigError, match=r"must have the teacher's shape, \[20\]"):
         replace(mimic, dataset=UniformNoise(shape=(21,))).check(session)
+
+
+def test_a_student_may_begin_where_its_teacher_began(mimic, fit, session):
+    begun = fit.initial_network(session)
+    student = replace(mimic, initialisation="teacher", training=replace(fit.training, lr=1e-12, epochs=1))
+    held_out = DATA.examples("test", 0).inputs
+    assert torch.allclose(predict(student.network(session), held_out), predict(begun.eval(), held_out), atol=0.1)
+    other = replace(student, initialisation="own")
+    assert not torch.allclose(predict(other.network(session), held_out), predict(begun, held_out), atol=0.1)
+    with pytest.raises(ConfigError, match="initialisation=teacher: the student has another architecture"):
+        replace(student, model=MLP(hidden=(3,))).check(session)
+
+
+def test_batch_norm_statistics_of_new_inputs(recipe, session):
+    data = UniformNoise(shape=(3, 4, 4), train_size=40, student_size=100, test_size=50)
+    fit = Fit(model=VGG11(), dataset=data, corruption=true_labels(), training=recipe(epochs=2, batch_size=20), seed=0)
+    network = Trained(fit=fit, batch_norm="new_inputs").function(session)
+    inputs = data.examples("student", 0).inputs
+    first = next(m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d))
+    convolution = next(m for m in network.modules() if isinstance(m, torch.nn.Conv2d))
+    before = convolution(network.preprocess(inputs))
+    assert torch.allclose(first.running_mean, before.mean(dim=(0, 2, 3)), atol=1e-5)
+    assert torch.allclose(first.running_var, before.var(dim=(0, 2, 3)), rtol=1e-3)
+    one, many = predict(network, inputs[:1]), predict(network, inputs)
+    assert torch.allclose(one, many[:1], atol=1e-4)  # a function of each input alone
+    usual, anew = (Trained(fit=fit, batch_norm=mode) for mode in ("evaluation", "new_inputs"))
+    assert usual.identity(session) != anew.identity(session)
+    assert not torch.allclose(predict(usual.function(session), inputs), many, atol=1e-3)
+
+
+def test_how_many_classes_the_teacher_gives_is_told(mimic, session):
+    table = np.array(mimic.artifact(session).record["confusion"]).sum(axis=1)
+    p = table[table > 0] / table.sum()
+    assert mimic.run(session).metrics["teacher_classes"] == pytest.approx(np.exp(-(p * np.log(p)).sum()))

@@ -1,0 +1,55 @@
+"""Statistics over seeds: the units of replication are whole re-trainings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.optimize import isotonic_regression
+from scipy.stats import t
+
+RESAMPLES = 2000
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float | None, float | None]:
+    """The mean with its 95 % t-interval; no interval for a single value."""
+    sample = np.asarray(values, dtype=float)
+    mean = float(sample.mean())
+    if len(sample) < 2:
+        return mean, None, None
+    half = float(t.ppf(0.975, len(sample) - 1) * sample.std(ddof=1) / np.sqrt(len(sample)))
+    return mean, mean - half, mean + half
+
+
+def size_needed(
+    sizes: Sequence[float], curves: np.ndarray, target: float, rng: np.random.Generator
+) -> tuple[float | None, float | None, float | None]:
+    """The size at which a growing curve reaches `target`, with its 95 % bootstrap percentile interval.
+
+    `curves` (seeds, sizes): the mean over seeds is made monotone (isotonic regression) and interpolated over
+    the logarithm of the size; the bootstrap draws seeds. Null is censored: for the estimate or the upper end,
+    not reached within the sizes; where the smallest size already reaches it, that size is given.
+    """
+    curves = np.asarray(curves, dtype=float)
+    estimate = _crossing(sizes, curves.mean(axis=0), target)
+    if len(curves) < 2:
+        return _finite(estimate), None, None
+    draws = rng.integers(len(curves), size=(RESAMPLES, len(curves)))
+    found = np.sort([_crossing(sizes, curves[draw].mean(axis=0), target) for draw in draws])
+    low, high = found[round(0.025 * (RESAMPLES - 1))], found[round(0.975 * (RESAMPLES - 1))]
+    return _finite(estimate), _finite(low), _finite(high)
+
+
+def _crossing(sizes: Sequence[float], curve: np.ndarray, target: float) -> float:
+    rising = isotonic_regression(curve).x
+    if rising[-1] < target:
+        return np.inf
+    at = int(np.searchsorted(rising, target))
+    if at == 0:
+        return float(sizes[0])
+    share = (target - rising[at - 1]) / (rising[at] - rising[at - 1])
+    return float(np.exp(np.log(sizes[at - 1]) * (1 - share) + np.log(sizes[at]) * share))
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,64 @@
+"""The `architectures` stage: can a network of one architecture learn the function of another?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from rebuttal.config import checked
+from rebuttal.errors import ConfigError
+from rebuttal.session import Session
+from rebuttal.stages.mimic import Mimic
+from rebuttal.stages.stage import Metrics, Outcome
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@checked
+class Architectures:
+    """Repeat `student` with each of `models` (by name) as its teacher's architecture and each as its own.
+
+    Metrics: `<teacher>_<student>_agreement`, `…_majority_agreement`, `…_kappa`, and `<teacher>_train_accuracy`.
+    """
+
+    student: Mimic
+    models: dict[str, Any]
+
+    def check(self, session: Session) -> None:
+        if not self.models:
+            raise ConfigError("stages.*.models={}: allowed: at least one model, by name")
+        for _, _, student in self._pairs():
+            student.check(session)
+
+    def identity(self, session: Session) -> Any:
+        return [[teacher, own, student.identity(session)] for teacher, own, student in self._pairs()]
+
+    def run(self, session: Session) -> Outcome:
+        metrics: Metrics = {}
+        for teacher, own, student in self._pairs():
+            metrics[f"{teacher}_train_accuracy"] = student.teacher.fit.run(session).metrics["train_accuracy"]
+            found = student.run(session).metrics
+            for key in ("agreement", "majority_agreement", "kappa"):
+                metrics[f"{teacher}_{own}_{key}"] = found[key]
+        kappas = {(t, s): metrics[f"{t}_{s}_kappa"] or 0.0 for t, s, _ in self._pairs()}
+        (teacher, own), best = max(kappas.items(), key=lambda item: item[1])
+        words = f"κ from {min(kappas.values()):.2f} to {best:.2f}, the most for a {own} that learns from a {teacher}"
+        return Outcome(metrics, words=words)
+
+    def figures(self, session: Session) -> dict[str, Figure]:
+        from rebuttal.analysis import student_figures
+
+        names, found = list(self.models), self.run(session).metrics
+        table = [[found[f"{teacher}_{own}_kappa"] for own in names] for teacher in names]
+        return {"kappa": student_figures.architecture_table(table, names)}
+
+    def _pairs(self) -> list[tuple[str, str, Mimic]]:
+        pairs = []
+        for teacher, model in self.models.items():
+            fit = replace(self.student.teacher.fit, model=model)
+            function = replace(self.student.teacher, fit=fit)
+            pairs += [
+                (teacher, name, replace(self.student, teacher=function, model=own)) for name, own in self.models.items()
+            ]
+        return pairs

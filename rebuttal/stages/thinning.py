@@ -1,0 +1,77 @@
+"""The `thinning` stage: from a random walk, step by step, to independent noise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, PositiveInt
+
+from rebuttal.analysis.statistics import mean_interval
+from rebuttal.config import checked
+from rebuttal.errors import ConfigError
+from rebuttal.session import Session
+from rebuttal.stages.mimic import Mimic
+from rebuttal.stages.stage import Metrics, Outcome
+from rebuttal.stages.variants import variant
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@checked
+class Thinning:
+    """Repeat `student` and its teacher on walks of which each k-th image is kept, for each k in `every` and
+    `repeats` seeds, from the student's own seed on.
+
+    Metrics, means over seeds with 95 % t-intervals: `kappa_<k>`, `agreement_<k>`, the student's;
+    `steps_to_fit_<k>`, the teacher's, null where a seed did not fit within its epochs; `fitted_<k>`, the share
+    of seeds that did; `train_accuracy_<k>`, the teacher's.
+    """
+
+    student: Mimic
+    every: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+    repeats: PositiveInt
+
+    def check(self, session: Session) -> None:
+        if not hasattr(self.student.teacher.fit.dataset, "every"):
+            raise ConfigError("stages.*.student: its teacher fits no random walk; allowed: dataset=random_walk")
+        for k in self.every:
+            self._student(k, 0).check(session)
+
+    def identity(self, session: Session) -> Any:
+        return [self._student(k, repeat).identity(session) for k in self.every for repeat in range(self.repeats)]
+
+    def run(self, session: Session) -> Outcome:
+        metrics: Metrics = {}
+        for k in self.every:
+            students = [self._student(k, repeat) for repeat in range(self.repeats)]
+            learnt = [student.run(session).metrics for student in students]
+            fitted = [student.teacher.fit.run(session).metrics for student in students]
+            for what in ("kappa", "agreement"):
+                metrics |= _interval(f"{what}_{k}", [m[what] or 0.0 for m in learnt])
+            steps = [m["steps_to_fit"] for m in fitted]
+            metrics[f"fitted_{k}"] = sum(s is not None for s in steps) / len(steps)
+            metrics |= _interval(f"steps_to_fit_{k}", steps)
+            metrics |= _interval(f"train_accuracy_{k}", [m["train_accuracy"] for m in fitted])
+        return Outcome(metrics, words=self._words(metrics))
+
+    def figures(self, session: Session) -> dict[str, Figure]:
+        from rebuttal.analysis import student_figures
+
+        return {"curve": student_figures.thinning(self.run(session).metrics, self.every)}
+
+    def _student(self, k: int, repeat: int) -> Mimic:
+        return variant(self.student, self.student.seed + repeat, every=k)
+
+    def _words(self, m: Metrics) -> str:
+        said = []
+        for k in (self.every[0], self.every[-1]):
+            steps = m[f"steps_to_fit_{k}"]
+            time = "not fitted by every seed" if steps is None else f"fitted after {steps:.0f} steps"
+            said.append(f"every {k}: {time}, student's κ {m[f'kappa_{k}']:.2f}")
+        return "; ".join(said)
+
+
+def _interval(name: str, values: list[Any]) -> Metrics:
+    found = (None, None, None) if None in values else mean_interval(values)
+    return dict(zip((name, f"{name}_low", f"{name}_high"), found))

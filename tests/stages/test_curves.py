@@ -1,0 +1,98 @@
+"""Stages that repeat a student over sizes, walks and architectures."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from rebuttal.analysis.statistics import mean_interval
+from rebuttal.data import NoiseLike, RandomWalk
+from rebuttal.errors import ConfigError
+from rebuttal.functions import Trained
+from rebuttal.models import MLP
+from rebuttal.stages import Architectures, SampleEfficiency, Thinning
+from rebuttal.stages.variants import variant
+from tests.stages.conftest import DATA
+
+
+def test_points_are_means_over_seeds_and_teachers_are_trained_once(mimic, session):
+    stage = SampleEfficiency(
+        student=mimic, train_sizes=(30, 60), student_sizes=(50, 400), repeats=2, kappas=(0.01, 0.99), agreements=()
+    )
+    stage.check(session)
+    metrics = stage.run(session).metrics
+    made = [name.split("/")[0] for name in session.store.made]
+    assert made.count("fit") == 2 * 2 and made.count("mimic") == 2 * 2 * 2
+    by_hand = []
+    for seed in (0, 1):
+        fit = replace(mimic.teacher.fit, dataset=replace(DATA, train_size=30), seed=seed)
+        alone = replace(mimic, teacher=Trained(fit=fit), dataset=replace(DATA, train_size=30), seed=seed)
+        by_hand.append(alone.run(session).metrics["kappa"])
+    found = tuple(metrics[f"kappa_30_400{end}"] for end in ("", "_low", "_high"))
+    assert found == pytest.approx(mean_interval(by_hand))
+    assert len(session.store.made) == len(made)
+    assert metrics["n2_for_kappa_0.99_60"] is None and metrics["ratio_for_kappa_0.99_60"] is None
+    needed = metrics["n2_for_kappa_0.01_60"]
+    assert metrics["ratio_for_kappa_0.01_60"] == pytest.approx(60 / needed)
+    assert metrics["n2_for_kappa_0.01_60_low"] <= needed
+
+
+def test_the_order_of_the_jobs_does_not_matter(mimic, session, tmp_path):
+    stage = SampleEfficiency(
+        student=mimic, train_sizes=(30, 60), student_sizes=(50,), repeats=1, kappas=(0.5,), agreements=()
+    )
+    replace(stage, train_sizes=(60,)).run(session)
+    before = len(session.store.made)
+    stage.run(session)
+    assert len(session.store.made) - before == 2  # the other n1's teacher and student
+
+
+def test_sizes_must_grow(mimic, session):
+    stage = SampleEfficiency(
+        student=mimic, train_sizes=(60, 30), student_sizes=(50,), repeats=1, kappas=(), agreements=()
+    )
+    with pytest.raises(ConfigError, match=r"train_sizes=\[60, 30\]: allowed: sizes that grow"):
+        stage.check(session)
+
+
+@pytest.fixture
+def walker(mimic):
+    walk = RandomWalk(shape=(20,), train_size=40, student_size=100, test_size=100)
+    return replace(mimic, teacher=Trained(fit=replace(mimic.teacher.fit, dataset=walk)))
+
+
+def test_thinning_tells_time_to_fit_and_kappa_by_k(walker, session):
+    stage = Thinning(student=walker, every=(1, 20), repeats=2)
+    stage.check(session)
+    metrics = stage.run(session).metrics
+    for k in (1, 20):
+        students = [variant(walker, seed, every=k) for seed in (0, 1)]
+        fits = [s.teacher.fit.run(session).metrics["steps_to_fit"] for s in students]
+        assert students[0].teacher.fit.dataset.every == k
+        assert metrics[f"fitted_{k}"] == np.mean([f is not None for f in fits])
+        assert metrics[f"steps_to_fit_{k}"] == (None if None in fits else pytest.approx(np.mean(fits)))
+        kappas = [s.run(session).metrics["kappa"] or 0 for s in students]
+        assert metrics[f"kappa_{k}"] == pytest.approx(np.mean(kappas))
+
+
+def test_thinning_needs_a_walk(mimic, session):
+    with pytest.raises(ConfigError, match="allowed: dataset=random_walk"):
+        Thinning(student=mimic, every=(1,), repeats=1).check(session)
+
+
+def test_settings_that_a_dataset_has_not_are_left_alone(walker):
+    elsewhere = replace(walker, dataset=NoiseLike(like=walker.teacher.fit.dataset, kind="uniform"))
+    changed = variant(elsewhere, 3, every=5, student_size=70)
+    assert changed.dataset.student_size == 70 and changed.teacher.fit.dataset.every == 5
+    assert changed.seed == changed.teacher.fit.seed == 3
+
+
+def test_each_architecture_learns_from_each(mimic, session):
+    models = {"small": MLP(hidden=(8,)), "large": MLP(hidden=(64,))}
+    stage = Architectures(student=mimic, models=models)
+    stage.check(session)
+    metrics = stage.run(session).metrics
+    own = replace(mimic, model=models["small"]).run(session).metrics
+    assert metrics["large_small_kappa"] == own["kappa"]
+    made = [name.split("/")[0] for name in session.store.made]
+    assert made.count("fit") == 2 and made.count("mimic") == 4
