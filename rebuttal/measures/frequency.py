@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -31,15 +31,11 @@ class GradientSpectrum:
 
     cutoff: Annotated[float, Field(gt=0, lt=0.7)]
     bins: PositiveInt
+    needs_images: ClassVar[bool] = True
 
     def __call__(self, subject: Subject, around: Surroundings) -> Findings:
         found = Findings()
         for kind, inputs in around.probes.items():
-            if inputs.ndim != 4:
-                raise ConfigError(
-                    f"dataset.shape={list(inputs.shape[1:])}: the spectrum of gradients needs images; "
-                    "allowed: [channels,height,width], or stages.*.measures.gradient_spectrum=null"
-                )
             if not subject.differentiable:
                 continue
             gradients = torch.cat([margin_gradients(subject, part) for part in chunks(subject, inputs, around.memory)])
@@ -203,14 +199,10 @@ class FourierSensitivity:
     norm: PositiveFloat
     probes: PositiveInt
     cutoff: Annotated[float, Field(gt=0, lt=0.5)]
+    needs_images: ClassVar[bool] = True
 
     def __call__(self, subject: Subject, around: Surroundings) -> Findings:
         inputs = around.probes["test"][: self.probes]
-        if inputs.ndim != 4:
-            raise ConfigError(
-                f"dataset.shape={list(inputs.shape[1:])}: Fourier sensitivity needs images; "
-                "allowed: [channels,height,width], or stages.*.measures.fourier_sensitivity=null"
-            )
         height, width = inputs.shape[-2:]
         heat = torch.zeros(height, width, dtype=torch.float64)
         here = predict(subject.function, inputs).argmax(dim=1)

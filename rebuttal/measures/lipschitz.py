@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import torch
 from pydantic import NonNegativeInt, PositiveFloat
@@ -31,6 +33,7 @@ class LipschitzBracket:
     starts: NonNegativeInt
     steps: NonNegativeInt
     step: PositiveFloat
+    needs_layers: ClassVar[bool] = True
 
     def __call__(self, subject: Subject, around: Surroundings) -> Findings:
         numbers: dict[str, float | None] = {}

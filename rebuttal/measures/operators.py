@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import singledispatch
 from math import prod
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -28,6 +29,8 @@ class OperatorNorms:
     ‖AᵀAv − σ²v‖/σ². Found by Lanczos iteration (ARPACK) through the layer and its transpose, which is power
     iteration that remembers its steps.
     """
+
+    needs_layers: ClassVar[bool] = True
 
     def __call__(self, subject: Subject, around: Surroundings) -> Findings:
         if subject.network is None:

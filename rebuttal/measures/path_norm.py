@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import singledispatch
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -26,6 +27,8 @@ class PathNorm:
     told as logarithms: a ResNet-18 reaches 1e30. Blind to a rescaling of hidden units.
     Where each image is whitened, the paths begin behind that: `path_norm_…_whitened`.
     """
+
+    needs_layers: ClassVar[bool] = True
 
     def __call__(self, subject: Subject, around: Surroundings) -> Findings:
         if subject.network is None:

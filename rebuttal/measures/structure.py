@@ -114,6 +114,11 @@ def parts_of(network: nn.Module, shape: tuple[int, ...]) -> tuple[Part, ...]:
     return parts
 
 
+def check_layers(network: nn.Module) -> None:
+    """Raise `ConfigError` that names a layer of an unknown kind; runs nothing, so that weights may be absent."""
+    _expand(network, "")
+
+
 def affine_parts(parts: Sequence[Part]) -> list[Affine]:
     """Every affine map, those inside residual blocks too, in order."""
     found: list[Affine] = []

@@ -13,7 +13,7 @@ from rebuttal.data.examples import Examples
 from rebuttal.measures.agreement import accuracy, wilson
 from rebuttal.seeds import generator, torch_stream
 from rebuttal.session import Session
-from rebuttal.stages.networks import check_network, new_network, parameter_count, restore_network
+from rebuttal.stages.networks import empty_network, new_network, parameter_count, restore_network
 from rebuttal.stages.stage import Metrics, Outcome
 from rebuttal.store import Artifact
 from rebuttal.training import Recipe, predict, time_to_fit, train
@@ -48,7 +48,7 @@ class Fit:
         source = session.open(self.dataset)
         for split in ("train", "test"):
             source.identity(split)
-        check_network(self.model, self.training, source)
+        empty_network(self.model, self.training, source)
 
     def identity(self, session: Session) -> Any:
         source = session.open(self.dataset)

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from rebuttal.config import checked, describe
 from rebuttal.data.examples import in_unit_range
 from rebuttal.errors import ConfigError
+from rebuttal.measures.structure import check_layers
 from rebuttal.measures.subject import Findings, Subject, Surroundings
 from rebuttal.seeds import generator
 from rebuttal.session import Session
+from rebuttal.stages.networks import empty_network
 from rebuttal.stages.stage import Metrics, Outcome
 from rebuttal.store import Artifact
 
@@ -57,6 +59,8 @@ class Measure:
                 raise ConfigError(f"stages.*.only={name}: no such measure; allowed: {', '.join(self.measures)}")
         for function in self.functions.values():
             function.fit.check(session)
+        for name in self._chosen():
+            self._check_measure(session, name)
         if self._count(session) < 3:
             raise ConfigError("dataset.test_size: the measures need 3 probes; allowed: 3 or more, also in train_size")
 
@@ -111,6 +115,18 @@ class Measure:
             "probes": self._count(session),
             "seed": self.seed,
         }
+
+    def _check_measure(self, session: Session, name: str) -> None:
+        """Raise `ConfigError` where a measure needs what the data or the networks do not have."""
+        measure, shape = self.measures[name], session.open(self.dataset).shape
+        if getattr(measure, "needs_images", False) and len(shape) != 3:
+            raise ConfigError(
+                f"stages.*.measures.{name}: needs images, but the dataset's inputs have shape {list(shape)}; "
+                f"allowed: [channels,height,width], or stages.*.measures.{name}=null"
+            )
+        if getattr(measure, "needs_layers", False):
+            for function in self.functions.values():
+                check_layers(empty_network(function.fit.model, function.fit.training, session.open(self.dataset)))
 
     def _count(self, session: Session) -> int:
         source = session.open(self.dataset)

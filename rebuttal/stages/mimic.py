@@ -15,7 +15,7 @@ from rebuttal.errors import ConfigError
 from rebuttal.measures.agreement import accuracy, agreement, centred, confusion
 from rebuttal.seeds import generator, torch_stream
 from rebuttal.session import Session
-from rebuttal.stages.networks import check_network, new_network, parameter_count, restore_network
+from rebuttal.stages.networks import empty_network, new_network, parameter_count, restore_network
 from rebuttal.stages.stage import Metrics, Outcome
 from rebuttal.store import Artifact
 from rebuttal.training import Loss, Recipe, predict, time_to_fit, train
@@ -62,7 +62,7 @@ class Mimic:
         self.teacher.fit.check(session)
         self.teacher.identity(session)
         own.identity("student")
-        check_network(self._model, self.training, theirs)
+        empty_network(self._model, self.training, theirs)
         if self.initialisation == "teacher" and describe(self._model) != describe(self.teacher.fit.model):
             raise ConfigError(
                 "stages.*.initialisation=teacher: the student has another architecture; allowed: own, or model=null"

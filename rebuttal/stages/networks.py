@@ -16,10 +16,11 @@ from rebuttal.store import Artifact
 from rebuttal.training import Recipe
 
 
-def check_network(model: Any, recipe: Recipe, source: Source) -> None:
-    """Raise `ConfigError` where model, recipe and data do not fit; costs no memory."""
+def empty_network(model: Any, recipe: Recipe, source: Source) -> nn.Sequential:
+    """The network without weights, which costs no memory. Raises `ConfigError` where model, recipe and data do
+    not fit."""
     with torch.device("meta"):
-        _assemble(model, recipe, source)
+        return _assemble(model, recipe, source)
 
 
 def new_network(model: Any, recipe: Recipe, source: Source, seed: int, role: str) -> nn.Sequential:
@@ -30,8 +31,7 @@ def new_network(model: Any, recipe: Recipe, source: Source, seed: int, role: str
 
 def restore_network(model: Any, recipe: Recipe, source: Source, artifact: Artifact, session: Session) -> nn.Module:
     """The trained network of a stored artifact, on the session's device, in evaluation mode."""
-    with torch.device("meta"):
-        network = _assemble(model, recipe, source)
+    network = empty_network(model, recipe, source)
     network.load_state_dict(artifact.tensors, assign=True)
     return network.to(session.device).eval().requires_grad_(False)
 

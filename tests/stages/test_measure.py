@@ -2,10 +2,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from rebuttal.errors import ConfigError
 from rebuttal.functions import Hash, Matched, Trained, Untrained
-from rebuttal.measures import GradientNorms, LocalVariation, PathNorm
+from rebuttal.measures import FourierSensitivity, GradientNorms, LocalVariation, PathNorm
 from rebuttal.measures.gradients import jacobian, norms
 from rebuttal.measures.subject import Subject
 from rebuttal.stages.measure import Measure
@@ -104,3 +105,20 @@ def test_what_cannot_be_measured_is_refused_first(stage, session, changes, messa
 def test_probes_out_of_range(stage):
     with pytest.raises(ValueError, match="probes"):
         replace(stage, probes=0)
+
+
+class Gelu:
+    """A model with a layer that the operator norms do not know."""
+
+    def network(self, shape, classes):
+        return nn.Sequential(nn.Flatten(), nn.Linear(20, classes), nn.GELU())
+
+
+def test_what_the_data_or_the_networks_lack_is_told_before_any_training(stage, fit, session):
+    waves = {"fourier": FourierSensitivity(norm=1.0, probes=3, cutoff=0.1)}
+    with pytest.raises(ConfigError, match=r"measures\.fourier: needs images, .* shape \[20\]; .*fourier=null"):
+        replace(stage, measures=waves).check(session)
+    unknown = {"gelu": Trained(fit=replace(fit, model=Gelu()))}
+    with pytest.raises(ConfigError, match=r"layer body\.2 is a GELU, which operator and path norms do not know"):
+        replace(stage, functions=unknown).check(session)
+    assert not session.store.made
