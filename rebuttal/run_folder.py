@@ -51,7 +51,7 @@ class RunFolder:
         rows = [{"stage": name, **row} for name, outcome in outcomes.items() for row in outcome.history]
         if rows:
             write_text(self.folder / "history.csv", pd.DataFrame(rows).to_csv(index=False))
-        write_json(self.folder / "provenance.json", _provenance(stages, session))
+        write_json(self.folder / "provenance.json", _provenance(cfg, stages, session))
         # Last, because whoever finds metrics takes the run for whole.
         metrics = {
             f"{name}/{key}": value for name, outcome in outcomes.items() for key, value in outcome.metrics.items()
@@ -111,7 +111,7 @@ def write_error(folder: str | Path, error: BaseException) -> None:
     write_text(Path(folder) / "error.txt", "\n".join(lines))
 
 
-def _provenance(stages: dict[str, Stage], session: Session) -> dict[str, Any]:
+def _provenance(cfg: DictConfig, stages: dict[str, Stage], session: Session) -> dict[str, Any]:
     return {
         "rebuttal": rebuttal.__version__,
         "git_revision": _git_revision(),
@@ -122,6 +122,7 @@ def _provenance(stages: dict[str, Stage], session: Session) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "stages": {name: fingerprint(stage.identity(session)) for name, stage in stages.items()},
         "computed": session.store.made,
+        "config": OmegaConf.to_container(cfg, resolve=True),
     }
 
 

@@ -16,8 +16,10 @@ from rebuttal.store import Store
 
 @checked
 class Settings:
-    """The top-level keys. Of these only the seed decides results."""
+    """The top-level keys. Of these only the seed decides results; `name` is the experiment's, under which a
+    report finds its runs."""
 
+    name: str
     seed: NonNegativeInt
     device: Literal["auto", "cpu", "cuda"]
     store: str

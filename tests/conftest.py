@@ -12,7 +12,9 @@ from rebuttal.training import Recipe
 
 @pytest.fixture
 def session(tmp_path):
-    return Session(Settings(seed=0, device="cpu", store=str(tmp_path / "store"), force=False, objective=None))
+    return Session(
+        Settings(name="test", seed=0, device="cpu", store=str(tmp_path / "store"), force=False, objective=None)
+    )
 
 
 @pytest.fixture

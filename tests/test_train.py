@@ -14,6 +14,7 @@ from rebuttal import train
 from rebuttal.config import CONFIG_DIR
 from tests.conftest import save_images
 
+ON_IMAGES = ("baseline", "corruption", "frequency", "smoothness")
 EXPERIMENTS = sorted(path.stem for path in (CONFIG_DIR / "experiment").glob("*.yaml"))
 
 
@@ -46,8 +47,8 @@ def images(tmp_path):
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_runs_in_debug_size_and_leaves_what_a_run_leaves(experiment, images, tmp_path):
-    real = ["dataset=image_folder", images] if experiment not in ("toy", "two_stage") else []
-    small = ["model=mlp_toy"] if experiment in ("smoothness", "frequency", "corruption") else []
+    real = ["dataset=image_folder", images] if experiment in ON_IMAGES else []
+    small = ["model=mlp_toy"] if experiment in ON_IMAGES[1:] else []
     done = command(f"experiment={experiment}", "debug=tiny", *small, *real, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (run,) = runs(tmp_path / "outputs")
@@ -58,11 +59,13 @@ def test_every_experiment_runs_in_debug_size_and_leaves_what_a_run_leaves(experi
     shares = [value for name, value in metrics.items() if name.endswith(("accuracy", "agreement"))]
     assert shares and all(0 <= value <= 1 for value in shares)
     history = pd.read_csv(run / "history.csv")
-    assert (history.groupby("stage")["epoch"].max() == 2).all()
+    assert (history.groupby("stage")["epoch"].max() <= 2).all()
     config = OmegaConf.load(run / "config.yaml")
     assert config.stages[next(iter(config.stages))].training.epochs == 2  # resolved
     provenance = json.loads((run / "provenance.json").read_text())
     assert provenance["packages"]["torch"] and set(provenance["stages"]) == set(config.stages)
+    assert provenance["config"]["name"] == experiment
+    assert provenance["config"] == OmegaConf.to_container(config)
     pictures = list((run / "figures").glob("*.png"))
     assert pictures and all(p.read_bytes().startswith(b"\x89PNG") for p in pictures)
     assert run.parent.name == experiment
@@ -107,7 +110,7 @@ BAD = {
     "seed=-1": "seed=-1: input should be greater than or equal to 0",
     "device=tpu": "device=tpu: input should be 'auto', 'cpu' or 'cuda'",
     "model=resnet18": "model=resnet18: needs images, but the dataset's inputs have shape [100]; allowed here: mlp, ",
-    "+answer=42": "answer=42: unknown key; allowed: seed, device, store, force, objective",
+    "+answer=42": "answer=42: unknown key; allowed: name, seed, device, store, force, objective",
     "dataset=image_folder": "dataset.root is missing; give it as dataset.root=…",
     "stages.teacher.model.hidden=[3]": "stages.teacher.model.hidden=[3]: its parent has no keys of its own here; ",
     "stages.student.target=loud": "stages.student.target=loud: input should be 'hard', 'soft' or 'logit'",

@@ -22,7 +22,14 @@ def fit(recipe):
 
 
 def other_session(tmp_path, **settings):
-    plain = {"seed": 0, "device": "cpu", "store": str(tmp_path / "other"), "force": False, "objective": None}
+    plain = {
+        "name": "test",
+        "seed": 0,
+        "device": "cpu",
+        "store": str(tmp_path / "other"),
+        "force": False,
+        "objective": None,
+    }
     return Session(Settings(**plain | settings))
 
 
@@ -72,7 +79,9 @@ def test_batch_norm_convolution_and_dropout_are_repeatable_too(model, recipe, se
 
 def test_a_second_time_nothing_is_trained_and_the_numbers_are_the_same(fit, session):
     first = fit.run(session)
-    again = Session(Settings(seed=0, device="cpu", store=str(session.store.root), force=False, objective=None))
+    again = Session(
+        Settings(name="test", seed=0, device="cpu", store=str(session.store.root), force=False, objective=None)
+    )
     assert fit.run(again) == first
     assert again.store.made == []
 
