@@ -57,8 +57,14 @@ class Measure:
         for name in self.only or ():
             if name not in self.measures:
                 raise ConfigError(f"stages.*.only={name}: no such measure; allowed: {', '.join(self.measures)}")
-        for function in self.functions.values():
+        train = session.open(self.dataset).identity("train")
+        for name, function in self.functions.items():
             function.fit.check(session)
+            if session.open(function.fit.dataset).identity("train") != train or function.fit.seed != self.seed:
+                raise ConfigError(
+                    f"stages.*.functions.{name}: was fitted to other inputs than those of stages.*.dataset and "
+                    "stages.*.seed, where it would be measured; allowed: the same"
+                )
         for name in self._chosen():
             self._check_measure(session, name)
         if self._count(session) < 3:

@@ -122,3 +122,9 @@ def test_what_the_data_or_the_networks_lack_is_told_before_any_training(stage, f
     with pytest.raises(ConfigError, match=r"layer body\.2 is a GELU, which operator and path norms do not know"):
         replace(stage, functions=unknown).check(session)
     assert not session.store.made
+
+
+def test_a_function_is_measured_at_its_own_training_inputs(stage, session):
+    elsewhere = replace(stage, dataset=replace(DATA, train_size=30))
+    with pytest.raises(ConfigError, match="functions.trained: was fitted to other inputs"):
+        elsewhere.check(session)
