@@ -126,5 +126,5 @@ def test_what_the_data_or_the_networks_lack_is_told_before_any_training(stage, f
 
 def test_a_function_is_measured_at_its_own_training_inputs(stage, session):
     elsewhere = replace(stage, dataset=replace(DATA, train_size=30))
-    with pytest.raises(ConfigError, match="functions.trained: was fitted to other inputs"):
+    with pytest.raises(ConfigError, match=r"functions\.trained: was fitted to other inputs"):
         elsewhere.check(session)
