@@ -71,43 +71,16 @@ def with_statistics_of(network: nn.Module, inputs: Tensor) -> nn.Module:
     return network.eval()
 
 
-@checked
-class Independent:
-    """The network that the same recipe gives from the seed `shift` further on: other data, other labels, another
+def independent(fit: Fit) -> Trained:
+    """The network that the same recipe gives from the next seed: other data, other labels, another
     initialisation. What a student agrees with it is what all networks share."""
-
-    fit: Fit
-    shift: PositiveInt = 1
-    differentiable: ClassVar[bool] = True
-
-    def function(self, session: Session) -> Function:
-        return self._other.network(session)
-
-    def identity(self, session: Session) -> Any:
-        return {"function": "trained", "fit": self._other.identity(session)}
-
-    @property
-    def _other(self) -> Fit:
-        return replace(self.fit, seed=self.fit.seed + self.shift)
+    return Trained(fit=replace(fit, seed=fit.seed + 1))
 
 
-@checked
-class Refitted:
+def refitted(fit: Fit) -> Trained:
     """A network trained on the same data and labels in the same order from another initialisation: what it
     agrees with `fit`'s is decided by the data alone."""
-
-    fit: Fit
-    differentiable: ClassVar[bool] = True
-
-    def function(self, session: Session) -> Function:
-        return self._other.network(session)
-
-    def identity(self, session: Session) -> Any:
-        return {"function": "trained", "fit": self._other.identity(session)}
-
-    @property
-    def _other(self) -> Fit:
-        return replace(self.fit, initialisation=self.fit.initialisation + 1)
+    return Trained(fit=replace(fit, initialisation=fit.initialisation + 1))
 
 
 @checked

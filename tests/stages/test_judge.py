@@ -5,7 +5,7 @@ import torch
 
 from rebuttal.data import Mixture, UniformNoise
 from rebuttal.errors import ConfigError
-from rebuttal.functions import Independent, NearestNeighbour, Refitted, Student, Trained
+from rebuttal.functions import NearestNeighbour, Student, Trained, independent, refitted
 from rebuttal.measures.agreement import agreement
 from rebuttal.stages import Judge
 from rebuttal.training import predict
@@ -31,16 +31,16 @@ def test_other_inputs_are_told_apart_by_name(mimic, session):
 def test_a_memory_gives_all_the_labels_that_it_memorised_and_they_are_not_the_true_ones(fit, session):
     found = Judge(student=NearestNeighbour(fit=fit), teacher=Trained(fit=fit), also={}).run(session).metrics
     assert found["training_label_accuracy"] == found["training_label_kappa"] == 1.0
-    stranger = Judge(student=Independent(fit=fit), teacher=Trained(fit=fit), also={}).run(session).metrics
+    stranger = Judge(student=independent(fit), teacher=Trained(fit=fit), also={}).run(session).metrics
     assert stranger["training_label_kappa_low"] < 0 < stranger["training_label_kappa_high"]
 
 
 def test_the_independent_network_is_the_next_seed_s_and_the_refitted_one_has_the_same_data(fit, session):
     inputs = DATA.examples("test", 0).inputs
     other = replace(fit, seed=1)
-    assert torch.equal(predict(Independent(fit=fit).function(session), inputs), predict(other.network(session), inputs))
+    assert torch.equal(predict(independent(fit).function(session), inputs), predict(other.network(session), inputs))
     again = replace(fit, initialisation=1)
-    assert torch.equal(predict(Refitted(fit=fit).function(session), inputs), predict(again.network(session), inputs))
+    assert torch.equal(predict(refitted(fit).function(session), inputs), predict(again.network(session), inputs))
     assert torch.equal(again.training_examples(session).labels, fit.training_examples(session).labels)
     begun = [f.initial_network(session).body[1].weight for f in (fit, again)]
     assert not torch.allclose(*begun)
