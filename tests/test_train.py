@@ -11,6 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from rebuttal import train
+from rebuttal.analysis.claims import read_claims
 from rebuttal.config import CONFIG_DIR
 from tests.conftest import save_images
 
@@ -58,6 +59,9 @@ def test_every_experiment_runs_in_debug_size_and_leaves_what_a_run_leaves(experi
     assert all(value is None or isinstance(value, (int, float)) for value in metrics.values())
     shares = [value for name, value in metrics.items() if name.endswith(("accuracy", "agreement"))]
     assert shares and all(0 <= value <= 1 for value in shares)
+    for claim in (c for c in read_claims() if c.experiment == experiment):
+        named = {claim.value, claim.minus, claim.over, claim.instead, claim.against, claim.control, *claim.fitted}
+        assert named - {None} <= set(metrics), claim.id
     history = pd.read_csv(run / "history.csv")
     assert (history.groupby("stage")["epoch"].max() <= 2).all()
     config = OmegaConf.load(run / "config.yaml")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.optimize import isotonic_regression
-from scipy.stats import t
+from scipy.stats import spearmanr, t, ttest_1samp
 
 RESAMPLES = 2000
 
@@ -53,3 +53,42 @@ def _crossing(sizes: Sequence[float], curve: np.ndarray, target: float) -> float
 
 def _finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
+
+
+def p_value(values: Sequence[float], threshold: float) -> float | None:
+    """Two-sided p of a one-sample t-test of the mean against `threshold`; below 0.05 exactly where the 95 %
+    t-interval leaves the threshold out. Values without spread decide at once; null for fewer than two."""
+    sample = np.asarray(values, dtype=float)
+    if len(sample) < 2:
+        return None
+    if np.ptp(sample) == 0:
+        return 1.0 if sample[0] == threshold else 0.0
+    return float(ttest_1samp(sample, threshold).pvalue)
+
+
+def effect_size(values: Sequence[float], threshold: float) -> float | None:
+    """Cohen's d of the mean's distance from `threshold`, in standard deviations over seeds; null where there is
+    no spread."""
+    sample = np.asarray(values, dtype=float)
+    spread = sample.std(ddof=1) if len(sample) > 1 else 0.0
+    return float((sample.mean() - threshold) / spread) if spread > 0 else None
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's (1979) step-down adjustment, null passed through.
+
+    Not statsmodels' `multipletests`, which collects garbage at every call: a quarter of a second beside torch.
+    """
+    known = np.array([p for p in p_values if p is not None], dtype=float)
+    order = known.argsort()
+    adjusted = np.empty_like(known)
+    adjusted[order] = np.maximum.accumulate(known[order] * np.arange(len(known), 0, -1)).clip(max=1)
+    found = iter(adjusted.tolist())
+    return [None if p is None else next(found) for p in p_values]
+
+
+def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float | None:
+    """Spearman's ρ; null where one side is constant or there are fewer than three points."""
+    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return None
+    return float(spearmanr(x, y).statistic)

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
-from rebuttal.analysis.statistics import mean_interval, size_needed
+from rebuttal.analysis.statistics import effect_size, holm, mean_interval, p_value, rank_correlation, size_needed
 
 RNG = np.random.default_rng
 
@@ -44,3 +45,27 @@ def test_bootstrap_intervals_cover_the_truth():
         _, low, high = size_needed(sizes, curves, 0.5, rng)
         covered += low <= truth <= high
     assert 83 <= covered <= 99  # a percentile interval of 10 seeds is a little too short
+
+
+def test_p_is_below_five_percent_exactly_where_the_interval_leaves_the_threshold_out():
+    rng = RNG(3)
+    for _ in range(200):
+        values, threshold = rng.normal(size=4), rng.normal()
+        _, low, high = mean_interval(values)
+        assert (p_value(values, threshold) < 0.05) == (not low <= threshold <= high)
+    assert p_value([1.0, 1.0], 0.5) == 0.0 and p_value([0.5, 0.5], 0.5) == 1.0 and p_value([3.0], 0.0) is None
+
+
+def test_holm_by_hand():
+    # Holm 1979: sorted p times (m - rank), made monotone.
+    assert holm([0.01, None, 0.04, 0.03]) == pytest.approx([0.03, None, 0.06, 0.06])
+    assert holm([None]) == [None]
+    p_values = RNG(5).random(20) ** 3
+    assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1].tolist())
+
+
+def test_effect_size_and_rank_correlation_by_hand():
+    assert effect_size([1.0, 3.0], 0.0) == pytest.approx(2 / 2**0.5)
+    assert effect_size([1.0, 1.0], 0.0) is None
+    assert rank_correlation([1, 2, 3, 4], [10, 20, 40, 30]) == pytest.approx(0.8)
+    assert rank_correlation([1, 2, 3], [5, 5, 5]) is None

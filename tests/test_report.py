@@ -1,0 +1,49 @@
+"""The report's command line on real runs of debug size."""
+
+import json
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from rebuttal import api
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    for seed in (0, 1):
+        small = ["debug=tiny", "dataset.shape=[20]", "model=mlp_toy", f"store={root / 'store'}", f"seed={seed}"]
+        api.run("two_stage", small, folder=str(root / "runs" / str(seed)))
+    return root / "runs"
+
+
+def report(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "rebuttal.report", *map(str, arguments)], capture_output=True, text=True
+    )
+
+
+def test_a_report_changes_no_run_and_says_what_it_found(runs, tmp_path):
+    before = {path: path.read_bytes() for path in runs.rglob("*") if path.is_file()}
+    done = report(runs, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {path: path.read_bytes() for path in runs.rglob("*") if path.is_file()} == before
+    table = pd.read_csv(tmp_path / "runs.csv")
+    assert len(table) == 2 and table["configuration"].nunique() == 1
+    assert table.loc[0, "student/kappa"] == json.loads((runs / "0" / "metrics.json").read_text())["student/kappa"]
+    assert pd.read_parquet(tmp_path / "runs.parquet").shape == table.shape
+    claims = pd.read_csv(tmp_path / "claims.csv").set_index("claim")
+    assert claims.loc["fits_random_labels", "verdict"] == "not run"
+    assert claims.loc["fits_random_labels", "command"].startswith("python -m rebuttal.train")
+    assert claims.loc["student_agrees_student", "left_out_unfitted"] == 2  # two epochs fit nothing
+    assert "not run" in done.stdout
+
+
+def test_a_folder_without_runs_is_one_line(tmp_path):
+    done = report(tmp_path / "nothing", "--out", tmp_path / "out")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("rebuttal: no finished run below ")
+    assert not (tmp_path / "out").exists()
