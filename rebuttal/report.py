@@ -25,7 +25,7 @@ from rebuttal.progress import wide_console
 DEFAULT_FOLDERS = ("outputs", "multirun")
 
 
-def report(folders: list[Path], out: Path, ledger: Path = LEDGER) -> list[Verdict]:
+def report(folders: list[Path], out: Path, ledger: Path = LEDGER) -> tuple[Gathered, list[Verdict]]:
     """Gather the runs below `folders`, judge the claims of `ledger` on them, and write all of it to `out`."""
     gathered = gather(folders)
     if not gathered.runs:
@@ -40,7 +40,7 @@ def report(folders: list[Path], out: Path, ledger: Path = LEDGER) -> list[Verdic
     runs.to_parquet(out / "runs.parquet", index=False)
     problem_table(gathered).to_csv(out / "problems.csv", index=False)
     claim_table(verdicts).to_csv(out / "claims.csv", index=False)
-    return verdicts
+    return gathered, verdicts
 
 
 def problem_table(gathered: Gathered) -> pd.DataFrame:
@@ -83,14 +83,14 @@ def main() -> None:
     arguments = parser.parse_args()
     folders = arguments.folders or [Path(name) for name in DEFAULT_FOLDERS]
     try:
-        verdicts = report(folders, arguments.out, arguments.claims)
+        gathered, verdicts = report(folders, arguments.out, arguments.claims)
     except (UserError, OSError) as error:
         print(f"rebuttal: {error}", file=sys.stderr)
         sys.exit(2)
-    _tell(verdicts, arguments.out)
+    _tell(gathered, verdicts, arguments.out)
 
 
-def _tell(verdicts: list[Verdict], out: Path) -> None:
+def _tell(gathered: Gathered, verdicts: list[Verdict], out: Path) -> None:
     table = Table(title="The claims on trial")
     for column in ("claim", "verdict", "mean [95 %]", "claimed", "n"):
         table.add_column(column, no_wrap=True)
@@ -102,8 +102,7 @@ def _tell(verdicts: list[Verdict], out: Path) -> None:
     wide_console.print(table)
     counted = Counter(v.verdict for v in verdicts)
     wide_console.print(", ".join(f"{count} {verdict}" for verdict, count in counted.items()))
-    problems = pd.read_csv(out / "problems.csv")
-    for status, count in problems["status"].value_counts().items():
+    for status, count in Counter(problem.status for problem in gathered.problems).items():
         wide_console.print(f"{count} runs not counted: {status} (see {out / 'problems.csv'})")
     wide_console.print(f"all of it: {out}", soft_wrap=True)
 

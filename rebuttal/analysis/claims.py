@@ -127,7 +127,7 @@ def _group(claim: Claim, run: Run) -> str:
     """The configuration; for a claim about what changes along a metric, without the setting that moves it."""
     if claim.against is None:
         return run.configuration
-    return fingerprint({key: run.config[key] for key in ("model", "dataset", "training")} | {"seed": None})
+    return fingerprint({key: run.config[key] for key in ("model", "dataset", "training")})
 
 
 def _is_meant(claim: Claim, run: Run) -> bool:
@@ -139,7 +139,7 @@ def _is_meant(claim: Claim, run: Run) -> bool:
 
 
 def _weighed(claim: Claim, configuration: str, group: Sequence[Run]) -> Verdict:
-    fitted = [run for run in group if all((run.metrics.get(f) or 0) >= claim.fit_target for f in claim.fitted)]
+    fitted = [run for run in group if _has_fitted(claim, run)]
     values = _correlations(claim, fitted) if claim.against else _numbers(claim, fitted)
     controls = [run.metrics[claim.control] for run in fitted if claim.control and run.metrics.get(claim.control)]
     mean, low, high = mean_interval(values) if values else (None, None, None)
@@ -148,7 +148,7 @@ def _weighed(claim: Claim, configuration: str, group: Sequence[Run]) -> Verdict:
         configuration=configuration,
         values=tuple(values),
         runs=tuple(fitted),
-        left_out=tuple(run for run in group if run not in fitted),
+        left_out=tuple(run for run in group if not _has_fitted(claim, run)),
         control=sum(controls) / len(controls) if controls else None,
         mean=mean,
         low=low,
@@ -157,6 +157,10 @@ def _weighed(claim: Claim, configuration: str, group: Sequence[Run]) -> Verdict:
         p=p_value(values, claim.threshold) if values else None,
         verdict="not run",
     )
+
+
+def _has_fitted(claim: Claim, run: Run) -> bool:
+    return all((run.metrics.get(name) or 0) >= claim.fit_target for name in claim.fitted)
 
 
 def _numbers(claim: Claim, runs: Sequence[Run]) -> list[float]:

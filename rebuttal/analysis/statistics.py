@@ -21,6 +21,13 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float | None, float |
     return mean, mean - half, mean + half
 
 
+def interval_metrics(
+    name: str, found: tuple[float | None, float | None, float | None]
+) -> dict[str, float | int | bool | None]:
+    """A value and the ends of its interval as the metrics `name`, `name_low`, `name_high`."""
+    return dict(zip((name, f"{name}_low", f"{name}_high"), found))
+
+
 def size_needed(
     sizes: Sequence[float], curves: np.ndarray, target: float, rng: np.random.Generator
 ) -> tuple[float | None, float | None, float | None]:

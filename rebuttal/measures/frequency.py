@@ -49,11 +49,12 @@ class GradientSpectrum:
         found |= distribution(f"gradient_centroid_{kind}", spectrum.centroid())
         for direction, share in spectrum.directional_shares().items():
             found |= distribution(f"gradient_{direction}_{kind}", share)
+        white = spectrum.white()
         numbers: dict[str, float | None] = {
             f"gradient_low_to_high_{kind}": low_to_high(low.mean().item()),
-            "gradient_low_share_white": spectrum.white().low_share(self.cutoff).item(),
+            "gradient_low_share_white": white.low_share(self.cutoff).item(),
         }
-        for direction, share in spectrum.white().directional_shares().items():
+        for direction, share in white.directional_shares().items():
             numbers[f"gradient_{direction}_white"] = share.item()
         _, profile = spectrum.radial_profile(self.bins)
         energy = spectrum.power.mean(dim=(-2, -1)).clamp(min=torch.finfo(torch.float64).tiny)

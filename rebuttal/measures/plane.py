@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rebuttal.errors import ConfigError
+from rebuttal.measures.variation import unit_vectors
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,7 @@ class Plane:
         their distance."""
         first, second = inputs
         length = (second - first).norm()
-        steps = torch.from_numpy(rng.standard_normal((2, *first.shape))).to(inputs)
-        steps = steps / steps.flatten(1).norm(dim=1).reshape(2, *[1] * first.ndim)
-        return cls.through(torch.cat([first[None], first + length * steps]))
+        return cls.through(torch.cat([first[None], first + length * unit_vectors(inputs, rng)]))
 
     def grid(self, resolution: int) -> Tensor:
         """Inputs (resolution², *shape), row by row from the bottom left."""

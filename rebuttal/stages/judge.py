@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -94,7 +93,7 @@ class Judge:
 
 def label_recall(logits: Tensor, labels: Tensor) -> dict[str, float | None]:
     """How well the argmax of `logits` (n, K) gives `labels` (n,): accuracy, Wilson's interval, Cohen's kappa."""
-    table = confusion(F.one_hot(labels, logits.shape[1]).to(torch.float32), logits)
+    table = confusion(F.one_hot(labels, logits.shape[1]).float(), logits)
     right, n = int(np.trace(table)), int(table.sum())
     low, high = wilson(right, n)
     return {"accuracy": right / n, "accuracy_low": low, "accuracy_high": high, **cohen_kappa(table)}

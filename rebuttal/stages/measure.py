@@ -65,8 +65,7 @@ class Measure:
                     f"stages.*.functions.{name}: was fitted to other inputs than those of stages.*.dataset and "
                     "stages.*.seed, where it would be measured; allowed: the same"
                 )
-        for name in self._chosen():
-            self._check_measure(session, name)
+        self._check_measures(session)
         if self._count(session) < 3:
             raise ConfigError("dataset.test_size: the measures need 3 probes; allowed: 3 or more, also in train_size")
 
@@ -122,17 +121,19 @@ class Measure:
             "seed": self.seed,
         }
 
-    def _check_measure(self, session: Session, name: str) -> None:
+    def _check_measures(self, session: Session) -> None:
         """Raise `ConfigError` where a measure needs what the data or the networks do not have."""
-        measure, shape = self.measures[name], session.open(self.dataset).shape
-        if getattr(measure, "needs_images", False) and len(shape) != 3:
-            raise ConfigError(
-                f"stages.*.measures.{name}: needs images, but the dataset's inputs have shape {list(shape)}; "
-                f"allowed: [channels,height,width], or stages.*.measures.{name}=null"
-            )
-        if getattr(measure, "needs_layers", False):
+        source = session.open(self.dataset)
+        chosen = {name: self.measures[name] for name in self._chosen()}
+        for name, measure in chosen.items():
+            if getattr(measure, "needs_images", False) and len(source.shape) != 3:
+                raise ConfigError(
+                    f"stages.*.measures.{name}: needs images, but the dataset's inputs have shape "
+                    f"{list(source.shape)}; allowed: [channels,height,width], or stages.*.measures.{name}=null"
+                )
+        if any(getattr(measure, "needs_layers", False) for measure in chosen.values()):
             for function in self.functions.values():
-                check_layers(empty_network(function.fit.model, function.fit.training, session.open(self.dataset)))
+                check_layers(empty_network(function.fit.model, function.fit.training, source))
 
     def _count(self, session: Session) -> int:
         source = session.open(self.dataset)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import Field, PositiveInt
 
-from rebuttal.analysis.statistics import mean_interval, size_needed
+from rebuttal.analysis.statistics import interval_metrics, mean_interval, size_needed
 from rebuttal.config import checked
 from rebuttal.errors import ConfigError
 from rebuttal.seeds import generator
@@ -64,7 +64,7 @@ class SampleEfficiency:
             for what, targets in (("kappa", self.kappas), ("agreement", self.agreements)):
                 curves = self._curves(session, n1, what)
                 for n2, values in zip(self.student_sizes, curves.T):
-                    metrics |= _interval(f"{what}_{n1}_{n2}", mean_interval(values))
+                    metrics |= interval_metrics(f"{what}_{n1}_{n2}", mean_interval(values))
                 for target in targets:
                     metrics |= self._needed(n1, what, curves, target)
         return Outcome(metrics, words=self._words(metrics))
@@ -92,7 +92,7 @@ class SampleEfficiency:
         n2, low, high = needed
         ratios = tuple(None if size is None else n1 / size for size in (n2, high, low))
         name = f"for_{what}_{target:g}_{n1}"
-        return _interval(f"n2_{name}", needed) | _interval(f"ratio_{name}", ratios)
+        return interval_metrics(f"n2_{name}", needed) | interval_metrics(f"ratio_{name}", ratios)
 
     def _words(self, m: Metrics) -> str:
         n1 = self.train_sizes[-1]
@@ -106,7 +106,3 @@ class SampleEfficiency:
             else:
                 said += f"; κ {target:g} takes {n2:.0f}, n1/n2 = {n1 / n2:.2g} (the thesis: 10)"
         return said
-
-
-def _interval(name: str, found: tuple[float | None, float | None, float | None]) -> Metrics:
-    return dict(zip((name, f"{name}_low", f"{name}_high"), found))

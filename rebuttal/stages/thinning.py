@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, PositiveInt
 
-from rebuttal.analysis.statistics import mean_interval
+from rebuttal.analysis.statistics import interval_metrics, mean_interval
 from rebuttal.config import checked
 from rebuttal.errors import ConfigError
 from rebuttal.session import Session
@@ -48,11 +48,13 @@ class Thinning:
             learnt = [student.run(session).metrics for student in students]
             fitted = [student.teacher.fit.run(session).metrics for student in students]
             for what in ("kappa", "agreement"):
-                metrics |= _interval(f"{what}_{k}", [m[what] or 0.0 for m in learnt])
+                metrics |= interval_metrics(f"{what}_{k}", mean_interval([m[what] or 0.0 for m in learnt]))
             steps = [m["steps_to_fit"] for m in fitted]
             metrics[f"fitted_{k}"] = sum(s is not None for s in steps) / len(steps)
-            metrics |= _interval(f"steps_to_fit_{k}", steps)
-            metrics |= _interval(f"train_accuracy_{k}", [m["train_accuracy"] for m in fitted])
+            time = (None, None, None) if None in steps else mean_interval(steps)
+            metrics |= interval_metrics(f"steps_to_fit_{k}", time)
+            accuracy = mean_interval([m["train_accuracy"] for m in fitted])
+            metrics |= interval_metrics(f"train_accuracy_{k}", accuracy)
         return Outcome(metrics, words=self._words(metrics))
 
     def figures(self, session: Session) -> dict[str, Figure]:
@@ -70,8 +72,3 @@ class Thinning:
             time = "not fitted by every seed" if steps is None else f"fitted after {steps:.0f} steps"
             said.append(f"every {k}: {time}, student's κ {m[f'kappa_{k}']:.2f}")
         return "; ".join(said)
-
-
-def _interval(name: str, values: list[Any]) -> Metrics:
-    found = (None, None, None) if None in values else mean_interval(values)
-    return dict(zip((name, f"{name}_low", f"{name}_high"), found))
