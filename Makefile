@@ -1,11 +1,27 @@
 # Two commands: `make toy` sets everything up and runs the toy experiment; `make test` passes the tests.
+# `make study` runs every experiment over seeds and writes the report; given again, it goes on where it stopped.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: toy test test-real-data format clean
+# Where the images of `make study` come from; IMAGES=/path/to/images.tar.xz takes those instead of CIFAR-10.
+IMAGES :=
+ON_IMAGES := model=mlp dataset.train_size=10000 $(if $(IMAGES),dataset=image_folder dataset.root=$(abspath $(IMAGES)))
+STUDY := $(BIN)/python -m rebuttal.train -m size=study
+
+.PHONY: toy study test test-real-data format clean
 
 toy: .venv/installed
 	$(BIN)/python -m rebuttal.train experiment=toy
+
+study: .venv/installed
+	$(STUDY) experiment=baseline $(ON_IMAGES)
+	$(STUDY) experiment=smoothness $(ON_IMAGES)
+	$(STUDY) experiment=frequency $(ON_IMAGES)
+	$(STUDY) experiment=corruption $(ON_IMAGES)
+	$(STUDY) experiment=two_stage model=mlp_toy dataset.shape=[100]
+	$(STUDY) experiment=sample_efficiency
+	$(STUDY) experiment=random_walk
+	$(BIN)/python -m rebuttal.report outputs/study --out results
 
 test: .venv/installed
 	$(BIN)/ruff check .

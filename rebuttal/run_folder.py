@@ -37,6 +37,19 @@ class RunFolder:
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
 
+    def finished(self, cfg: DictConfig, stages: dict[str, Stage], session: Session) -> dict[str, Any] | None:
+        """The metrics, where the folder holds a finished run of this config on this data; else null."""
+        try:
+            provenance = json.loads((self.folder / "provenance.json").read_text(encoding="utf-8"))
+            metrics = json.loads((self.folder / "metrics.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        same = _meant(cfg, stages, session)
+        if (self.folder / "error.txt").exists() or any(provenance.get(key) != value for key, value in same.items()):
+            return None
+        console.print(f"nothing to do: {self.folder} holds this run", soft_wrap=True)
+        return metrics
+
     def write(self, cfg: DictConfig, stages: dict[str, Stage], outcomes: dict[str, Outcome], session: Session) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_text(self.folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
@@ -52,6 +65,7 @@ class RunFolder:
         if rows:
             write_text(self.folder / "history.csv", pd.DataFrame(rows).to_csv(index=False))
         write_json(self.folder / "provenance.json", _provenance(cfg, stages, session))
+        (self.folder / "error.txt").unlink(missing_ok=True)  # of an earlier attempt
         # Last, because whoever finds metrics takes the run for whole.
         metrics = {
             f"{name}/{key}": value for name, outcome in outcomes.items() for key, value in outcome.metrics.items()
@@ -113,15 +127,22 @@ def write_error(folder: str | Path, error: BaseException) -> None:
 
 def _provenance(cfg: DictConfig, stages: dict[str, Stage], session: Session) -> dict[str, Any]:
     return {
-        "rebuttal": rebuttal.__version__,
+        **_meant(cfg, stages, session),
         "git_revision": _git_revision(),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
         "command": sys.argv,
         "device": torch.cuda.get_device_name() if session.device.type == "cuda" else platform.processor() or "cpu",
         "threads": torch.get_num_threads(),
-        "stages": {name: fingerprint(stage.identity(session)) for name, stage in stages.items()},
         "computed": session.store.made,
+    }
+
+
+def _meant(cfg: DictConfig, stages: dict[str, Stage], session: Session) -> dict[str, Any]:
+    """What makes a run this run and no other."""
+    return {
+        "rebuttal": rebuttal.__version__,
+        "stages": {name: fingerprint(stage.identity(session)) for name, stage in stages.items()},
         "config": OmegaConf.to_container(cfg, resolve=True),
     }
 

@@ -26,7 +26,8 @@ _FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"  # the user asks for tra
 def run(cfg: DictConfig, folder: str | Path | None = None) -> dict[str, Any]:
     """Run the stages of a composed config; returns `{"<stage>/<measure>": value}`.
 
-    With `folder`, leaves there what a run leaves: metrics, history, figures, resolved config, provenance.
+    With `folder`, leaves there what a run leaves: metrics, history, figures, resolved config, provenance; a
+    folder that already holds this very run is left as it is.
     Raises `ConfigError` before any training for a setting that cannot be used.
     """
     from rebuttal.plan import check, plan
@@ -36,9 +37,12 @@ def run(cfg: DictConfig, folder: str | Path | None = None) -> dict[str, Any]:
     settings, stages = plan(cfg)
     session = Session(settings)
     check(stages, session)
+    run_folder = None if folder is None else RunFolder(folder)
+    if run_folder and not settings.force and (metrics := run_folder.finished(cfg, stages, session)):
+        return metrics
     outcomes = {name: stage.run(session) for name, stage in stages.items()}
-    if folder is not None:
-        RunFolder(folder).write(cfg, stages, outcomes, session)
+    if run_folder:
+        run_folder.write(cfg, stages, outcomes, session)
     return {f"{stage}/{key}": value for stage, outcome in outcomes.items() for key, value in outcome.metrics.items()}
 
 

@@ -76,6 +76,20 @@ def test_every_experiment_runs_in_debug_size_and_leaves_what_a_run_leaves(experi
     assert run.parent.name == experiment
 
 
+def test_a_folder_that_holds_this_very_run_is_left_as_it_is_and_another_is_written_anew(tmp_path):
+    at = ["debug=tiny", "hydra.run.dir=run"]
+    assert command(*at, cwd=tmp_path).returncode == 0
+    (tmp_path / "run" / "error.txt").write_text("of an attempt that failed")
+    assert "0 results computed" in command(*at, cwd=tmp_path).stdout  # done again, and whole again
+    assert not (tmp_path / "run" / "error.txt").exists()
+    before = (tmp_path / "run" / "metrics.json").stat().st_mtime_ns
+    again = command(*at, cwd=tmp_path)
+    assert again.returncode == 0 and "nothing to do: " in again.stdout
+    assert (tmp_path / "run" / "metrics.json").stat().st_mtime_ns == before
+    other = command(*at, "seed=1", cwd=tmp_path)
+    assert "nothing to do" not in other.stdout and (tmp_path / "run" / "metrics.json").stat().st_mtime_ns != before
+
+
 def test_the_second_run_trains_nothing_and_gives_the_same_numbers(tmp_path):
     first = command("debug=tiny", cwd=tmp_path)
     second = command("debug=tiny", "device=cpu", f"hydra.run.dir={tmp_path / 'elsewhere'}", cwd=tmp_path)
