@@ -1,7 +1,8 @@
 import pytest
+from hydra import compose, initialize_config_dir
 from pydantic import PositiveInt
 
-from rebuttal.config import build, checked, describe
+from rebuttal.config import CONFIG_DIR, build, checked, describe
 from rebuttal.data import RandomLabels, UniformNoise
 from rebuttal.data.labels import random_labels, true_labels
 from rebuttal.errors import ConfigError
@@ -57,3 +58,16 @@ def test_sizes_of_other_splits_are_not_part_of_a_split():
     assert small.identity("train") == large.identity("train")
     assert small.identity("student") != large.identity("student")
     assert small.identity("train") != small.identity("test")
+
+
+@pytest.mark.parametrize("experiment", [path.stem for path in (CONFIG_DIR / "experiment").glob("*.yaml")])
+def test_a_study_has_a_folder_for_each_experiment_and_asks_for_less(experiment):
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        usual = compose("train", [f"experiment={experiment}"])
+        study = compose("train", [f"experiment={experiment}", "size=study"], return_hydra_config=True)
+    assert study.hydra.sweep.dir == f"outputs/study/{experiment}"
+    assert study.measuring.probes < usual.measuring.probes
+    assert set(study.stages) == set(usual.stages)
+    for name, fewer in (("sample_efficiency", "repeats"), ("thinning", "repeats")):
+        if name in study.stages:
+            assert study.stages[name][fewer] < usual.stages[name][fewer]
