@@ -17,10 +17,10 @@ import yaml
 from pydantic import Field
 
 from rebuttal.analysis.gather import Run
-from rebuttal.analysis.statistics import effect_size, holm, mean_interval, p_value, rank_correlation
+from rebuttal.analysis.naming import setup_name
+from rebuttal.analysis.statistics import Estimate, effect_size, holm, mean_interval, p_value, rank_correlation
 from rebuttal.config import CONFIG_DIR, checked, construct
 from rebuttal.errors import ConfigError
-from rebuttal.store import fingerprint
 
 LEDGER = CONFIG_DIR / "claims.yaml"
 SIGNIFICANCE = 0.05
@@ -57,11 +57,12 @@ class Claim:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim on one configuration. `values`: one a seed, by which `runs`; `left_out`: runs that did not reach the
-    fit target. `p` is Holm's adjusted."""
+    """A claim on one configuration, `name` in words. `values`: one a seed, by which `runs`; `left_out`: runs that did
+    not reach the fit target. `p` is Holm's adjusted."""
 
     claim: Claim
     configuration: str
+    name: str
     values: tuple[float, ...]
     runs: tuple[Run, ...]
     left_out: tuple[Run, ...]
@@ -73,9 +74,19 @@ class Verdict:
     p: float | None
     verdict: Literal["supported", "refuted", "inconclusive", "not run"]
 
+    @property
+    def estimate(self) -> Estimate | None:
+        return None if self.mean is None else Estimate(self.mean, self.low, self.high, len(self.values))
+
+    @property
+    def claimed(self) -> str:
+        return f"{'≥' if self.claim.comparison == 'at_least' else '≤'} {self.claim.threshold:g}"
+
 
 def read_claims(path: Path = LEDGER) -> list[Claim]:
-    """The ledger. An entry with `each: {name: [values]}` stands for one claim a value, `{name}` replaced by it.
+    """The ledger. An entry with `each: {name: {value: words}}` stands for one claim a value, which replaces `{name}`,
+    and the words `{words}`.
+
     Raises `ConfigError` for an entry that is not a claim."""
     entries = yaml.safe_load(path.read_text(encoding="utf-8"))
     claims = [construct(Claim, one, f"claims[{i}]") for i, entry in enumerate(entries) for one in _each(entry)]
@@ -97,7 +108,10 @@ def _each(entry: dict[str, Any]) -> list[dict[str, Any]]:
     if each is None:
         return [_as_arguments(entry)]
     ((name, values),) = each.items()
-    return [_as_arguments(_replaced(entry, "{" + name + "}", str(value))) for value in values]
+    return [
+        _as_arguments(_replaced(_replaced(entry, "{" + name + "}", value), "{words}", words))
+        for value, words in values.items()
+    ]
 
 
 def _replaced(node: Any, what: str, by: str) -> Any:
@@ -127,7 +141,13 @@ def _group(claim: Claim, run: Run) -> str:
     """The configuration; for a claim about what changes along a metric, without the setting that moves it."""
     if claim.against is None:
         return run.configuration
-    return fingerprint({key: run.config[key] for key in ("model", "dataset", "training")})
+    return run.setup
+
+
+def _name(claim: Claim, group: Sequence[Run]) -> str:
+    if not group:
+        return ""
+    return group[0].name if claim.against is None else setup_name(group[0].config)
 
 
 def _is_meant(claim: Claim, run: Run) -> bool:
@@ -141,11 +161,12 @@ def _is_meant(claim: Claim, run: Run) -> bool:
 def _weighed(claim: Claim, configuration: str, group: Sequence[Run]) -> Verdict:
     fitted = [run for run in group if _has_fitted(claim, run)]
     values = _correlations(claim, fitted) if claim.against else _numbers(claim, fitted)
-    controls = [run.metrics[claim.control] for run in fitted if claim.control and run.metrics.get(claim.control)]
+    controls = [known for run in fitted if (known := run.metrics.get(claim.control or "")) is not None]
     mean, low, high = mean_interval(values) if values else (None, None, None)
     return Verdict(
         claim=claim,
         configuration=configuration,
+        name=_name(claim, group),
         values=tuple(values),
         runs=tuple(fitted),
         left_out=tuple(run for run in group if not _has_fitted(claim, run)),

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import shlex
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from rebuttal.analysis.naming import names
+from rebuttal.progress import track
 from rebuttal.store import fingerprint
 
 NOT_COMPARED = {"seed", "store", "device", "force", "objective"}  # keys that do not tell configurations apart
@@ -19,7 +23,8 @@ MARKS = ("metrics.json", "error.txt", "train.log")
 @dataclass(frozen=True)
 class Run:
     """One finished run: what it found, and what it was. `configuration` is equal for runs that differ in their
-    seed only; `identity` for runs that are one and the same."""
+    seed only, and `name` says it in words; `identity` is equal for runs that are one and the same. `version` is
+    rebuttal's."""
 
     folder: Path
     experiment: str
@@ -28,6 +33,14 @@ class Run:
     identity: str
     config: dict[str, Any]
     metrics: dict[str, float | None]
+    name: str = ""
+    command: str = ""
+    version: str = ""
+
+    @property
+    def setup(self) -> str:
+        """Equal for runs with the same model, data and recipe, whatever is done to the labels."""
+        return fingerprint({group: self.config.get(group) for group in ("model", "dataset", "training")})
 
 
 @dataclass(frozen=True)
@@ -45,7 +58,7 @@ class Gathered:
     problems: list[Problem]
 
     def table(self) -> pd.DataFrame:
-        """A row a run: folder, experiment, seed, configuration, the top-level settings, every metric."""
+        """A row a run: folder, experiment, seed, configuration and its name, the groups' settings, every metric."""
         rows = []
         for run in self.runs:
             head = {
@@ -53,17 +66,23 @@ class Gathered:
                 "experiment": run.experiment,
                 "seed": run.seed,
                 "configuration": run.configuration,
+                "name": run.name,
+                "version": run.version,
             }
             settings = {f"config.{key}": value for key, value in _settings(run.config)}
             rows.append(head | settings | run.metrics)
         return pd.DataFrame(rows)
+
+    def versions(self) -> Counter[str]:
+        """Runs by the version of rebuttal that made them."""
+        return Counter(run.version for run in self.runs)
 
 
 def gather(folders: Iterable[str | Path]) -> Gathered:
     """Every run below `folders`, each once, and what is wrong with the others."""
     runs: dict[str, Run] = {}
     problems: list[Problem] = []
-    for folder in sorted({path for root in folders for path in _run_folders(Path(root))}):
+    for folder in track(sorted({path for root in folders for path in _run_folders(Path(root))}), "reading runs"):
         found = _read(folder)
         if isinstance(found, Problem):
             problems.append(found)
@@ -71,7 +90,19 @@ def gather(folders: Iterable[str | Path]) -> Gathered:
             problems.append(Problem(folder, "duplicate", f"the same run as {runs[found.identity].folder}"))
         else:
             runs[found.identity] = found
-    return Gathered(list(runs.values()), problems)
+    return Gathered(_named(list(runs.values())), problems)
+
+
+def _named(runs: list[Run]) -> list[Run]:
+    """Each with the name of its configuration."""
+    examples: dict[str, dict[str, Run]] = {}
+    for run in runs:
+        examples.setdefault(run.experiment, {}).setdefault(run.configuration, run)
+    found: dict[str, str] = {}
+    for configurations in examples.values():
+        configs = [_comparable(run.config) for run in configurations.values()]
+        found |= dict(zip(configurations, names(configs)))
+    return [replace(run, name=found[run.configuration]) for run in runs]
 
 
 def _run_folders(root: Path) -> Iterator[Path]:
@@ -96,6 +127,8 @@ def _read(folder: Path) -> Run | Problem:
             identity=fingerprint(provenance["stages"]),
             config=config,
             metrics=dict(metrics),
+            command=shlex.join(["python", "-m", "rebuttal.train", *provenance.get("command", [])[1:]]),
+            version=provenance.get("rebuttal", "unknown"),
         )
     except KeyError as error:
         return Problem(folder, "damaged", f"provenance.json lacks {error}: written by another version?")
