@@ -26,7 +26,20 @@ from rebuttal.session import Session
 from rebuttal.stages.stage import Outcome, Stage
 from rebuttal.store import fingerprint
 
+NOT_COMPARED = {"seed", "store", "device", "force", "objective"}  # keys that do not tell configurations apart
 PACKAGES = ("torch", "numpy", "scipy", "pandas", "hydra-core", "omegaconf", "safetensors")
+
+
+def comparable(node: Any) -> Any:
+    """A config without the keys in which runs of one configuration may differ."""
+    if isinstance(node, dict):
+        return {key: comparable(value) for key, value in node.items() if key not in NOT_COMPARED}
+    return [comparable(item) for item in node] if isinstance(node, list) else node
+
+
+def configuration(config: dict[str, Any]) -> str:
+    """A fingerprint that is equal for runs which differ in their seed only."""
+    return fingerprint(comparable(config))
 
 
 class RunFolder:
@@ -134,6 +147,7 @@ def _provenance(cfg: DictConfig, stages: dict[str, Stage], session: Session) -> 
         "command": sys.argv,
         "device": torch.cuda.get_device_name() if session.device.type == "cuda" else platform.processor() or "cpu",
         "threads": torch.get_num_threads(),
+        "configuration": configuration(OmegaConf.to_container(cfg, resolve=True)),
         "computed": session.store.made,
     }
 

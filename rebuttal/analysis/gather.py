@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic_core import from_json
 
 from rebuttal.analysis.naming import names
 from rebuttal.progress import track
+from rebuttal.run_folder import comparable, configuration
 from rebuttal.store import fingerprint
 
-NOT_COMPARED = {"seed", "store", "device", "force", "objective"}  # keys that do not tell configurations apart
 MARKS = ("metrics.json", "error.txt", "train.log")
 
 
@@ -24,7 +25,7 @@ MARKS = ("metrics.json", "error.txt", "train.log")
 class Run:
     """One finished run: what it found, and what it was. `configuration` is equal for runs that differ in their
     seed only, and `name` says it in words; `identity` is equal for runs that are one and the same. `version` is
-    rebuttal's."""
+    rebuttal's; `config` is without what may differ within a configuration."""
 
     folder: Path
     experiment: str
@@ -82,8 +83,9 @@ def gather(folders: Iterable[str | Path]) -> Gathered:
     """Every run below `folders`, each once, and what is wrong with the others."""
     runs: dict[str, Run] = {}
     problems: list[Problem] = []
+    configs: dict[str, dict[str, Any]] = {}
     for folder in track(sorted({path for root in folders for path in _run_folders(Path(root))}), "reading runs"):
-        found = _read(folder)
+        found = _read(folder, configs)
         if isinstance(found, Problem):
             problems.append(found)
         elif found.identity in runs:
@@ -100,8 +102,7 @@ def _named(runs: list[Run]) -> list[Run]:
         examples.setdefault(run.experiment, {}).setdefault(run.configuration, run)
     found: dict[str, str] = {}
     for configurations in examples.values():
-        configs = [_comparable(run.config) for run in configurations.values()]
-        found |= dict(zip(configurations, names(configs)))
+        found |= dict(zip(configurations, names([run.config for run in configurations.values()])))
     return [replace(run, name=found[run.configuration]) for run in runs]
 
 
@@ -110,22 +111,26 @@ def _run_folders(root: Path) -> Iterator[Path]:
         yield from (path.parent for path in root.rglob(mark))
 
 
-def _read(folder: Path) -> Run | Problem:
+def _read(folder: Path, configs: dict[str, dict[str, Any]]) -> Run | Problem:
+    """The run in `folder`; runs of one configuration share its entry in `configs`, because thousands are large."""
     if (folder / "error.txt").exists():
         return Problem(folder, "failed", _first_line(folder / "error.txt"))
     if not (folder / "metrics.json").exists():
         return Problem(folder, "unfinished", "it has left no metrics.json; give its command again")
     try:
-        metrics = json.loads((folder / "metrics.json").read_text())
-        provenance = json.loads((folder / "provenance.json").read_text())
+        metrics = from_json((folder / "metrics.json").read_bytes())
+        provenance = from_json((folder / "provenance.json").read_bytes())
         config = provenance["config"]
+        key = provenance.get("configuration") or configuration(config)
+        if key not in configs:
+            configs[key] = comparable(config)
         return Run(
             folder=folder,
             experiment=config["name"],
             seed=config["seed"],
-            configuration=fingerprint(_comparable(config)),
+            configuration=key,
             identity=fingerprint(provenance["stages"]),
-            config=config,
+            config=configs[key],
             metrics=dict(metrics),
             command=shlex.join(["python", "-m", "rebuttal.train", *provenance.get("command", [])[1:]]),
             version=provenance.get("rebuttal", "unknown"),
@@ -139,12 +144,6 @@ def _read(folder: Path) -> Run | Problem:
 def _first_line(path: Path) -> str:
     lines = path.read_text(errors="replace").splitlines()
     return lines[0] if lines else "error.txt is empty"
-
-
-def _comparable(node: Any) -> Any:
-    if isinstance(node, dict):
-        return {key: _comparable(value) for key, value in node.items() if key not in NOT_COMPARED}
-    return [_comparable(item) for item in node] if isinstance(node, list) else node
 
 
 def _settings(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -27,7 +27,7 @@ from rebuttal.analysis.results import Results
 from rebuttal.analysis.tables import Table, grouped, shown
 
 MARKERS = {"o": "circle", "s": "square", "^": "triangle", "D": "diamond", "v": "inverted_triangle", "*": "star"}
-MOST_RUNS = 2000  # that are listed on the page; raw/runs.csv has all
+MOST_RUNS = 500  # that are listed on the page; raw/runs.csv has all
 TOOLTIPS = [("", "@name"), ("mean", "@mean{0.[0000]}"), ("95 %", "@interval"), ("seeds", "@n")]
 
 
@@ -114,7 +114,7 @@ def _cell(value: Any) -> tuple[Any, str]:
 
 def _settings(run: Run) -> str:
     """The groups that were chosen; the stages repeat them."""
-    chosen = {key: value for key, value in run.config.items() if key not in ("stages", "seed", "store")}
+    chosen = {key: value for key, value in run.config.items() if key != "stages"}
     return yaml.safe_dump(chosen, sort_keys=False, allow_unicode=True)
 
 
