@@ -18,7 +18,7 @@ study: .venv/installed
 	$(STUDY) experiment=baseline $(ON_IMAGES)
 	$(STUDY) experiment=smoothness $(ON_IMAGES)
 	$(STUDY) experiment=frequency $(ON_IMAGES)
-	$(STUDY) experiment=corruption $(ON_IMAGES)
+	$(STUDY) experiment=corruption seed=0,1,2 $(ON_IMAGES)
 	$(STUDY) experiment=two_stage model=mlp_toy dataset.shape=[100]
 	$(STUDY) experiment=sample_efficiency
 	$(STUDY) experiment=random_walk
