@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, StrMethodFormatter
 
 from rebuttal.analysis.charts import Chart, Curves, Dots
 from rebuttal.analysis.figures import GREY, STYLE, WIDTH, line_styles
@@ -84,10 +87,19 @@ def _curves(axes: Axes, panel: Curves) -> None:
         axes.plot([], [], ":", color=GREY, linewidth=0.8, label=panel.upright)
     if panel.log_x:
         axes.set_xscale("log")
+        _plain(axes.xaxis, sorted({x for points in panel.series.values() for x, _ in points}))
     if panel.log_y:
         axes.set_yscale("log")
+        _plain(axes.yaxis)
     axes.set_xlabel(panel.x)
     axes.set_ylabel(panel.y)
+
+
+def _plain(axis: Axis, ticks: Sequence[float] = ()) -> None:
+    """On a logarithmic axis plain numbers at `ticks`, or at 1, 2 and 5 of each decade."""
+    axis.set_major_locator(FixedLocator(ticks) if ticks else LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _legend(figure: Figure, axes: list[Axes]) -> None:

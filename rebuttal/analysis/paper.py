@@ -22,9 +22,10 @@ MAIN = r"""\documentclass{article}
 \usepackage[T1]{fontenc}
 \usepackage[utf8]{inputenc}
 \usepackage{booktabs,graphicx,longtable,url}
-\usepackage[margin=2.5cm]{geometry}
+\usepackage[a4paper,margin=1.8cm]{geometry}
 \title{Do networks that fit random labels learn smooth, learnable functions?}
 \author{}
+\AtBeginDocument{\setlength{\LTcapwidth}{\textwidth}}
 \date{\today}
 \begin{document}
 \maketitle
@@ -106,8 +107,8 @@ def _body(results: Results) -> str:
         lines += [rf"\input{{tables/{table.name}}}" for table in tables]
         for chart in charts:
             lines += [
-                r"\begin{figure}\centering",
-                rf"\includegraphics[width=\linewidth]{{figures/{chart.name}.pdf}}",
+                r"\begin{figure}[!htbp]\centering",
+                rf"\includegraphics{{figures/{chart.name}.pdf}}",
                 rf"\caption{{{escaped(f'{chart.title} Mean over seeds and 95 % interval.')}}}",
                 rf"\label{{fig:{chart.name}}}\end{{figure}}",
             ]

@@ -50,7 +50,7 @@ class Table:
         body = escaped(self.text()).to_latex(index=False, column_format="l" + "r" * len(self.columns))
         caption = escaped(f"{self.title}. {self.said()}")
         return (
-            "\\begin{table}\n\\centering\n"
+            "\\begin{table}[!htbp]\n\\centering\n"
             f"\\caption{{{caption}}}\n\\label{{tab:{self.name}}}\n"
             f"\\setbox0=\\hbox{{\\small%\n{body.strip()}%\n}}\n"
             "\\ifdim\\wd0>\\linewidth\\resizebox{\\linewidth}{!}{\\box0}\\else\\box0\\fi\n"
@@ -163,12 +163,14 @@ def grouped(runs: Iterable[Run], key: Callable[[Run], str]) -> list[list[Run]]:
 
 
 def shown(cell: Cell) -> str:
-    """A cell as words: the half-width with two digits, the mean with as many places."""
+    """A cell as words: the half-width with two digits, the mean with as many places, but no more than five digits."""
     if cell is None or isinstance(cell, str):
         return cell or "–"
     half = (cell.high - cell.low) / 2 if cell.high is not None and cell.low is not None else 0.0
     if not half:
         return f"{cell.mean:,.0f}" if abs(cell.mean) >= 1000 else f"{cell.mean:.4g}"
+    if half < 1e-4 * abs(cell.mean):
+        return f"{cell.mean:.5g} ± {half:.1g}"
     places = max(0, 1 - math.floor(math.log10(half)))
     return f"{cell.mean:,.{places}f} ± {half:,.{places}f}"
 
