@@ -1,12 +1,17 @@
 """On the 60,000 images of the JPEG copy of CIFAR-10. Slow; run by `make test-real-data`."""
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from scipy.stats import spearmanr
 
 import rebuttal
+from rebuttal.analysis.claims import read_claims
 from rebuttal.data import ImageFolder
 
 pytestmark = pytest.mark.real_data
@@ -78,3 +83,21 @@ def test_test_accuracy_falls_as_more_labels_are_random(baseline):
     found = [baseline(*common, f"corruption.fraction={p}")["test_accuracy"] for p in levels]
     assert spearmanr(levels, found).statistic == pytest.approx(-1.0)
     assert found[0] > 0.4 and found[-1] < 0.13
+
+
+def test_a_study_judges_every_claim_and_the_second_time_does_nothing(images, tmp_path):
+    root = Path(__file__).parent.parent
+    tiny = f"{sys.executable} -m rebuttal.train -m size=study debug=tiny"
+    study = ["make", "-f", root / "Makefile", "-o", ".venv/installed", f"BIN={Path(sys.executable).parent}"]
+    study += [f"STUDY={tiny}", f"IMAGES={images}", "study"]
+    said = []
+    for _ in range(2):
+        environment = os.environ | {"PYTHONPATH": str(root)}
+        done = subprocess.run(study, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        said.append(done.stdout)
+    claims = pd.read_csv(tmp_path / "results/processed/claims.csv")
+    assert set(claims["claim"]) == {claim.id for claim in read_claims()}
+    assert set(claims["verdict"]) <= {"supported", "refuted", "inconclusive"}
+    jobs = len(list((tmp_path / "outputs/study").rglob("metrics.json")))
+    assert said[0].count("numbers: ") == jobs == said[1].count("nothing to do: ")

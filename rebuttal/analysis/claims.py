@@ -211,7 +211,8 @@ def _correlations(claim: Claim, runs: Sequence[Run]) -> list[float]:
 
 def _decide(v: Verdict, p: float | None) -> str:
     if v.mean is None:
-        return "not run" if not v.left_out else "inconclusive"
+        undefined = v.runs and v.claim.against is None  # they have the metric, and it is null
+        return "inconclusive" if v.left_out or undefined else "not run"
     if p is None or p >= SIGNIFICANCE:
         return "inconclusive"
     above = v.mean > v.claim.threshold

@@ -30,8 +30,8 @@ class SampleEfficiency:
 
     Metrics, means over seeds with 95 % t-intervals: `kappa_<n1>_<n2>`, `agreement_<n1>_<n2>`; for each target
     in `kappas` and `agreements`: `n2_for_kappa_<target>_<n1>`, see `rebuttal.analysis.statistics.size_needed`,
-    and `ratio_for_kappa_<target>_<n1>`, n1 over that n2, which the thesis puts at 10. Null: not reached.
-    Undefined kappas (both answer one class only) count as 0.
+    and `ratio_for_kappa_<target>_<n1>`, n1 over that n2, which the thesis puts at 10. Null: not reached, the ratio
+    being below `least_ratio_<n1>`, n1 over the largest n2. Undefined kappas (both answer one class only) count as 0.
     """
 
     student: Mimic
@@ -61,6 +61,7 @@ class SampleEfficiency:
     def run(self, session: Session) -> Outcome:
         metrics: Metrics = {}
         for n1 in self.train_sizes:
+            metrics[f"least_ratio_{n1}"] = n1 / self.student_sizes[-1]
             for what, targets in (("kappa", self.kappas), ("agreement", self.agreements)):
                 curves = self._curves(session, n1, what)
                 for n2, values in zip(self.student_sizes, curves.T):
