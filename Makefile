@@ -6,7 +6,7 @@ BIN := .venv/bin
 # Where the images of `make study` come from; IMAGES=/path/to/images.tar.xz takes those instead of CIFAR-10.
 IMAGES :=
 ON_IMAGES := model=mlp dataset.train_size=5000 training.stop_accuracy=1.0 \
-  $(if $(IMAGES),dataset=image_folder dataset.root=$(abspath $(IMAGES)))
+  $(if $(IMAGES),dataset=image_folder dataset.root=$(IMAGES))
 STUDY := $(BIN)/python -m rebuttal.train -m size=study
 
 .PHONY: toy study test test-real-data format clean
