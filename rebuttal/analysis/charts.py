@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from rebuttal.analysis.gather import Run
 from rebuttal.analysis.statistics import Estimate
-from rebuttal.analysis.tables import Table, grouped, mean_of
+from rebuttal.analysis.tables import Table, comparable_runs, grouped, mean_of
 
 
 @dataclass(frozen=True)
@@ -92,12 +92,14 @@ class DotChart:
 
 @dataclass(frozen=True)
 class AlongNoise:
-    """Metrics against the share of random labels, a chart for each setup: `panels`, labels by metric."""
+    """Metrics against the share of random labels, a chart for each setup: `panels`, metrics by label. `fitted`: as of
+    `Grid`."""
 
     name: str
     experiment: str
     title: str
     panels: dict[str, str]
+    fitted: tuple[str, ...] = ()
 
     def charts(self, runs: Sequence[Run]) -> list[Chart]:
         own = [run for run in runs if run.experiment == self.experiment and "corruption" in run.config]
@@ -109,7 +111,8 @@ class AlongNoise:
         known = sorted(fraction for fraction in levels if fraction is not None)
         panels = []
         for label, metric in self.panels.items():
-            points = [(fraction, y) for fraction in known if (y := mean_of(levels[fraction], metric)) is not None]
+            counted = {fraction: comparable_runs(levels[fraction], metric, self.fitted) for fraction in known}
+            points = [(fraction, y) for fraction in known if (y := mean_of(counted[fraction], metric)) is not None]
             if len(points) > 1:
                 panels.append(Curves("share of random labels", label, {label: points}))
         if not panels:

@@ -19,7 +19,7 @@ from rebuttal.analysis.statistics import (
     median_time,
     rank_correlation_interval,
 )
-from rebuttal.analysis.tables import grouped
+from rebuttal.analysis.tables import comparable_runs, fitted_runs, grouped
 from rebuttal.seeds import generator
 
 Row = dict[str, object]
@@ -39,7 +39,7 @@ class Contrast:
     def rows(self, runs: Sequence[Run]) -> list[Row]:
         found = []
         for group in grouped((run for run in runs if run.experiment == self.experiment), _configuration):
-            counted = [run for run in group if all(run.metrics.get(name) == 1 for name in self.fitted)]
+            counted = fitted_runs(group, self.fitted)
             a, b = (_by_seed(counted, metric) for _, metric in (self.a, self.b))
             if a and b:
                 head = {"experiment": self.experiment, "configuration": group[0].name, "measure": self.measure}
@@ -88,18 +88,26 @@ class Race:
 
 @dataclass(frozen=True)
 class Trend:
-    """A metric against another over the runs of a setup: rank correlation, and whether a line is enough."""
+    """A metric against another over the runs of a setup: rank correlation, and whether a line is enough. None where the
+    metric is undefined in some run. `fitted`: as of `Contrast`."""
 
     experiment: str
     measure: str
     metric: str
     along: str
+    fitted: tuple[str, ...] = ()
 
     def rows(self, runs: Sequence[Run]) -> list[Row]:
         found = []
         for group in grouped((run for run in runs if run.experiment == self.experiment), _setup):
-            known = [run for run in group if None not in (run.metrics.get(self.metric), run.metrics.get(self.along))]
+            known = [
+                run
+                for run in comparable_runs(group, self.metric, self.fitted)
+                if {self.metric, self.along} <= set(run.metrics)
+            ]
             x, y = ([run.metrics[name] for run in known] for name in (self.along, self.metric))
+            if None in x or None in y:
+                continue
             seeds = [run.seed for run in known]
             rho, low, high = rank_correlation_interval(x, y, seeds, generator(0, "trend", self.measure))
             if rho is None:

@@ -183,6 +183,7 @@ TABLES: tuple[Grid | Levels, ...] = (
             "variation over a step of 1": "smoothness/network_variation_test_1_scaled",
             "low-frequency share": "frequency/network_gradient_low_share_test",
         },
+        fitted=("fit/train_accuracy",),
     ),
     Grid(
         "random_walk",
@@ -272,6 +273,7 @@ CHARTS_OF_RUNS: tuple[AlongNoise | FromNames, ...] = (
             "Jacobian norm": "smoothness/network_jacobian_frobenius_test_scaled",
             "low-frequency share": "frequency/network_gradient_low_share_test",
         },
+        fitted=("fit/train_accuracy",),
     ),
     FromNames(
         "sample_efficiency",
@@ -330,7 +332,7 @@ RACES: tuple[Race, ...] = (
 )
 
 TRENDS: tuple[Trend, ...] = tuple(
-    Trend("corruption", label, metric, along="fit/label_noise")
+    Trend("corruption", label, metric, along="fit/label_noise", fitted=("fit/train_accuracy",))
     for label, metric in {
         "test accuracy": "fit/test_accuracy",
         "generalization gap": "fit/generalization_gap",

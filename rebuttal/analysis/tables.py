@@ -86,7 +86,7 @@ class Grid:
         return [table for group in groups if (table := self._table(group, len(groups)))]
 
     def _table(self, runs: list[Run], configurations: int) -> Table | None:
-        counted = [run for run in runs if all(run.metrics.get(name) == 1 for name in self.fitted)]
+        counted = fitted_runs(runs, self.fitted)
         rows = {
             label: tuple(
                 mean_of(counted, self.metric.format(row=row, column=column)) for column in self.columns.values()
@@ -114,7 +114,7 @@ class Grid:
 class Levels:
     """A row for each configuration of `experiment`; a table for each `setup`, or one for `all_setups`.
 
-    `columns`: metrics by label. `beside`: further columns of words, from a run."""
+    `columns`: metrics by label. `beside`: further columns of words, from a run. `fitted`: as of `Grid`."""
 
     name: str
     experiment: str
@@ -122,6 +122,7 @@ class Levels:
     columns: dict[str, str]
     all_setups: bool = False
     beside: dict[str, Callable[[Run], str]] = field(default_factory=dict)
+    fitted: tuple[str, ...] = ()
 
     def tables(self, runs: Sequence[Run]) -> list[Table]:
         own = [run for run in runs if run.experiment == self.experiment]
@@ -130,9 +131,10 @@ class Levels:
 
     def _table(self, runs: list[Run], setups: int) -> Table:
         levels = sorted(grouped(runs, lambda run: run.configuration), key=_by_noise)
+        columns = self.columns.values()
         rows = []
         for level in levels:
-            measured = tuple(mean_of(level, metric) for metric in self.columns.values())
+            measured = tuple(mean_of(comparable_runs(level, metric, self.fitted), metric) for metric in columns)
             rows.append((self._row_name(level[0]), measured + tuple(say(level[0]) for say in self.beside.values())))
         return Table(
             name=self.name if setups == 1 else f"{self.name}_{runs[0].setup[:8]}",
@@ -141,7 +143,8 @@ class Levels:
             corner="network" if self.all_setups else "labels",
             columns=(*self.columns, *self.beside),
             rows=tuple(rows),
-            runs=tuple(runs),
+            runs=tuple(fitted_runs(runs, self.fitted)),
+            left_out=tuple(run for run in runs if run not in fitted_runs(runs, self.fitted)),
         )
 
     def _row_name(self, run: Run) -> str:
@@ -153,6 +156,17 @@ def mean_of(runs: Iterable[Run], metric: str) -> Estimate | None:
     the others would flatter it."""
     values = [run.metrics[metric] for run in runs if metric in run.metrics]
     return None if None in values else estimate(values)
+
+
+def fitted_runs(runs: Iterable[Run], shares: Sequence[str]) -> list[Run]:
+    """Those in which each of these shares of the training labels is 1: functions are compared at equal fit."""
+    return [run for run in runs if all(run.metrics.get(share) == 1 for share in shares)]
+
+
+def comparable_runs(runs: Sequence[Run], metric: str, shares: Sequence[str]) -> Sequence[Run]:
+    """The runs over which a metric may be averaged: those that fitted, but for a time to fit all, because to leave out
+    the slow would flatter it."""
+    return runs if metric.endswith("_to_fit") else fitted_runs(runs, shares)
 
 
 def grouped(runs: Iterable[Run], key: Callable[[Run], str]) -> list[list[Run]]:

@@ -44,6 +44,16 @@ def test_levels_go_from_true_labels_to_random_ones(leave, tmp_path):
     assert [cells[0].mean for _, cells in table.rows] == [0.0, 0.25, 1.0] and table.rows[0][1][1] == "0"
 
 
+def test_levels_too_are_compared_at_equal_fit(leave, tmp_path):
+    for seed, fit in ((0, 1.0), (1, 0.9)):
+        metrics = {"fit/x": float(seed), "fit/train_accuracy": fit, "fit/steps_to_fit": 10 if fit == 1 else None}
+        leave(str(seed), metrics, seed)
+    columns = {"X": "fit/x", "time": "fit/steps_to_fit"}
+    (table,) = Levels("l", "toy", "T", columns, fitted=("fit/train_accuracy",)).tables(gather([tmp_path]).runs)
+    assert table.rows[0][1][0].n == 1 and [run.seed for run in table.left_out] == [1]
+    assert table.rows[0][1][1] is None  # not the time of the one that arrived
+
+
 @pytest.mark.parametrize(
     ("cell", "words"),
     [
