@@ -53,7 +53,7 @@ def test_deleted_and_damaged_runs_are_named_and_the_rest_is_unchanged(runs, tmp_
     (copy / "2").mkdir()
     (copy / "2" / "train.log").touch()
     done = report(copy, tmp_path / "elsewhere", "--out", tmp_path / "out")
-    assert f"damaged: {copy / '0'}: JSONDecodeError" in done.stdout
+    assert f"damaged: {copy / '0'}: ValueError: EOF while parsing" in done.stdout
     assert f"unfinished: {copy / '2'}: it has left no metrics.json" in done.stdout
     kept = pd.read_csv(tmp_path / "out/raw/runs.csv").set_index("seed")
     assert list(kept.index) == [1] and kept.loc[1, "student/agreement"] == whole.loc[1, "student/agreement"]
