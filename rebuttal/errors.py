@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
@@ -20,6 +21,15 @@ class TrainingError(UserError, RuntimeError):
     """Training cannot go on: where, and what to try."""
 
 
+_NOT_WRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether this is CUDA's, the CPU allocator's or Python's way to say so; torch need not be imported."""
+    known = type(error).__name__ in ("OutOfMemoryError", "MemoryError") or isinstance(error, MemoryError)
+    return known or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+
+
 def as_one_line(error: BaseException) -> str | None:
     """What to tell the user, or null for an error that is ours and deserves its traceback."""
     if isinstance(error, UserError):
@@ -28,6 +38,24 @@ def as_one_line(error: BaseException) -> str | None:
         return _unknown_option(error)
     if isinstance(error, ConfigCompositionException) and isinstance(error.__cause__, OmegaConfBaseException):
         return _unknown_key(str(error), error.__cause__)
+    if out_of_memory(error):
+        return (
+            "out of memory: try smaller training.batch_size (or batch_size=auto), measuring.memory, measuring.probes "
+            "or dataset sizes"
+        )
+    if isinstance(error, OSError) and error.errno in _NOT_WRITABLE:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}; what was finished is kept: make room, or choose another folder, and go on"
+    if isinstance(error, RuntimeError) and 'Could not detect "srun"' in str(error):
+        return (
+            "hydra/launcher=slurm: sbatch and srun are not on this machine's PATH; allowed: on a login node of a SLURM "
+            "cluster; elsewhere hydra/launcher=local"
+        )
+    if type(error).__name__ == "UncompletedJobError" and "timed-out too many times" in str(error):
+        return (
+            "SLURM's time limit came more often than hydra.launcher.max_num_timeout; the same command goes on from the "
+            "last checkpoint"
+        )
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
     return None

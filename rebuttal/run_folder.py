@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -21,20 +20,26 @@ from rich.table import Table
 
 import rebuttal
 from rebuttal.errors import as_one_line
+from rebuttal.files import write_json, write_text
 from rebuttal.progress import console, wide_console
 from rebuttal.session import Session
 from rebuttal.stages.stage import Outcome, Stage
 from rebuttal.store import fingerprint
 
-NOT_COMPARED = {"seed", "store", "device", "force", "objective"}  # keys that do not tell configurations apart
+# Top-level keys that do not tell configurations apart.
+NOT_COMPARED = {"seed", "store", "device", "force", "objective", "checkpoint", "batch_size", "on_failure"}
 PACKAGES = ("torch", "numpy", "scipy", "pandas", "hydra-core", "omegaconf", "safetensors")
 
 
-def comparable(node: Any) -> Any:
-    """A config without the keys in which runs of one configuration may differ."""
+def comparable(config: dict[str, Any]) -> dict[str, Any]:
+    """A run's config without the keys in which runs of one configuration may differ."""
+    return {key: _without_seeds(value) for key, value in config.items() if key not in NOT_COMPARED}
+
+
+def _without_seeds(node: Any) -> Any:
     if isinstance(node, dict):
-        return {key: comparable(value) for key, value in node.items() if key not in NOT_COMPARED}
-    return [comparable(item) for item in node] if isinstance(node, list) else node
+        return {key: _without_seeds(value) for key, value in node.items() if key != "seed"}
+    return [_without_seeds(item) for item in node] if isinstance(node, list) else node
 
 
 def configuration(config: dict[str, Any]) -> str:
@@ -84,7 +89,6 @@ class RunFolder:
             f"{name}/{key}": value for name, outcome in outcomes.items() for key, value in outcome.metrics.items()
         }
         write_json(self.folder / "metrics.json", metrics)
-        self._tell(outcomes, session)
 
     def _write_figures(self, stages: dict[str, Stage], session: Session) -> None:
         (self.folder / "figures").mkdir(exist_ok=True)
@@ -92,7 +96,8 @@ class RunFolder:
             for title, figure in stage.figures(session).items():
                 figure.savefig(self.folder / "figures" / f"{name}_{title}.png")
 
-    def _tell(self, outcomes: dict[str, Outcome], session: Session) -> None:
+    def tell(self, outcomes: dict[str, Outcome], session: Session) -> None:
+        """Say on the terminal what was found."""
         table = Table(title="What was found", show_lines=True)
         table.add_column("stage", no_wrap=True)
         table.add_column("in words")
@@ -120,16 +125,6 @@ def _measure_table(stage: str, outcome: Outcome) -> Table:
         values = (outcome.table[key].get(function) for function in functions)
         table.add_row(key, *("–" if value is None else f"{value:.3g}" for value in values))
     return table
-
-
-def write_text(path: Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
-
-
-def write_json(path: Path, content: Any) -> None:
-    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def write_error(folder: str | Path, error: BaseException) -> None:

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import NonNegativeInt
+from pydantic import NonNegativeFloat, NonNegativeInt
 
 from rebuttal import device
+from rebuttal.checkpoint import Checkpoint
 from rebuttal.config import checked
 from rebuttal.data.examples import Examples, Source, Split
+from rebuttal.running import Running
 from rebuttal.store import Store
+from rebuttal.training import Support
 
 
 @checked
@@ -25,17 +28,28 @@ class Settings:
     store: str
     force: bool
     objective: str | None
+    checkpoint: NonNegativeFloat | None
+    batch_size: Literal["whole", "auto"]
+    on_failure: Literal["go_on", "stop"]
 
 
 class Session:
     """One run's resources. Datasets are read once; their tensors stay on the device."""
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: Settings, running: Running | None = None):
+        self._settings = settings
+        self.running = running or Running()
         self.device: torch.device = device.resolve(settings.device)
         self.store = Store(settings.store, force=settings.force)
         self._cache = Path(settings.store)
         self._sources: dict[Any, Source] = {}
         self._examples: dict[Any, Examples] = {}
+
+    def support(self, kind: str, identity: Any) -> Support:
+        """What goes on beside the training that makes an artifact."""
+        interval = self._settings.checkpoint
+        checkpoint = Checkpoint() if interval is None else self.store.checkpoint(kind, identity, interval)
+        return Support(checkpoint, self.running.step, in_pieces=self._settings.batch_size == "auto")
 
     def open(self, dataset: Any) -> Source:
         if dataset not in self._sources:

@@ -19,8 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
+
+from rebuttal.checkpoint import Checkpoint
+from rebuttal.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -60,18 +64,40 @@ class Store:
         self._memory: dict[str, Artifact] = {}
 
     def get_or_make(self, kind: str, identity: Any, make: Callable[[], Artifact]) -> Artifact:
+        """Raises `UserError` where something has to be made and the store cannot be written."""
         name = fingerprint(identity)
-        if name in self._memory:
-            return self._memory[name]
-        folder = self.root / kind / name
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_suffix(".lock")):
+        if name not in self._memory:
+            self._memory[name] = self._get_or_make(self.root / kind / name, identity, make)
+        return self._memory[name]
+
+    def checkpoint(self, kind: str, identity: Any, interval: float) -> Checkpoint:
+        """Where the making of an artifact may leave its state. It goes when the artifact is there; with `force`
+        only another forced making finds it."""
+        forced = ".forced" if self.force else ""
+        return Checkpoint(self.root / kind / f"{fingerprint(identity)}{forced}.checkpoint", interval)
+
+    def _get_or_make(self, folder: Path, identity: Any, make: Callable[[], Artifact]) -> Artifact:
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder.with_suffix(".lock")).acquire()  # the system takes it from a process that dies
+        except OSError as error:
+            return self._get_unlocked(folder, error)
+        with lock:
             artifact = None if self.force else self._read(folder)
             if artifact is None:
+                _clear_away(folder)
                 artifact = make()
                 self._write(folder, identity, artifact)
-                self.made.append(f"{kind}/{name}")
-        self._memory[name] = artifact
+                self.made.append(f"{folder.parent.name}/{folder.name}")
+        return artifact
+
+    def _get_unlocked(self, folder: Path, error: OSError) -> Artifact:
+        """From a store that can only be read."""
+        artifact = None if self.force else self._read(folder)
+        if artifact is None:
+            raise UserError(
+                f"store={self.root}: cannot be written ({error.strerror}); allowed: a folder to write in"
+            ) from error
         return artifact
 
     def _read(self, folder: Path) -> Artifact | None:
@@ -87,16 +113,28 @@ class Store:
         aside = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
         aside.mkdir()
         try:
-            weights = aside / "weights.safetensors"
-            save_file({name: t.detach().cpu().contiguous() for name, t in artifact.tensors.items()}, weights)
-            content = {"identity": identity, "record": artifact.record, "weights_sha256": _sha256(weights)}
+            weights = save({name: t.detach().cpu().contiguous() for name, t in artifact.tensors.items()})
+            digest = hashlib.sha256(weights).hexdigest()
+            content = {"identity": identity, "record": artifact.record, "weights_sha256": digest}
             entry = {"sha256": hashlib.sha256(canonical(content).encode()).hexdigest(), **content}
+            (aside / "weights.safetensors").write_bytes(weights)
             (aside / "record.json").write_text(json.dumps(entry, indent=1, allow_nan=False))
-            if folder.exists():
+            if folder.is_dir():
                 shutil.rmtree(folder)
             aside.rename(folder)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
+        for checkpoint in folder.parent.glob(f"{folder.name}*.checkpoint"):
+            checkpoint.unlink()
+
+
+def _clear_away(folder: Path) -> None:
+    """Remove what processes left that died while they wrote; the lock says that none is writing now."""
+    for path in folder.parent.glob(f".{folder.name}*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def read_entry(folder: Path) -> Artifact:
@@ -106,13 +144,9 @@ def read_entry(folder: Path) -> Artifact:
         declared = entry.pop("sha256")
         if hashlib.sha256(canonical(entry).encode()).hexdigest() != declared:
             raise Damaged("record.json fails its checksum")
-        weights = folder / "weights.safetensors"
-        if _sha256(weights) != entry["weights_sha256"]:
+        weights = (folder / "weights.safetensors").read_bytes()
+        if hashlib.sha256(weights).hexdigest() != entry["weights_sha256"]:
             raise Damaged("weights.safetensors fails its checksum")
-        return Artifact(record=entry["record"], tensors=load_file(weights))
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        return Artifact(record=entry["record"], tensors=load(weights))
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, SafetensorError) as error:
         raise Damaged(str(error)) from error
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -10,15 +10,21 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from rebuttal import sweep
 from rebuttal.config import CONFIG_DIR
 from rebuttal.errors import ConfigError, as_one_line
+from rebuttal.running import Running
+from rebuttal.sweep import NotBegun, Sweep
+
+if TYPE_CHECKING:
+    from rebuttal.session import Session
 
 _FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR") == "1"  # the user asks for tracebacks
 
@@ -30,35 +36,64 @@ def run(cfg: DictConfig, folder: str | Path | None = None) -> dict[str, Any]:
     folder that already holds this very run is left as it is.
     Raises `ConfigError` before any training for a setting that cannot be used.
     """
+    return _run(cfg, folder, Running())[0]
+
+
+def _run(cfg: DictConfig, folder: str | Path | None, running: Running) -> tuple[dict[str, Any], Session]:
     from rebuttal.plan import check, plan
     from rebuttal.run_folder import RunFolder
     from rebuttal.session import Session
 
     settings, stages = plan(cfg)
-    session = Session(settings)
+    session = Session(settings, running)
     check(stages, session)
     run_folder = None if folder is None else RunFolder(folder)
     if run_folder and not settings.force and (metrics := run_folder.finished(cfg, stages, session)):
-        return metrics
-    outcomes = {name: stage.run(session) for name, stage in stages.items()}
+        return metrics, session
+    outcomes = {}
+    for number, (name, stage) in enumerate(stages.items(), start=1):
+        running.stage(name, number, len(stages))
+        outcomes[name] = stage.run(session)
     if run_folder:
         run_folder.write(cfg, stages, outcomes, session)
-    return {f"{stage}/{key}": value for stage, outcome in outcomes.items() for key, value in outcome.metrics.items()}
+        if not running.in_sweep:  # of which a line a job is told
+            run_folder.tell(outcomes, session)
+    metrics = {f"{stage}/{key}": value for stage, outcome in outcomes.items() for key, value in outcome.metrics.items()}
+    return metrics, session
 
 
 @hydra.main(config_path=str(CONFIG_DIR), config_name="train", version_base="1.3")
-def _job(cfg: DictConfig) -> Any:
-    folder = HydraConfig.get().runtime.output_dir
-    try:
-        metrics = run(cfg, folder)
-        return metrics if cfg.objective is None else _objective(metrics, cfg.objective)
-    except Exception as error:
-        from rebuttal.run_folder import write_error
+def job(cfg: DictConfig) -> Any:
+    """One run in the folder that Hydra made for it."""
+    hydra_cfg = HydraConfig.get()
+    folder = hydra_cfg.runtime.output_dir
+    alone = hydra_cfg.mode == RunMode.RUN
+    running = Running(folder)
+    with running.alive(None if alone else hydra_cfg.job.num, list(hydra_cfg.overrides.task)):
+        try:
+            if not alone:
+                Sweep(hydra_cfg.sweep.dir).check_not_stopped()
+            metrics, session = _run(cfg, folder, running)
+            running.ended("done", computed=len(session.store.made))
+            return metrics if cfg.objective is None else _objective(metrics, cfg.objective)
+        except Exception as error:
+            _leave_word(cfg, error, folder, running)
+            if alone:
+                _tell(error)
+            raise  # a sweep goes on with its other jobs, and fails at its end
 
+
+def _leave_word(cfg: DictConfig, error: Exception, folder: str, running: Running) -> None:
+    from rebuttal.run_folder import write_error
+
+    line = as_one_line(error) or repr(error)
+    try:
         write_error(folder, error)
-        if HydraConfig.get().mode == RunMode.RUN:
-            _tell(error)
-        raise  # a sweep goes on with its other jobs, and fails at its end
+        running.ended("not begun" if isinstance(error, NotBegun) else "failed", why=line)
+        if HydraConfig.get().mode == RunMode.MULTIRUN and cfg.on_failure == "stop":
+            Sweep(HydraConfig.get().sweep.dir).stop(HydraConfig.get().job.num)
+    except OSError as no_word:
+        print(f"rebuttal: {folder}: {no_word.strerror}: could not leave word of: {line}", file=sys.stderr)
 
 
 def _objective(metrics: dict[str, Any], name: str) -> Any:
@@ -81,8 +116,14 @@ def main() -> None:
     """Run from the command line."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises to here, instead of printing and exiting
     try:
-        _job()
+        with sweep.told_line_by_line():
+            job()
+        sweep.end(None)
+    except KeyboardInterrupt:
+        print("rebuttal: interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        sys.exit(130)
     except Exception as error:
+        sweep.end(error)
         _tell(error)
         raise
     finally:
@@ -91,4 +132,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    # Jobs on other machines find `job` by the module's name, which is not __main__ there.
+    from rebuttal.train import main as start
+
+    start()

@@ -13,7 +13,17 @@ from rebuttal.training import Recipe
 @pytest.fixture
 def session(tmp_path):
     return Session(
-        Settings(name="test", seed=0, device="cpu", store=str(tmp_path / "store"), force=False, objective=None)
+        Settings(
+            name="test",
+            seed=0,
+            device="cpu",
+            store=str(tmp_path / "store"),
+            force=False,
+            objective=None,
+            checkpoint=60.0,
+            batch_size="whole",
+            on_failure="go_on",
+        )
     )
 
 

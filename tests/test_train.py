@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from filelock import FileLock
 from omegaconf import OmegaConf
 
 from rebuttal import train
@@ -107,13 +109,51 @@ def test_the_second_run_trains_nothing_and_gives_the_same_numbers(tmp_path):
 def test_a_sweep_is_one_call_and_a_failing_job_does_not_stop_the_others(images, tmp_path):
     sweep = ["-m", "experiment=corruption", "model=linear", "dataset=image_folder", images, "debug=tiny"]
     done = command(*sweep, "seed=0,1", "corruption.fraction=0,0.5,2", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "rebuttal: corruption.fraction=2: input should be less than or equal to 1" in done.stderr
+    assert done.returncode == 1
+    assert done.stderr.endswith("rebuttal: the sweep is not complete; the same command goes on where it stopped\n")
+    assert "4 done, 2 failed" in done.stdout
+    for seed, job in ((0, 4), (1, 5)):
+        why = "failed: corruption.fraction=2: input should be less than or equal to 1"
+        assert re.search(rf"^job {job} \(\d of 6\): .*corruption.fraction=2 seed={seed} .*: {why}$", done.stdout, re.M)
     found = runs(tmp_path / "multirun")
     assert len(found) == 4
     failed = sorted((tmp_path / "multirun").rglob("error.txt"))
     assert len(failed) == 2
     assert all("corruption.fraction=2" in path.read_text().splitlines()[0] for path in failed)
+
+
+def test_on_failure_stop_begins_no_other_job_and_the_same_command_goes_on(tmp_path):
+    sweep = ["-m", "debug=tiny", "seed=0", "hydra.sweep.dir=sweep", "on_failure=stop", "training.lr=1e-3,-1,2e-3"]
+    done = command(*sweep, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "1 done, 1 failed, 1 not begun" in done.stdout
+    assert "on_failure=stop: not begun, because job 1 failed" in (tmp_path / "sweep/2/error.txt").read_text()
+    again = command(*sweep[:-1], "training.lr=1e-3,2e-3", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "1 from store, 1 done" in again.stdout
+
+
+def test_status_tells_of_a_sweep_from_another_terminal(tmp_path):
+    assert command("-m", "debug=tiny", "seed=0,1", cwd=tmp_path).returncode == 0
+
+    def status(*folders):
+        asked = [sys.executable, "-m", "rebuttal.status", *folders]
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+        return subprocess.run(asked, cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    told = status()
+    assert told.returncode == 0 and "2 done" in told.stdout
+    (sweep,) = (tmp_path / "multirun" / "toy").iterdir()
+    facts = json.loads((sweep / "1" / "status.json").read_text())
+    half = facts | {"state": "running", "stage": "curve", "stage_number": 6, "stages": 8, "step": 3, "steps": 9}
+    (sweep / "1" / "status.json").write_text(json.dumps(half))
+    assert "cut short" in status("multirun").stdout  # nobody holds its lock
+    with FileLock(sweep / "1" / ".running.lock"):
+        assert "curve (6 of 8), step 3 of at most 9" in status("multirun").stdout
+    (sweep / "1" / "status.json").unlink()
+    assert "1 done, 1 waiting" in status(str(sweep)).stdout
+    nowhere = status("nowhere")
+    assert nowhere.returncode == 2 and nowhere.stderr.startswith("rebuttal: no sweep below nowhere; allowed: ")
 
 
 BAD = {

@@ -134,6 +134,7 @@ class Fit:
                 generator(self.seed, "fit", "order"),
                 evaluate,
                 "fit",
+                session.support("fit", self.identity(session)),
             )
         metrics = {
             **_accuracies(history[-1], len(given), len(test)),

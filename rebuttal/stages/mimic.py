@@ -135,7 +135,9 @@ class Mimic:
         targets, loss = self._objective(answers)
         with torch_stream(self.seed, "mimic", "dropout"):
             order = generator(self.seed, "mimic", "order")
-            history = train(network, inputs, targets, loss, self.training, order, evaluate, f"mimic ({self.target})")
+            support = session.support("mimic", self.identity(session))
+            name = f"mimic ({self.target})"
+            history = train(network, inputs, targets, loss, self.training, order, evaluate, name, support)
         final = predict(network, held_out)
         metrics = {
             **agreement(held_out_answers, final),

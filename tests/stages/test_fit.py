@@ -29,6 +29,9 @@ def other_session(tmp_path, **settings):
         "store": str(tmp_path / "other"),
         "force": False,
         "objective": None,
+        "checkpoint": 60.0,
+        "batch_size": "whole",
+        "on_failure": "go_on",
     }
     return Session(Settings(**plain | settings))
 
@@ -80,7 +83,17 @@ def test_batch_norm_convolution_and_dropout_are_repeatable_too(model, recipe, se
 def test_a_second_time_nothing_is_trained_and_the_numbers_are_the_same(fit, session):
     first = fit.run(session)
     again = Session(
-        Settings(name="test", seed=0, device="cpu", store=str(session.store.root), force=False, objective=None)
+        Settings(
+            name="test",
+            seed=0,
+            device="cpu",
+            store=str(session.store.root),
+            force=False,
+            objective=None,
+            checkpoint=60.0,
+            batch_size="whole",
+            on_failure="go_on",
+        )
     )
     assert fit.run(again) == first
     assert again.store.made == []

@@ -1,0 +1,134 @@
+"""What a training that was cut short goes on from: one file, written aside and renamed, checked when it is read.
+
+The file is the SHA-256 of the rest, then safetensors; the facts among the tensors are JSON, as bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from rebuttal.files import write_bytes
+
+log = logging.getLogger(__name__)
+
+COST = 0.01  # the share of the time of training that writing may take
+WARNINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)  # SIGUSR2: SLURM's, before a time-out or pre-emption
+_FACTS = "facts, version 1"  # raised when the content of a state changes
+_DIGEST = hashlib.sha256().digest_size
+
+
+@dataclass(frozen=True)
+class State:
+    """JSON-able `facts`, and `tensors` by name."""
+
+    facts: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+
+class Checkpoint:
+    """The place of a checkpoint, and how often one is due: every `interval` seconds, or less often where
+    writing would take more than the share `cost` of the time. Without a `path` none is ever written."""
+
+    def __init__(self, path: Path | None = None, interval: float = 0, cost: float = COST):
+        self.path = path
+        self._interval = interval
+        self._cost = cost
+        self._next = time.monotonic() + interval
+
+    def due(self) -> bool:
+        return self.path is not None and time.monotonic() >= self._next
+
+    def save(self, state: State) -> None:
+        """A state that cannot be written is named in the log, and the one before it stays."""
+        if self.path is None:
+            return
+        began = time.monotonic()
+        try:
+            write_bytes(self.path, pack(state), sync=True)
+        except OSError as error:
+            log.error("no checkpoint written (%s: %s); the one before it stays", self.path.parent, error.strerror)
+        ended = time.monotonic()
+        self._next = ended + max(self._interval, (ended - began) / self._cost)
+
+    def load(self) -> State | None:
+        if self.path is None or not self.path.exists():
+            return None
+        try:
+            return unpack(self.path.read_bytes())
+        except (OSError, ValueError) as error:
+            log.warning("damaged checkpoint %s (%s): training begins anew", self.path, error)
+            return None
+
+
+def pack(state: State) -> bytes:
+    facts = json.dumps(state.facts, allow_nan=False).encode()
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
+    content = save(tensors | {_FACTS: torch.frombuffer(bytearray(facts), dtype=torch.uint8)})
+    return hashlib.sha256(content).digest() + content
+
+
+def unpack(raw: bytes) -> State:
+    """Raises `ValueError` for bytes that `pack` has not written."""
+    declared, content = raw[:_DIGEST], raw[_DIGEST:]
+    if hashlib.sha256(content).digest() != declared:
+        raise ValueError("it fails its checksum")
+    try:
+        tensors = load(content)
+        facts = json.loads(tensors.pop(_FACTS).numpy().tobytes())
+    except (SafetensorError, KeyError) as error:
+        raise ValueError(str(error)) from error
+    return State(facts, tensors)
+
+
+class Warned:
+    """Whether a signal has come that was put off, and who waits for it."""
+
+    def __init__(self) -> None:
+        self._signal: int | None = None
+        self._handlers: dict[int, Any] = {}
+
+    def __bool__(self) -> bool:
+        return self._signal is not None
+
+    def put_off(self) -> None:
+        if threading.current_thread() is threading.main_thread():  # no other may handle signals
+            self._handlers = {number: signal.signal(number, self._note) for number in WARNINGS}
+
+    def deliver(self) -> None:
+        """Hand the signal on to whoever waited for it before: Python, which ends the process, or submitit, which
+        re-queues the job. Returns where that does not end it."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        if self._signal is not None:
+            number, self._signal = self._signal, None
+            signal.raise_signal(number)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._signal = number
+
+
+@contextmanager
+def warnings_put_off() -> Iterator[Warned]:
+    """Within the block a signal that would end the process is only noted, so that no step is left half done."""
+    warned = Warned()
+    warned.put_off()
+    try:
+        yield warned
+    finally:
+        warned.deliver()

@@ -1,0 +1,71 @@
+"""What a run tells while it runs, for whoever looks from another terminal: `status.json` in its folder.
+
+A lock says whether the process lives: the system takes it from one that dies.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from rebuttal.files import write_json
+
+SECONDS_BETWEEN_WORDS = 1
+_LOCK = ".running.lock"
+
+
+class Running:
+    """The state of one run. Without a folder nobody is told."""
+
+    def __init__(self, folder: str | Path | None = None):
+        self._folder = None if folder is None else Path(folder)
+        self._facts: dict[str, Any] = {}
+        self._told = 0.0
+
+    @property
+    def in_sweep(self) -> bool:
+        return self._facts.get("job") is not None
+
+    @contextmanager
+    def alive(self, job: int | None, overrides: list[str]) -> Iterator[None]:
+        """While the block runs, the run counts as running. Another process with the same folder is waited for."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        began = time.time()
+        with FileLock(self._folder / _LOCK):
+            self._facts = {"job": job, "overrides": overrides, "began": began}
+            self._tell(state="running", host=socket.gethostname(), process=os.getpid())
+            yield
+
+    def stage(self, name: str, number: int, of: int) -> None:
+        self._tell(stage=name, stage_number=number, stages=of, step=None, steps=None)
+
+    def step(self, step: int, steps: int) -> None:
+        if time.monotonic() - self._told > SECONDS_BETWEEN_WORDS:
+            self._tell(step=step, steps=steps)
+
+    def ended(self, state: str, **facts: Any) -> None:
+        self._tell(state=state, **facts)
+
+    def _tell(self, **facts: Any) -> None:
+        self._facts |= facts
+        self._told = time.monotonic()
+        if self._folder is not None:
+            write_json(self._folder / "status.json", self._facts | {"now": time.time()})
+
+
+def is_running(folder: Path) -> bool:
+    """Whether a living process runs in `folder`."""
+    if not (folder / _LOCK).exists():
+        return False
+    try:
+        with FileLock(folder / _LOCK, timeout=0):
+            return False
+    except (Timeout, OSError):
+        return True

@@ -1,0 +1,146 @@
+"""Sweeps on a real SLURM: the one that SLURM_CONF names, whose partition `urgent` pre-empts the default one."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+from tests.test_survival import start
+from tests.test_train import command, metrics_of
+
+pytestmark = pytest.mark.slurm
+
+# About a minute of training in one stage, with a checkpoint every half second; one thread, for equal bits.
+LONG = ["experiment=baseline", "dataset=uniform_noise", "dataset.shape=[100]", "dataset.train_size=2000"]
+LONG += ["dataset.test_size=100", "model=mlp_toy", "training=adam", "training.epochs=2500", "checkpoint=0.5"]
+SMALL = [*LONG, "training.epochs=20"]
+ONE = ["-m", "hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=2"]
+ONE += ["hydra.sweep.dir=sweep", "hydra.sweeper.params=null"]
+THREADS = {"OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster():
+    if shutil.which("sbatch") is None or not os.environ.get("SLURM_CONF"):
+        pytest.skip("no SLURM here: sbatch is not on the PATH, or SLURM_CONF is not set")
+    yield
+    subprocess.run(["scancel", "--me"], check=True)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """What the long run finds where nothing disturbs it."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    done = command(*LONG, "hydra.run.dir=run", cwd=folder, **THREADS)
+    assert done.returncode == 0, done.stderr
+    return metrics_of(folder / "run")
+
+
+def status(folder):
+    try:
+        return json.loads((folder / "status.json").read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def until_step(folder, step, seconds=120):
+    """Wait until the run in `folder` has come to `step`; gives its state."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if (facts := status(folder)).get("step") and facts["step"] >= step:
+            return facts
+        time.sleep(0.1)
+    raise AssertionError(f"{folder} has not come to step {step}: {status(folder)}")
+
+
+def job_of(folder):
+    """SLURM's number of the only job of the sweep in `folder`."""
+    (job,) = {path.name for path in (folder / ".submitit").iterdir()}
+    return job
+
+
+def resumed(folder):
+    return [int(step) for step in re.findall(r"goes on from step (\d+) of", (folder / "train.log").read_text())]
+
+
+def check(process, folder, expected, seen):
+    """It ended well, with the right numbers, having gone on from where it was, within a checkpoint's interval."""
+    said, complaint = process.communicate(timeout=600)
+    assert process.returncode == 0, said + complaint
+    assert metrics_of(folder / "0") == expected
+    (step,) = resumed(folder / "0")
+    rate = seen["step"] / (seen["now"] - seen["began"])  # steps a second, the start of the process included
+    assert step >= seen["step"] - 3 * rate, (step, seen)
+
+
+def test_six_jobs(tmp_path):
+    done = command(*ONE, *SMALL, "seed=0,1,2,3,4,5", cwd=tmp_path, **THREADS)
+    assert done.returncode == 0, done.stderr
+    assert "6 done" in done.stdout
+    here = command("-m", *SMALL, "seed=0,5", "store=here", "hydra.sweep.dir=here", cwd=tmp_path, **THREADS)
+    assert here.returncode == 0, here.stderr
+    assert metrics_of(tmp_path / "sweep/0") == metrics_of(tmp_path / "here/0")
+    assert metrics_of(tmp_path / "sweep/5") == metrics_of(tmp_path / "here/1")
+
+
+def test_a_failing_job_and_one_that_is_killed_do_not_stop_the_others(tmp_path):
+    sweep = start(*ONE, *LONG, "training.epochs=400", "training.lr=1e-3,-1,2e-3,3e-3", cwd=tmp_path, **THREADS)
+    until_step(tmp_path / "sweep/0", 1)
+    os.kill(status(tmp_path / "sweep/0")["process"], signal.SIGKILL)
+    said, complaint = sweep.communicate(timeout=600)
+    assert sweep.returncode == 1, said + complaint
+    assert "2 done" in said and "1 failed" in said and "1 cut short" in said
+    assert "training.lr=-1: input should be greater than 0" in said
+    assert complaint.endswith("the same command goes on where it stopped\n")
+
+
+def test_a_job_that_overruns_its_time_limit_goes_on(undisturbed, tmp_path):
+    limit = ["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=35"]
+    sweep = start(*ONE, *LONG, *limit, cwd=tmp_path, **THREADS)
+    seen = until_step(tmp_path / "sweep/0", 100)
+    while not resumed(tmp_path / "sweep/0") and sweep.poll() is None:
+        seen = status(tmp_path / "sweep/0") or seen
+        time.sleep(0.1)
+    steps = resumed(tmp_path / "sweep/0")
+    said, complaint = sweep.communicate(timeout=600)
+    assert sweep.returncode == 0, said + complaint
+    assert metrics_of(tmp_path / "sweep/0") == undisturbed
+    assert steps and resumed(tmp_path / "sweep/0") == sorted(resumed(tmp_path / "sweep/0"))
+
+
+def test_a_job_that_is_requeued_goes_on(undisturbed, tmp_path):
+    sweep = start(*ONE, *LONG, cwd=tmp_path, **THREADS)
+    seen = until_step(tmp_path / "sweep/0", 5000)
+    subprocess.run(["scontrol", "requeue", job_of(tmp_path / "sweep")], check=True)
+    check(sweep, tmp_path / "sweep", undisturbed, seen)
+
+
+def test_a_job_that_a_higher_partition_preempts_goes_on(undisturbed, tmp_path):
+    sweep = start(*ONE, *LONG, "hydra.launcher.cpus_per_task=2", cwd=tmp_path, **THREADS)
+    seen = until_step(tmp_path / "sweep/0", 5000)
+    urgent = ["sbatch", "--partition=urgent", "--exclusive", "--mem=100", "--output=/dev/null", "--wrap=sleep 3"]
+    subprocess.run(urgent, check=True, capture_output=True)
+    check(sweep, tmp_path / "sweep", undisturbed, seen)
+
+
+def test_a_cancelled_sweep_goes_on_with_the_same_command(undisturbed, tmp_path):
+    first = start(*ONE, *LONG, cwd=tmp_path, **THREADS)
+    seen = until_step(tmp_path / "sweep/0", 5000)
+    subprocess.run(["scancel", job_of(tmp_path / "sweep")], check=True)
+    first.send_signal(signal.SIGINT)
+    assert first.wait(timeout=60) == 130
+    while subprocess.run(["squeue", "--noheader", "--me"], capture_output=True).stdout.strip():
+        time.sleep(0.5)
+    check(start(*ONE, *LONG, cwd=tmp_path, **THREADS), tmp_path / "sweep", undisturbed, seen)
+
+
+def test_where_there_is_no_slurm_one_line_says_so(tmp_path):
+    done = command(*ONE, *SMALL, cwd=tmp_path, PATH="/usr/bin/nowhere")
+    assert done.returncode == 2
+    assert done.stderr.startswith("rebuttal: hydra/launcher=slurm: sbatch and srun are not on this machine's PATH; ")
+    assert len(done.stderr.splitlines()) == 1
