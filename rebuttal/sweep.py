@@ -22,7 +22,7 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from rebuttal.errors import UserError
 from rebuttal.files import write_json
@@ -125,8 +125,7 @@ def _jobs_of(config: DictConfig) -> list[list[str]] | None:
 
     if not config.hydra.sweeper["_target_"].endswith(".BasicSweeper"):
         return None
-    params = OmegaConf.to_container(config.hydra.sweeper.params or {})
-    given = [f"{key}={value}" for key, value in params.items()]
+    given = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
     overrides = OverridesParser.create().parse_overrides([*given, *config.hydra.overrides.task])
     batches = BasicSweeper.split_arguments(overrides, config.hydra.sweeper.max_batch_size)
     return [[o for o in job if not o.startswith("hydra.")] for batch in batches for job in batch]

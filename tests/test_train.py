@@ -123,7 +123,14 @@ def test_a_sweep_is_one_call_and_a_failing_job_does_not_stop_the_others(images, 
 
 
 def test_on_failure_stop_begins_no_other_job_and_the_same_command_goes_on(tmp_path):
-    sweep = ["-m", "debug=tiny", "seed=0", "hydra.sweep.dir=sweep", "on_failure=stop", "training.lr=1e-3,-1,2e-3"]
+    sweep = [
+        "-m",
+        "debug=tiny",
+        "hydra.sweeper.params=null",
+        "hydra.sweep.dir=sweep",
+        "on_failure=stop",
+        "training.lr=1e-3,-1,2e-3",
+    ]
     done = command(*sweep, cwd=tmp_path)
     assert done.returncode == 1
     assert "1 done, 1 failed, 1 not begun" in done.stdout

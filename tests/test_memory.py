@@ -1,0 +1,124 @@
+"""Batches that memory cannot hold. On the CPU the allocator is made to fail by a limit on the address space."""
+
+import copy
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from rebuttal.errors import TrainingError, as_one_line
+from rebuttal.training import Support, predict, train
+
+X = torch.randn(96, 6, generator=torch.Generator().manual_seed(0))
+Y = (X[:, 0] > 0).long()
+
+
+class Narrow(nn.Module):
+    """A network for which more than `most` examples at a time are too many."""
+
+    def __init__(self, most, *layers):
+        super().__init__()
+        self.most = most
+        self.body = nn.Sequential(*layers)
+
+    def forward(self, x):
+        if len(x) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return self.body(x)
+
+
+def layers():
+    torch.manual_seed(0)
+    return nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 2)
+
+
+def fit(network, recipe, in_pieces):
+    def evaluate(network):
+        return {"train_accuracy": (network(X[:4]).argmax(dim=1) == Y[:4]).double().mean().item()}
+
+    chance = np.random.default_rng(0)
+    history = train(network, X, Y, F.cross_entropy, recipe, chance, evaluate, "fit", Support(in_pieces=in_pieces))
+    return [row["loss"] for row in history]
+
+
+@pytest.mark.parametrize("most", [47, 16, 5])
+def test_in_pieces_the_gradients_and_so_the_weights_are_those_of_the_whole_batch(recipe, most):
+    settings = recipe(optimizer="sgd", lr=0.1, epochs=5, batch_size=48)
+    whole, pieces = Narrow(96, *layers()).double(), Narrow(most, *layers()).double()
+    global X
+    before, X = X, X.double()
+    try:
+        losses, again = fit(whole, settings, False), fit(pieces, settings, True)
+    finally:
+        X = before
+    assert again == pytest.approx(losses, rel=1e-6)  # the losses are kept in single precision
+    for ours, theirs in zip(pieces.parameters(), whole.parameters()):
+        assert torch.allclose(ours, theirs, rtol=1e-12, atol=1e-14)
+
+
+def test_out_of_memory_names_the_batch_size_and_the_way_out(recipe):
+    with pytest.raises(TrainingError) as caught:
+        fit(Narrow(10, *layers()), recipe(batch_size=48), in_pieces=False)
+    assert str(caught.value) == (
+        "fit: out of memory; training.batch_size=48: try a smaller one, or batch_size=auto, which gives the same "
+        "results in smaller pieces"
+    )
+    with pytest.raises(TrainingError, match="batch-norm needs the whole batch at once"):
+        fit(Narrow(10, nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)), recipe(batch_size=48), in_pieces=True)
+    with pytest.raises(TrainingError, match=r"training\.batch_size=48: try a smaller one$"):
+        fit(Narrow(0, *layers()), recipe(batch_size=48), in_pieces=True)
+
+
+def test_another_error_is_not_taken_for_it(recipe):
+    class Broken(nn.Module):
+        def forward(self, x):
+            raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        fit(nn.Sequential(nn.Linear(6, 2), Broken()), recipe(), in_pieces=True)
+
+
+def test_prediction_takes_as_many_at_a_time_as_memory_allows():
+    network = Narrow(100, *copy.deepcopy(layers())).eval()
+    x = torch.randn(3000, 6)
+    assert torch.allclose(predict(network, x), network.body(x))
+
+
+LIMITED = """
+import resource, sys
+import torch, matplotlib.pyplot
+import rebuttal.functions, rebuttal.plan, rebuttal.run_folder, rebuttal.analysis.figures
+from rebuttal import train
+torch.zeros(8) @ torch.zeros(8)
+held = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (held + int(float(sys.argv.pop(1)) * 2**20),) * 2)
+train.main()
+"""
+# Hidden activations of a batch of 20,000 by 512 are 41 MB a layer, and as much again for their gradients.
+WIDE = ["experiment=baseline", "dataset=uniform_noise", "dataset.shape=[10]", "dataset.train_size=20000"]
+WIDE += ["dataset.test_size=100", "model=mlp", "model.hidden=[512,512,512,512]", "training=adam", "training.epochs=1"]
+WIDE += ["training.batch_size=20000", "device=cpu"]
+
+
+def limited(mebibytes, *overrides, cwd):
+    asked = [sys.executable, "-c", LIMITED, str(mebibytes), *overrides]
+    return subprocess.run(asked, cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+def test_a_real_run_that_runs_out_of_memory_says_so_and_gets_through_in_pieces(tmp_path):
+    done = limited(260, *WIDE, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("rebuttal: fit: out of memory; training.batch_size=20000: try a smaller one, or ")
+    assert len(done.stderr.splitlines()) == 1
+    through = limited(260, *WIDE, "batch_size=auto", cwd=tmp_path)
+    assert through.returncode == 0, through.stderr
+    assert "out of memory; batches go through in" in through.stdout
+
+
+def test_memory_elsewhere_is_told_in_one_line():
+    assert as_one_line(MemoryError()).startswith("out of memory: try smaller training.batch_size")
+    assert as_one_line(RuntimeError("x")) is None
