@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -27,7 +28,18 @@ from rebuttal.stages.stage import Outcome, Stage
 from rebuttal.store import fingerprint
 
 # Top-level keys that do not tell configurations apart.
-NOT_COMPARED = {"seed", "store", "device", "force", "objective", "checkpoint", "batch_size", "on_failure"}
+NOT_COMPARED = {
+    "seed",
+    "store",
+    "device",
+    "force",
+    "objective",
+    "checkpoint",
+    "batch_size",
+    "threads",
+    "jobs_per_gpu",
+    "on_failure",
+}
 PACKAGES = ("torch", "numpy", "scipy", "pandas", "hydra-core", "omegaconf", "safetensors")
 
 
@@ -141,6 +153,7 @@ def _provenance(cfg: DictConfig, stages: dict[str, Stage], session: Session) -> 
         "packages": {name: version(name) for name in PACKAGES},
         "command": sys.argv,
         "device": torch.cuda.get_device_name() if session.device.type == "cuda" else platform.processor() or "cpu",
+        "gpu": os.environ.get("CUDA_VISIBLE_DEVICES"),
         "threads": torch.get_num_threads(),
         "configuration": configuration(OmegaConf.to_container(cfg, resolve=True)),
         "computed": session.store.made,

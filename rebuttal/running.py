@@ -43,6 +43,9 @@ class Running:
             self._tell(state="running", host=socket.gethostname(), process=os.getpid())
             yield
 
+    def claimed(self, gpu: str | None) -> None:
+        self._tell(gpu=gpu, claimed=time.time())
+
     def stage(self, name: str, number: int, of: int) -> None:
         self._tell(stage=name, stage_number=number, stages=of, step=None, steps=None)
 

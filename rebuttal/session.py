@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import NonNegativeFloat, NonNegativeInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from rebuttal import device
 from rebuttal.checkpoint import Checkpoint
@@ -30,6 +30,8 @@ class Settings:
     objective: str | None
     checkpoint: NonNegativeFloat | None
     batch_size: Literal["whole", "auto"]
+    threads: PositiveInt | None
+    jobs_per_gpu: PositiveInt
     on_failure: Literal["go_on", "stop"]
 
 
@@ -39,6 +41,8 @@ class Session:
     def __init__(self, settings: Settings, running: Running | None = None):
         self._settings = settings
         self.running = running or Running()
+        if settings.threads is not None:
+            torch.set_num_threads(settings.threads)
         self.device: torch.device = device.resolve(settings.device)
         self.store = Store(settings.store, force=settings.force)
         self._cache = Path(settings.store)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +71,10 @@ def job(cfg: DictConfig) -> Any:
     folder = hydra_cfg.runtime.output_dir
     alone = hydra_cfg.mode == RunMode.RUN
     running = Running(folder)
-    with running.alive(None if alone else hydra_cfg.job.num, list(hydra_cfg.overrides.task)):
+    with (
+        running.alive(None if alone else hydra_cfg.job.num, list(hydra_cfg.overrides.task)),
+        _share_of_machine(cfg, running),
+    ):
         try:
             if not alone:
                 Sweep(hydra_cfg.sweep.dir).check_not_stopped()
@@ -81,6 +86,21 @@ def job(cfg: DictConfig) -> Any:
             if alone:
                 _tell(error)
             raise  # a sweep goes on with its other jobs, and fails at its end
+
+
+@contextmanager
+def _share_of_machine(cfg: DictConfig, running: Running) -> Iterator[None]:
+    """With the local launcher, what this job may use of the GPUs and cores, which it shares with others."""
+    if HydraConfig.get().runtime.choices["hydra/launcher"] != "local":
+        yield
+        return
+    from rebuttal.slots import gpu_slot, share_of_threads
+
+    if cfg.threads is None:
+        cfg.threads = share_of_threads(HydraConfig.get().launcher.n_jobs, cfg.jobs_per_gpu)
+    with nullcontext() if cfg.device == "cpu" else gpu_slot(cfg.jobs_per_gpu) as gpu:
+        running.claimed(gpu)
+        yield
 
 
 def _leave_word(cfg: DictConfig, error: Exception, folder: str, running: Running) -> None:

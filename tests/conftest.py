@@ -22,6 +22,8 @@ def session(tmp_path):
             objective=None,
             checkpoint=60.0,
             batch_size="whole",
+            threads=None,
+            jobs_per_gpu=1,
             on_failure="go_on",
         )
     )

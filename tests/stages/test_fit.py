@@ -31,6 +31,8 @@ def other_session(tmp_path, **settings):
         "objective": None,
         "checkpoint": 60.0,
         "batch_size": "whole",
+        "threads": None,
+        "jobs_per_gpu": 1,
         "on_failure": "go_on",
     }
     return Session(Settings(**plain | settings))
@@ -92,6 +94,8 @@ def test_a_second_time_nothing_is_trained_and_the_numbers_are_the_same(fit, sess
             objective=None,
             checkpoint=60.0,
             batch_size="whole",
+            threads=None,
+            jobs_per_gpu=1,
             on_failure="go_on",
         )
     )

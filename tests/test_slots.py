@@ -1,0 +1,100 @@
+"""Places on GPUs that this machine only pretends to have: CUDA_VISIBLE_DEVICES names them, and nothing is behind."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.test_survival import start
+from tests.test_train import command, metrics_of
+
+HOLD = """
+import sys, time
+from rebuttal.slots import gpu_slot
+with gpu_slot(int(sys.argv[1])) as gpu:
+    print("has", gpu, time.time(), flush=True)
+    time.sleep(float(sys.argv[2]))
+    print("leaves", gpu, time.time(), flush=True)
+"""
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """The environment of a machine with two GPUs of its own."""
+    own = {"CUDA_VISIBLE_DEVICES": "0,1", "TMPDIR": str(tmp_path), "PYTHONPATH": str(Path(__file__).parent.parent)}
+    return os.environ | own
+
+
+def hold(machine, jobs_per_gpu, seconds):
+    asked = [sys.executable, "-c", HOLD, str(jobs_per_gpu), str(seconds)]
+    return subprocess.Popen(asked, env=machine, stdout=subprocess.PIPE, text=True)
+
+
+def stay(process):
+    """(GPU, from when, until when) of a process that has ended."""
+    said, _ = process.communicate(timeout=60)
+    (_, gpu, came), (_, _, left) = (line.split() for line in said.splitlines())
+    return gpu, float(came), float(left)
+
+
+def most_at_a_time(stays):
+    """By GPU."""
+    return {
+        gpu: max(sum(c <= came < left for g, c, left in stays if g == gpu) for g, came, _ in stays if g == gpu)
+        for gpu in {gpu for gpu, _, _ in stays}
+    }
+
+
+@pytest.mark.parametrize("jobs_per_gpu", [1, 2])
+def test_never_more_jobs_on_a_gpu_than_may_share_it_and_never_fewer_than_could(machine, jobs_per_gpu):
+    stays = [stay(process) for process in [hold(machine, jobs_per_gpu, 1.0) for _ in range(6)]]
+    assert most_at_a_time(stays) == {"0": jobs_per_gpu, "1": jobs_per_gpu}
+
+
+def test_a_killed_job_leaves_its_place(machine):
+    first, second = hold(machine, 1, 60), hold(machine, 1, 60)
+    taken = {process.stdout.readline().split()[1]: process for process in (first, second)}
+    assert set(taken) == {"0", "1"}
+    third = hold(machine, 1, 0)
+    time.sleep(1)
+    assert third.poll() is None  # it waits
+    killed = time.time()
+    taken["1"].kill()
+    gpu, came, _ = stay(third)
+    assert gpu == "1" and killed <= came < killed + 5
+    taken["0"].kill()
+    for process in (first, second):
+        process.communicate()
+
+
+def test_sweeps_from_two_terminals_share_the_gpus_and_find_what_one_process_finds(machine, tmp_path):
+    sweep = ["-m", "debug=tiny", "training.epochs=20", "hydra/launcher=local", "hydra.launcher.n_jobs=2"]
+    sweeps = [
+        start(*sweep, f"seed={seeds}", f"hydra.sweep.dir={seeds[0]}", cwd=tmp_path, **machine)
+        for seeds in ("0,1", "2,3")
+    ]
+    for process in sweeps:
+        said, complaint = process.communicate(timeout=300)
+        assert process.returncode == 0, said + complaint
+        assert "2 done" in said
+    jobs = [tmp_path / first / job for first in "02" for job in "01"]
+    told = [json.loads((job / "provenance.json").read_text()) for job in jobs]
+    cores = len(os.sched_getaffinity(0))
+    assert all(job["gpu"] in ("0", "1") and job["threads"] == max(1, cores // 2) for job in told)
+    status = [json.loads((job / "status.json").read_text()) for job in jobs]
+    stays = [(job["gpu"], facts["claimed"], facts["now"]) for job, facts in zip(told, status)]
+    assert set(most_at_a_time(stays).values()) == {1}
+    alone = [
+        "debug=tiny",
+        "training.epochs=20",
+        "seed=2",
+        "store=other",
+        "hydra.run.dir=alone",
+        f"threads={cores // 2}",
+    ]
+    assert command(*alone, cwd=tmp_path, CUDA_VISIBLE_DEVICES="").returncode == 0
+    assert metrics_of(tmp_path / "alone") == metrics_of(tmp_path / "2" / "0")
