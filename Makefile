@@ -9,7 +9,7 @@ ON_IMAGES := model=mlp dataset.train_size=5000 training.stop_accuracy=1.0 \
   $(if $(IMAGES),dataset=image_folder dataset.root=$(IMAGES))
 STUDY := $(BIN)/python -m rebuttal.train -m size=study
 
-.PHONY: toy study test test-real-data format clean
+.PHONY: toy study test test-real-data test-slow format clean
 
 toy: .venv/installed
 	$(BIN)/python -m rebuttal.train experiment=toy
@@ -27,11 +27,16 @@ study: .venv/installed
 test: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pytest -m "not real_data"
+	$(BIN)/pytest -m "not real_data and not slow"
 
 # Slow: needs the JPEG copy of CIFAR-10, REBUTTAL_CIFAR10_JPEG=/path/to/cifar10-jpeg.tar.xz
 test-real-data: .venv/installed
 	$(BIN)/pytest -m real_data
+
+# Runs that are killed, crowded and starved; and sweeps on the SLURM cluster that SLURM_CONF names (else skipped), whose
+# partition `urgent` must pre-empt the default one.
+test-slow: .venv/installed
+	$(BIN)/pytest -m slow
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .

@@ -7,13 +7,16 @@ be hashed: see `describe`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from functools import partial
 from importlib import import_module
+from inspect import isfunction
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic
+from pydantic import AfterValidator
 from pydantic.dataclasses import dataclass
 
 from rebuttal.errors import ConfigError
@@ -21,6 +24,9 @@ from rebuttal.errors import ConfigError
 _PACKAGE = Path(__file__).resolve().parent
 # The wheel carries conf/ inside the package; a checkout has it beside the package, for people to edit.
 CONFIG_DIR = next(p for p in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if p.is_dir())
+
+# Where the classes and functions are that a config may name.
+TARGETS = tuple(f"rebuttal.{name}" for name in ("data", "functions", "measures", "models", "stages", "training"))
 
 checked = partial(
     dataclass,
@@ -30,21 +36,33 @@ checked = partial(
 )
 
 
-def build(node: Any, key: str) -> Any:
+def option_of(group: str, method: str) -> Any:
+    """The type of a field that holds an option of a config group: any object with that method."""
+
+    def offers(value: Any) -> Any:
+        if not callable(getattr(value, method, None)):
+            raise ValueError(f"allowed: an option of the group {group}")
+        return value
+
+    return Annotated[Any, AfterValidator(offers)]
+
+
+def build(node: Any, key: str, packages: Iterable[str] = ()) -> Any:
     """Build what a resolved config node describes, leaves first.
 
     `node` is plain data (dict, list, scalar); a dict with `_target_` becomes a call of that class or
-    function with the remaining entries. `key` is where the node stands, for messages.
+    function with the remaining entries. `key` is where the node stands, for messages. `packages`: the user's
+    own, which a `_target_` may name besides this one and torch's modules.
     Raises `ConfigError` for an unknown target or key, a wrong type, or a value out of range.
     """
     if isinstance(node, list):
-        return tuple(build(item, f"{key}[{i}]") for i, item in enumerate(node))
+        return tuple(build(item, f"{key}[{i}]", packages) for i, item in enumerate(node))
     if not isinstance(node, dict):
         return node
-    built = {name: build(value, f"{key}.{name}") for name, value in node.items() if name != "_target_"}
+    built = {name: build(value, f"{key}.{name}", packages) for name, value in node.items() if name != "_target_"}
     if "_target_" not in node:
         return built
-    return construct(_locate(node["_target_"], key), built, key)
+    return construct(_locate(node["_target_"], key, packages), built, key)
 
 
 def construct(target: Any, arguments: dict[str, Any], key: str = "") -> Any:
@@ -71,12 +89,38 @@ def describe(value: Any) -> Any:
     return value
 
 
-def _locate(target: str, key: str) -> Any:
+def _locate(target: Any, key: str, packages: Iterable[str]) -> Any:
+    """The class or function that a config may call. A config from a stranger must not run just anything: nothing
+    is imported from elsewhere, and what a module of ours has only imported itself is not ours to give."""
     module, _, name = str(target).rpartition(".")
+    own = [package for package in packages if _within(module, package)]
+    if not own and not any(_within(module, ours) for ours in (*TARGETS, "torch.nn")):
+        raise ConfigError(
+            f"{key}._target_={target}: allowed: classes and functions of {', '.join(TARGETS)}, modules of torch.nn, "
+            "and what is in packages that you list: packages=[name]"
+        )
     try:
-        return getattr(import_module(module), name)
+        found = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError):
         raise ConfigError(f"{key}._target_={target}: no such class or function can be imported") from None
+    if not _callable_from_config(found, own):
+        raise ConfigError(f"{key}._target_={target}: is not a class or function of {module.split('.')[0]} for configs")
+    return found
+
+
+def _within(module: str, package: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
+
+
+def _callable_from_config(found: Any, own: list[str]) -> bool:
+    home = getattr(found, "__module__", None) or ""
+    if any(_within(home, package) for package in own):
+        return isinstance(found, type) or isfunction(found)
+    if _within(home, "torch.nn"):
+        from torch.nn import Module
+
+        return isinstance(found, type) and issubclass(found, Module)
+    return any(_within(home, ours) for ours in TARGETS) and (is_dataclass(found) or isfunction(found))
 
 
 def _explain(error: dict[str, Any], target: Any, key: str) -> str:
@@ -85,4 +129,5 @@ def _explain(error: dict[str, Any], target: Any, key: str) -> str:
         return f"{where}={error['input']}: unknown key; allowed: {', '.join(f.name for f in fields(target))}"
     if error["type"] in ("missing", "missing_keyword_only_argument"):
         return f"{where} is missing; it has no default"
-    return f"{where}={error['input']}: {error['msg'][0].lower()}{error['msg'][1:]}"
+    said = error["msg"].removeprefix("Value error, ")
+    return f"{where}={error['input']}: {said[0].lower()}{said[1:]}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+from traceback import walk_tb
 
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
@@ -21,6 +22,7 @@ class TrainingError(UserError, RuntimeError):
     """Training cannot go on: where, and what to try."""
 
 
+_COMPOSERS = {"hydra", "omegaconf", "antlr4", "yaml"}
 _NOT_WRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -57,8 +59,21 @@ def as_one_line(error: BaseException) -> str | None:
             "last checkpoint"
         )
     if isinstance(error, (HydraException, OmegaConfBaseException)):
-        return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+        return _joined(error)
+    if _raised_in(error) in _COMPOSERS:  # Hydra has errors of its own for some mistakes only
+        return f"the config cannot be composed: {_joined(error)}"
     return None
+
+
+def _joined(error: BaseException) -> str:
+    lines = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    return lines or type(error).__name__
+
+
+def _raised_in(error: BaseException) -> str:
+    """The package whose code raised it."""
+    frames = list(walk_tb(error.__traceback__))
+    return frames[-1][0].f_globals.get("__name__", "").split(".")[0] if frames else ""
 
 
 def _unknown_option(error: MissingConfigException) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
 import subprocess
 import sys
 import traceback
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,17 +17,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from omegaconf import DictConfig, OmegaConf
+import yaml
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 import rebuttal
 from rebuttal.errors import as_one_line
-from rebuttal.files import write_json, write_text
+from rebuttal.files import write_bytes, write_json, write_text
 from rebuttal.progress import console, wide_console
 from rebuttal.session import Session
 from rebuttal.stages.stage import Outcome, Stage
-from rebuttal.store import fingerprint
+from rebuttal.store import Artifact, fingerprint
 
 # Top-level keys that do not tell configurations apart.
 NOT_COMPARED = {
@@ -39,7 +41,9 @@ NOT_COMPARED = {
     "threads",
     "jobs_per_gpu",
     "on_failure",
+    "packages",
 }
+_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # both write the same, one of them fast
 PACKAGES = ("torch", "numpy", "scipy", "pandas", "hydra-core", "omegaconf", "safetensors")
 
 
@@ -67,22 +71,37 @@ class RunFolder:
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
 
-    def finished(self, cfg: DictConfig, stages: dict[str, Stage], session: Session) -> dict[str, Any] | None:
+    def finished(self, config: dict[str, Any], stages: dict[str, Stage], session: Session) -> dict[str, Any] | None:
         """The metrics, where the folder holds a finished run of this config on this data; else null."""
         try:
             provenance = json.loads((self.folder / "provenance.json").read_text(encoding="utf-8"))
             metrics = json.loads((self.folder / "metrics.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        same = _meant(cfg, stages, session)
+        same = _meant(config, stages, session)
         if (self.folder / "error.txt").exists() or any(provenance.get(key) != value for key, value in same.items()):
             return None
         console.print(f"nothing to do: {self.folder} holds this run", soft_wrap=True)
         return metrics
 
-    def write(self, cfg: DictConfig, stages: dict[str, Stage], outcomes: dict[str, Outcome], session: Session) -> None:
+    def found_again(self, config: dict[str, Any], stages: dict[str, Stage], session: Session) -> dict[str, Any] | None:
+        """The metrics of this run where an earlier one, in whatever folder, was kept in the store; its files are
+        then written here too. Else null."""
+        kept = session.store.get("run", _run_identity(stages, session))
+        if kept is None:
+            return None
+        (self.folder / "figures").mkdir(parents=True, exist_ok=True)
+        for name, content in kept.tensors.items():
+            write_bytes(self.folder / name, content.numpy().tobytes())
+        self._write_what_it_was(config, stages, session)
+        metrics = kept.record["metrics"]
+        write_json(self.folder / "metrics.json", metrics)
+        return metrics
+
+    def write(
+        self, config: dict[str, Any], stages: dict[str, Stage], outcomes: dict[str, Outcome], session: Session
+    ) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_text(self.folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
         self._write_figures(stages, session)
         for name, outcome in outcomes.items():
             if outcome.table:
@@ -94,13 +113,31 @@ class RunFolder:
         rows = [{"stage": name, **row} for name, outcome in outcomes.items() for row in outcome.history]
         if rows:
             write_text(self.folder / "history.csv", pd.DataFrame(rows).to_csv(index=False))
-        write_json(self.folder / "provenance.json", _provenance(cfg, stages, session))
-        (self.folder / "error.txt").unlink(missing_ok=True)  # of an earlier attempt
+        self._write_what_it_was(config, stages, session)
         # Last, because whoever finds metrics takes the run for whole.
         metrics = {
             f"{name}/{key}": value for name, outcome in outcomes.items() for key, value in outcome.metrics.items()
         }
         write_json(self.folder / "metrics.json", metrics)
+        self._keep(metrics, outcomes, stages, session)
+
+    def _write_what_it_was(self, config: dict[str, Any], stages: dict[str, Stage], session: Session) -> None:
+        write_text(self.folder / "config.yaml", yaml.dump(config, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+        write_json(self.folder / "provenance.json", _provenance(config, stages, session))
+        (self.folder / "error.txt").unlink(missing_ok=True)  # of an earlier attempt
+
+    def _keep(
+        self, metrics: dict[str, Any], outcomes: dict[str, Outcome], stages: dict[str, Stage], session: Session
+    ) -> None:
+        """Put the run into the store, so that the same run elsewhere finds it whole."""
+        names = ["history.csv", *(f"{stage}.{kind}" for stage in outcomes for kind in ("csv", "npz"))]
+        paths = [path for name in names if (path := self.folder / name).exists()]
+        paths += sorted((self.folder / "figures").glob("*.png"))
+        files = {
+            path.relative_to(self.folder).as_posix(): torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
+            for path in paths
+        }
+        session.store.keep("run", _run_identity(stages, session), Artifact({"metrics": metrics}, files))
 
     def _write_figures(self, stages: dict[str, Stage], session: Session) -> None:
         (self.folder / "figures").mkdir(exist_ok=True)
@@ -145,9 +182,9 @@ def write_error(folder: str | Path, error: BaseException) -> None:
     write_text(Path(folder) / "error.txt", "\n".join(lines))
 
 
-def _provenance(cfg: DictConfig, stages: dict[str, Stage], session: Session) -> dict[str, Any]:
+def _provenance(config: dict[str, Any], stages: dict[str, Stage], session: Session) -> dict[str, Any]:
     return {
-        **_meant(cfg, stages, session),
+        **_meant(config, stages, session),
         "git_revision": _git_revision(),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
@@ -155,20 +192,41 @@ def _provenance(cfg: DictConfig, stages: dict[str, Stage], session: Session) -> 
         "device": torch.cuda.get_device_name() if session.device.type == "cuda" else platform.processor() or "cpu",
         "gpu": os.environ.get("CUDA_VISIBLE_DEVICES"),
         "threads": torch.get_num_threads(),
-        "configuration": configuration(OmegaConf.to_container(cfg, resolve=True)),
+        "configuration": configuration(config),
         "computed": session.store.made,
     }
 
 
-def _meant(cfg: DictConfig, stages: dict[str, Stage], session: Session) -> dict[str, Any]:
+def _meant(config: dict[str, Any], stages: dict[str, Stage], session: Session) -> dict[str, Any]:
     """What makes a run this run and no other."""
     return {
         "rebuttal": rebuttal.__version__,
         "stages": {name: fingerprint(stage.identity(session)) for name, stage in stages.items()},
-        "config": OmegaConf.to_container(cfg, resolve=True),
+        "config": config,
     }
 
 
+def in_store(stages: dict[str, Stage], session: Session) -> bool:
+    """Whether the store holds this run whole."""
+    return session.store.get("run", _run_identity(stages, session)) is not None
+
+
+def _run_identity(stages: dict[str, Stage], session: Session) -> Any:
+    """What decides the files of a run. The code as it stands is part of it: the figures, and numbers worked out
+    from several artifacts, have no version of their own."""
+    return {"code": _code(), "stages": {name: stage.identity(session) for name, stage in stages.items()}}
+
+
+@cache
+def _code() -> str:
+    """A digest of the package's source files."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@cache
 def _git_revision() -> str | None:
     """The revision of the checkout that this code lies in, with `+changes` where files differ from it."""
     here = Path(__file__).parent

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from rebuttal import device
 from rebuttal.checkpoint import Checkpoint
@@ -22,7 +22,7 @@ class Settings:
     """The top-level keys. Of these only the seed decides results; `name` is the experiment's, under which a
     report finds its runs."""
 
-    name: str
+    name: Annotated[str, Field(pattern=r"^[\w-]+$")]
     seed: NonNegativeInt
     device: Literal["auto", "cpu", "cuda"]
     store: str
@@ -33,13 +33,14 @@ class Settings:
     threads: PositiveInt | None
     jobs_per_gpu: PositiveInt
     on_failure: Literal["go_on", "stop"]
+    packages: tuple[str, ...]
 
 
 class Session:
     """One run's resources. Datasets are read once; their tensors stay on the device."""
 
     def __init__(self, settings: Settings, running: Running | None = None):
-        self._settings = settings
+        self.settings = settings
         self.running = running or Running()
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
@@ -51,9 +52,9 @@ class Session:
 
     def support(self, kind: str, identity: Any) -> Support:
         """What goes on beside the training that makes an artifact."""
-        interval = self._settings.checkpoint
+        interval = self.settings.checkpoint
         checkpoint = Checkpoint() if interval is None else self.store.checkpoint(kind, identity, interval)
-        return Support(checkpoint, self.running.step, in_pieces=self._settings.batch_size == "auto")
+        return Support(checkpoint, self.running.step, in_pieces=self.settings.batch_size == "auto")
 
     def open(self, dataset: Any) -> Source:
         if dataset not in self._sources:

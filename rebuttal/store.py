@@ -70,6 +70,18 @@ class Store:
             self._memory[name] = self._get_or_make(self.root / kind / name, identity, make)
         return self._memory[name]
 
+    def get(self, kind: str, identity: Any) -> Artifact | None:
+        """What is there, without waiting for who may be making it."""
+        return None if self.force else self._read(self.root / kind / fingerprint(identity))
+
+    def keep(self, kind: str, identity: Any, artifact: Artifact) -> None:
+        """Put what a run made of other artifacts; it does not count as made."""
+        folder = self.root / kind / fingerprint(identity)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):
+            if self.force or self._read(folder) is None:
+                self._write(folder, identity, artifact)
+
     def checkpoint(self, kind: str, identity: Any, interval: float) -> Checkpoint:
         """Where the making of an artifact may leave its state. It goes when the artifact is there; with `force`
         only another forced making finds it."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import subprocess
 import sys
 import threading
@@ -209,16 +208,15 @@ def _how_far(job: Job) -> str:
 
 def wait_for_cluster(sweep: Sweep, seconds: float = 5) -> None:
     """Wait while SLURM still has jobs of this sweep. submitit gives up at the first job that dies."""
-    folders = (sweep.folder / ".submitit").glob("*") if (sweep.folder / ".submitit").is_dir() else ()
-    ids = sorted({path.name.split("_")[0] for path in folders})
-    while ids and _queued(ids):
+    ids = {path.name.split("_")[0] for path in (sweep.folder / ".submitit").glob("*")}
+    while ids & _queued():
         time.sleep(seconds)
 
 
-def _queued(ids: list[str]) -> bool:
-    asked = ["squeue", "--noheader", "--me", "--format=%A", f"--jobs={','.join(ids)}"]
+def _queued() -> set[str]:
+    """The numbers of this user's jobs and arrays that SLURM has not ended."""
     try:
-        found = subprocess.run(asked, capture_output=True, text=True, timeout=60, env=os.environ)
+        asked = ["squeue", "--noheader", "--me", "--format=%F"]
+        return set(subprocess.run(asked, capture_output=True, text=True, timeout=60).stdout.split())
     except (OSError, subprocess.TimeoutExpired):
-        return False
-    return found.returncode == 0 and bool(found.stdout.strip())
+        return set()

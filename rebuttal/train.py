@@ -22,6 +22,7 @@ from omegaconf import DictConfig
 from rebuttal import sweep
 from rebuttal.config import CONFIG_DIR
 from rebuttal.errors import ConfigError, as_one_line
+from rebuttal.finished import answered_from_store
 from rebuttal.running import Running
 from rebuttal.sweep import NotBegun, Sweep
 
@@ -42,22 +43,25 @@ def run(cfg: DictConfig, folder: str | Path | None = None) -> dict[str, Any]:
 
 
 def _run(cfg: DictConfig, folder: str | Path | None, running: Running) -> tuple[dict[str, Any], Session]:
-    from rebuttal.plan import check, plan
+    from rebuttal.plan import check, plain, plan
     from rebuttal.run_folder import RunFolder
     from rebuttal.session import Session
 
-    settings, stages = plan(cfg)
+    config = plain(cfg)
+    settings, stages = plan(config)
     session = Session(settings, running)
     check(stages, session)
     run_folder = None if folder is None else RunFolder(folder)
-    if run_folder and not settings.force and (metrics := run_folder.finished(cfg, stages, session)):
+    if run_folder and not settings.force and (metrics := run_folder.finished(config, stages, session)):
+        return metrics, session
+    if running.in_sweep and (metrics := run_folder.found_again(config, stages, session)):
         return metrics, session
     outcomes = {}
     for number, (name, stage) in enumerate(stages.items(), start=1):
         running.stage(name, number, len(stages))
         outcomes[name] = stage.run(session)
     if run_folder:
-        run_folder.write(cfg, stages, outcomes, session)
+        run_folder.write(config, stages, outcomes, session)
         if not running.in_sweep:  # of which a line a job is told
             run_folder.tell(outcomes, session)
     metrics = {f"{stage}/{key}": value for stage, outcome in outcomes.items() for key, value in outcome.metrics.items()}
@@ -136,8 +140,11 @@ def main() -> None:
     """Run from the command line."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises to here, instead of printing and exiting
     try:
-        with sweep.told_line_by_line():
-            job()
+        if finished := answered_from_store(sys.argv[1:]):
+            sweep.current = finished
+        else:
+            with sweep.told_line_by_line():
+                job()
         sweep.end(None)
     except KeyboardInterrupt:
         print("rebuttal: interrupted; the same command goes on where this one stopped", file=sys.stderr)

@@ -25,6 +25,7 @@ def session(tmp_path):
             threads=None,
             jobs_per_gpu=1,
             on_failure="go_on",
+            packages=(),
         )
     )
 

@@ -16,7 +16,7 @@ class Sample:
 
 def test_build_makes_nested_objects_from_the_leaves_up():
     node = {"_target_": f"{__name__}.Pair", "left": {"_target_": f"{__name__}.Sample", "size": 2, "shape": [3, 4]}}
-    assert build(node, "pair") == Pair(left=Sample(size=2, shape=(3, 4)))
+    assert build(node, "pair", ["tests"]) == Pair(left=Sample(size=2, shape=(3, 4)))
 
 
 @checked
@@ -37,7 +37,7 @@ class Pair:
 )
 def test_what_is_wrong_is_told_with_key_value_and_what_is_allowed(arguments, message):
     with pytest.raises(ConfigError) as caught:
-        build({"_target_": f"{__name__}.Sample", **arguments}, "a.b")
+        build({"_target_": f"{__name__}.Sample", **arguments}, "a.b", ["tests"])
     assert str(caught.value) == message
 
 
@@ -71,3 +71,34 @@ def test_a_study_has_a_folder_for_each_experiment_and_asks_for_less(experiment):
     for name, fewer in (("sample_efficiency", "repeats"), ("thinning", "repeats")):
         if name in study.stages:
             assert study.stages[name][fewer] < usual.stages[name][fewer]
+
+
+STRANGE = ["os.system", "builtins.eval", "subprocess.run", "torch.load", "torch.hub.load", "rebuttal.files.write_text"]
+THROUGH = [
+    "torch.nn.init.uniform_",
+    "torch.nn.modules.module.torch",
+    "rebuttal.functions.copy",
+    "rebuttal.data.noise.np",
+]
+
+
+@pytest.mark.parametrize("target", [*STRANGE, "rebuttal.train.main", "rebuttalx.data.Noise", "torch.nnx.Linear"])
+def test_a_config_cannot_name_what_is_not_for_configs(target):
+    with pytest.raises(ConfigError, match=rf"^model\._target_={target}: allowed: .*packages=\[name\]$"):
+        build({"_target_": target}, "model")
+
+
+@pytest.mark.parametrize("target", [*THROUGH, "rebuttal.functions.generator", "rebuttal.training.EVALUATION_BATCH"])
+def test_nor_what_a_module_for_configs_has_only_imported(target):
+    with pytest.raises(ConfigError, match=rf"^model\._target_={target}: is not a class or function of "):
+        build({"_target_": target}, "model")
+
+
+def test_modules_of_torch_and_listed_packages_may_be_named():
+    assert build({"_target_": "torch.nn.Linear", "in_features": 2, "out_features": 3}, "x").out_features == 3
+    node = {"_target_": f"{__name__}.Sample", "size": 2, "shape": [3]}
+    with pytest.raises(ConfigError, match="packages="):
+        build(node, "x")
+    assert build(node, "x", ["tests"]).size == 2
+    with pytest.raises(ConfigError, match="is not a class or function of tests"):
+        build({"_target_": f"{__name__}.pytest"}, "x", ["tests"])

@@ -13,7 +13,7 @@ import pytest
 from tests.test_survival import start
 from tests.test_train import command, metrics_of
 
-pytestmark = pytest.mark.slurm
+pytestmark = pytest.mark.slow
 
 # About a minute of training in one stage, with a checkpoint every half second; one thread, for equal bits.
 LONG = ["experiment=baseline", "dataset=uniform_noise", "dataset.shape=[100]", "dataset.train_size=2000"]
@@ -60,7 +60,7 @@ def until_step(folder, step, seconds=120):
 
 def job_of(folder):
     """SLURM's number of the only job of the sweep in `folder`."""
-    (job,) = {path.name for path in (folder / ".submitit").iterdir()}
+    (job,) = {path.name for path in (folder / ".submitit").iterdir() if path.name.isdigit()}
     return job
 
 
@@ -133,7 +133,7 @@ def test_a_cancelled_sweep_goes_on_with_the_same_command(undisturbed, tmp_path):
     seen = until_step(tmp_path / "sweep/0", 5000)
     subprocess.run(["scancel", job_of(tmp_path / "sweep")], check=True)
     first.send_signal(signal.SIGINT)
-    assert first.wait(timeout=60) == 130
+    assert first.wait(timeout=60) in (1, 130)  # whichever it noticed first
     while subprocess.run(["squeue", "--noheader", "--me"], capture_output=True).stdout.strip():
         time.sleep(0.5)
     check(start(*ONE, *LONG, cwd=tmp_path, **THREADS), tmp_path / "sweep", undisturbed, seen)

@@ -16,7 +16,9 @@ import pytest
 from rebuttal.store import read_entry
 from tests.test_train import command, metrics_of, runs
 
-KILLS = int(os.environ.get("REBUTTAL_KILLS", "4"))
+pytestmark = pytest.mark.slow
+
+KILLS = int(os.environ.get("REBUTTAL_KILLS", "5"))
 # Long enough to be hit while it trains, with checkpoints ten times a second.
 RUN = ["debug=tiny", "training.epochs=80", "dataset.train_size=300", "dataset.student_size=300", "checkpoint=0.1"]
 

@@ -8,7 +8,7 @@ from pydantic import NonNegativeInt
 from torch import nn
 from torch.nn import functional as F
 
-from rebuttal.config import checked, describe
+from rebuttal.config import checked, describe, option_of
 from rebuttal.data.examples import Examples
 from rebuttal.measures.agreement import accuracy, wilson
 from rebuttal.seeds import generator, torch_stream
@@ -37,9 +37,9 @@ class Fit:
     and order.
     """
 
-    model: Any
-    dataset: Any
-    corruption: Any
+    model: option_of("model", "network")
+    dataset: option_of("dataset", "open")
+    corruption: option_of("corruption", "__call__")
     training: Recipe
     initialisation: NonNegativeInt = 0
     seed: NonNegativeInt

@@ -10,7 +10,7 @@ from pydantic import NonNegativeInt, PositiveFloat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rebuttal.config import checked, describe
+from rebuttal.config import checked, describe, option_of
 from rebuttal.errors import ConfigError
 from rebuttal.measures.agreement import accuracy, agreement, centred, confusion
 from rebuttal.seeds import generator, torch_stream
@@ -43,9 +43,9 @@ class Mimic:
     `test_size`.
     """
 
-    teacher: Any
-    model: Any
-    dataset: Any
+    teacher: option_of("function", "function")
+    model: option_of("model", "network") | None
+    dataset: option_of("dataset", "open") | None
     training: Recipe
     target: Literal["hard", "soft", "logit"]
     temperature: PositiveFloat

@@ -34,6 +34,7 @@ def other_session(tmp_path, **settings):
         "threads": None,
         "jobs_per_gpu": 1,
         "on_failure": "go_on",
+        "packages": (),
     }
     return Session(Settings(**plain | settings))
 
@@ -97,6 +98,7 @@ def test_a_second_time_nothing_is_trained_and_the_numbers_are_the_same(fit, sess
             threads=None,
             jobs_per_gpu=1,
             on_failure="go_on",
+            packages=(),
         )
     )
     assert fit.run(again) == first

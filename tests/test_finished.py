@@ -1,0 +1,60 @@
+import json
+
+import pytest
+
+from rebuttal.finished import answered_from_store
+from tests.test_train import command, metrics_of
+
+SWEEP = ["-m", "experiment=baseline", "dataset=uniform_noise", "dataset.shape=[8]", "debug=tiny"]
+SWEEP += ["model=mlp_toy,linear", "seed=0,1", "training.lr=0.001,2e-3", "hydra.sweeper.params.corruption=none"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder in which the sweep has run, job by job through Hydra."""
+    folder = tmp_path_factory.mktemp("finished")
+    done = command(*SWEEP, "hydra.sweeper.params.seed=0", "hydra.sweep.dir=first", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "8 done" in done.stdout
+    return folder
+
+
+def test_a_finished_sweep_is_answered_with_the_very_runs_that_hydra_would_make(finished):
+    again = command(*SWEEP, "hydra.sweeper.params.seed=0", "hydra.sweep.dir=second", cwd=finished)
+    assert again.returncode == 0, again.stderr
+    assert "8 from store" in again.stdout and "HYDRA" not in again.stdout
+    for job in map(str, range(8)):
+        first, second = finished / "first" / job, finished / "second" / job
+        assert metrics_of(second) == metrics_of(first)
+        names = sorted(path.relative_to(first).as_posix() for path in first.rglob("*") if path.is_file())
+        written = sorted(path.relative_to(second).as_posix() for path in second.rglob("*") if path.is_file())
+        assert written == [name for name in names if not name.startswith(".hydra/") and name != "train.log"]
+        for name in written:
+            if name not in ("provenance.json", "status.json"):
+                assert (second / name).read_bytes() == (first / name).read_bytes(), name
+        before, after = (json.loads((folder / "provenance.json").read_text()) for folder in (first, second))
+        assert before["computed"] and not after["computed"]
+        assert {k: v for k, v in before.items() if k not in ("computed", "command")} == {
+            k: v for k, v in after.items() if k not in ("computed", "command")
+        }
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        ["seed=0,1,2"],  # one run is missing
+        ["force=true"],
+        ["training.nonsense=1"],
+        ["training.lr=-1"],
+        ["hydra.sweep.subdir=${hydra:job.override_dirname}"],
+        ["--config-dir=elsewhere"],
+    ],
+)
+def test_any_other_command_is_left_to_hydra(finished, changed, monkeypatch):
+    monkeypatch.chdir(finished)
+    keys = {override.split("=")[0] for override in changed}
+    asked = [override for override in SWEEP if override.split("=")[0] not in keys]
+    before = sorted(finished.rglob("*"))
+    assert answered_from_store([*asked, *changed, "hydra.sweep.dir=third"]) is None
+    assert answered_from_store([override for override in SWEEP if override != "-m"]) is None
+    assert sorted(finished.rglob("*")) == before
