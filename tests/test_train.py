@@ -165,7 +165,7 @@ def test_status_tells_of_a_sweep_from_another_terminal(tmp_path):
 
 BAD = {
     "training.epohcs=3": "training.epohcs=3: unknown key; allowed here: batch_size, crop, ",
-    "modell=mlp": "modell=mlp: unknown key; allowed here: corruption, dataset, device, force, measuring, ",
+    "modell=mlp": "modell=mlp: unknown key; allowed here: batch_size, checkpoint, corruption, dataset, device, force, ",
     "model=resnet19": "model=resnet19: no such option; allowed: linear, mlp, mlp_1x512, mlp_toy, resnet18, vgg11",
     "training.epochs=many": "training.epochs=many: input should be a valid integer",
     "training.lr=0": "training.lr=0: input should be greater than 0",
