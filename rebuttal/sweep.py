@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from rebuttal.asked import jobs_of
 from rebuttal.errors import UserError
 from rebuttal.files import write_json
 from rebuttal.progress import wide_console
@@ -112,22 +112,11 @@ class Watch(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         global current
         current = Sweep(config.hydra.sweep.dir)
-        current.begin(_jobs_of(config))
+        jobs = jobs_of(config.hydra, config.hydra.overrides.task)
+        current.begin(None if jobs is None else [[o for o in job if not o.startswith("hydra.")] for job in jobs])
 
 
 current: Sweep | None = None  # of this process; known only once Hydra has composed the config
-
-
-def _jobs_of(config: DictConfig) -> list[list[str]] | None:
-    """The jobs that Hydra's basic sweeper will make; null for a sweeper that decides as it goes."""
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-
-    if not config.hydra.sweeper["_target_"].endswith(".BasicSweeper"):
-        return None
-    given = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
-    overrides = OverridesParser.create().parse_overrides([*given, *config.hydra.overrides.task])
-    batches = BasicSweeper.split_arguments(overrides, config.hydra.sweeper.max_batch_size)
-    return [[o for o in job if not o.startswith("hydra.")] for batch in batches for job in batch]
 
 
 def end(error: Exception | None) -> None:

@@ -23,6 +23,7 @@ from rebuttal import sweep
 from rebuttal.config import CONFIG_DIR
 from rebuttal.errors import ConfigError, as_one_line
 from rebuttal.finished import answered_from_store
+from rebuttal.from_run import expanded
 from rebuttal.running import Running
 from rebuttal.sweep import NotBegun, Sweep
 
@@ -140,6 +141,7 @@ def main() -> None:
     """Run from the command line."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises to here, instead of printing and exiting
     try:
+        sys.argv[1:] = expanded(sys.argv[1:])
         if finished := answered_from_store(sys.argv[1:]):
             sweep.current = finished
         else:
