@@ -1,7 +1,7 @@
 """Functions from inputs to logits: the network of a `fit` stage, and the null functions set against it.
 
-Each is a config object with `fit`, the stage that it comes from or stands in for, and with
-`function(session)`, which gives a callable from inputs (n, *shape) to logits (n, K).
+Each is a config object with `fit`, the stage that it comes from or stands in for; with `needs()`, the stages whose
+networks it takes; and with `function(session)`, which gives a callable from inputs (n, *shape) to logits (n, K).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from rebuttal.seeds import generator
 from rebuttal.session import Session
 from rebuttal.stages.fit import Fit
 from rebuttal.stages.mimic import Mimic
+from rebuttal.stages.stage import Stage
 from rebuttal.training import EVALUATION_BATCH, predict
 
 NEIGHBOUR_ROWS = 512  # inputs whose distances to all training inputs are held at a time
@@ -42,6 +43,9 @@ class Trained:
     fit: Fit
     batch_norm: Literal["evaluation", "new_inputs"] = "evaluation"
     differentiable: ClassVar[bool] = True
+
+    def needs(self) -> tuple[Stage, ...]:
+        return (self.fit,)
 
     def function(self, session: Session) -> Function:
         network = self.fit.network(session)
@@ -94,6 +98,9 @@ class Student:
     def fit(self) -> Fit:
         return self.mimic.teacher.fit
 
+    def needs(self) -> tuple[Stage, ...]:
+        return (self.mimic,)
+
     def function(self, session: Session) -> Function:
         return self.mimic.network(session)
 
@@ -107,6 +114,9 @@ class Untrained:
 
     fit: Fit
     differentiable: ClassVar[bool] = True
+
+    def needs(self) -> tuple[()]:
+        return ()
 
     def function(self, session: Session) -> Function:
         return self.fit.initial_network(session).eval()
@@ -126,6 +136,9 @@ class Hash:
     fit: Fit
     differentiable: ClassVar[bool] = False
 
+    def needs(self) -> tuple[()]:
+        return ()
+
     def function(self, session: Session) -> Function:
         return HashFunction.draw(session.open(self.fit.dataset).classes, self.fit.seed)
 
@@ -141,6 +154,9 @@ class NearestNeighbour:
 
     fit: Fit
     differentiable: ClassVar[bool] = False
+
+    def needs(self) -> tuple[()]:
+        return ()
 
     def function(self, session: Session) -> Function:
         known = self.fit.training_examples(session)
@@ -164,6 +180,9 @@ class Linear:
 
     fit: Fit
     differentiable: ClassVar[bool] = True
+
+    def needs(self) -> tuple[()]:
+        return ()
 
     def function(self, session: Session) -> Function:
         known = self.fit.training_examples(session)
@@ -201,6 +220,9 @@ class Fourier:
     features: PositiveInt = 2048
     differentiable: ClassVar[bool] = True
 
+    def needs(self) -> tuple[()]:
+        return ()
+
     def function(self, session: Session) -> Function:
         source = session.open(self.fit.dataset)
         inputs = in_unit_range(session.examples(self.fit.dataset, "train", self.fit.seed).inputs[:1000]).flatten(1)
@@ -237,6 +259,9 @@ class Matched:
     @property
     def differentiable(self) -> bool:
         return self.of.differentiable
+
+    def needs(self) -> tuple[Stage, ...]:
+        return (*self.of.needs(), *self.to.needs())
 
     def function(self, session: Session) -> Function:
         inputs = session.examples(self.to.fit.dataset, "test", self.to.fit.seed).inputs

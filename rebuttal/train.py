@@ -19,7 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from rebuttal import sweep
+from rebuttal import forecast, sweep
 from rebuttal.config import CONFIG_DIR
 from rebuttal.errors import ConfigError, as_one_line
 from rebuttal.finished import answered_from_store
@@ -142,6 +142,9 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises to here, instead of printing and exiting
     try:
         sys.argv[1:] = expanded(sys.argv[1:])
+        if forecast.is_wanted(sys.argv[1:]):
+            forecast.show(sys.argv[1:])
+            return
         if finished := answered_from_store(sys.argv[1:]):
             sweep.current = finished
         else:

@@ -15,6 +15,9 @@ from omegaconf import OmegaConf
 from rebuttal import train
 from rebuttal.analysis.claims import read_claims
 from rebuttal.config import CONFIG_DIR
+from rebuttal.forecast import trainings
+from rebuttal.plan import plan
+from rebuttal.session import Session
 from tests.conftest import save_images
 
 ON_IMAGES = ("baseline", "corruption", "frequency", "smoothness")
@@ -49,7 +52,7 @@ def images(tmp_path):
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_experiment_runs_in_debug_size_and_leaves_what_a_run_leaves(experiment, images, tmp_path):
+def test_every_experiment_runs_in_debug_size_and_leaves_what_a_run_leaves(experiment, images, tmp_path, monkeypatch):
     real = ["dataset=image_folder", images] if experiment in ON_IMAGES else []
     small = ["model=mlp_toy"] if experiment in ON_IMAGES[1:] else []
     done = command(f"experiment={experiment}", "debug=tiny", *small, *real, cwd=tmp_path)
@@ -73,6 +76,10 @@ def test_every_experiment_runs_in_debug_size_and_leaves_what_a_run_leaves(experi
     assert provenance["packages"]["torch"] and set(provenance["stages"]) == set(config.stages)
     assert provenance["config"]["name"] == experiment
     assert provenance["config"] == OmegaConf.to_container(config)
+    monkeypatch.chdir(tmp_path)
+    settings, stages = plan(OmegaConf.to_container(config))
+    trained = {name for name in provenance["computed"] if name.startswith(("fit/", "mimic/"))}
+    assert set(trainings(stages.values(), Session(settings))) == trained  # what plan=true would have told
     pictures = list((run / "figures").glob("*.png"))
     assert pictures and all(p.read_bytes().startswith(b"\x89PNG") for p in pictures)
     assert run.parent.name == experiment

@@ -9,7 +9,7 @@ from rebuttal.config import checked
 from rebuttal.errors import ConfigError
 from rebuttal.session import Session
 from rebuttal.stages.mimic import Mimic
-from rebuttal.stages.stage import Metrics, Outcome
+from rebuttal.stages.stage import Metrics, Outcome, Stage
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,6 +33,9 @@ class Architectures:
 
     def identity(self, session: Session) -> Any:
         return [[teacher, own, student.identity(session)] for teacher, own, student in self._pairs()]
+
+    def needs(self, session: Session) -> list[Stage]:
+        return [stage for _, _, student in self._pairs() for stage in (student.teacher.fit, student)]
 
     def run(self, session: Session) -> Outcome:
         metrics: Metrics = {}

@@ -14,7 +14,7 @@ from rebuttal.measures.agreement import accuracy, wilson
 from rebuttal.seeds import generator, torch_stream
 from rebuttal.session import Session
 from rebuttal.stages.networks import empty_network, new_network, parameter_count, restore_network
-from rebuttal.stages.stage import Metrics, Outcome
+from rebuttal.stages.stage import Metrics, Outcome, Work
 from rebuttal.store import Artifact
 from rebuttal.training import Recipe, predict, time_to_fit, train
 
@@ -94,6 +94,14 @@ class Fit:
         network.to(session.device)
         network.preprocess.fit(session.examples(self.dataset, "train", self.seed).inputs)
         return network
+
+    def needs(self, session: Session) -> tuple[()]:
+        return ()
+
+    def work(self, session: Session) -> Work:
+        source = session.open(self.dataset)
+        train, test = (source.identity(split)["size"] for split in ("train", "test"))
+        return Work(self.model, self.training, source, train, train + test)
 
     def artifact(self, session: Session) -> Artifact:
         return session.store.get_or_make("fit", self.identity(session), lambda: self._train(session))

@@ -13,7 +13,7 @@ from rebuttal.config import checked
 from rebuttal.errors import ConfigError
 from rebuttal.measures.agreement import agreement, cohen_kappa, confusion, wilson
 from rebuttal.session import Session
-from rebuttal.stages.stage import Metrics, Outcome
+from rebuttal.stages.stage import Metrics, Outcome, Stage
 from rebuttal.store import Artifact
 from rebuttal.training import predict
 
@@ -57,6 +57,9 @@ class Judge:
             "training": self.teacher.fit.data_identity(session),
             "seed": self.teacher.fit.seed,
         }
+
+    def needs(self, session: Session) -> tuple[Stage, ...]:
+        return (*self.student.needs(), *self.teacher.needs())
 
     def artifact(self, session: Session) -> Artifact:
         return session.store.get_or_make("judge", self.identity(session), lambda: self._compare(session))

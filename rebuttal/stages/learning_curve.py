@@ -38,6 +38,9 @@ class LearningCurve:
     def identity(self, session: Session) -> Any:
         return [[name, student.identity(session)] for name, _, student in self._points(session)]
 
+    def needs(self, session: Session) -> list[Mimic]:
+        return [student for _, _, student in self._points(session)]
+
     def run(self, session: Session) -> Outcome:
         metrics: Metrics = {}
         for name, size, student in self._points(session):

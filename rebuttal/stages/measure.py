@@ -17,7 +17,7 @@ from rebuttal.measures.subject import Findings, Subject, Surroundings
 from rebuttal.seeds import generator
 from rebuttal.session import Session
 from rebuttal.stages.networks import empty_network
-from rebuttal.stages.stage import Metrics, Outcome
+from rebuttal.stages.stage import Metrics, Outcome, Stage
 from rebuttal.store import Artifact
 
 if TYPE_CHECKING:
@@ -71,6 +71,9 @@ class Measure:
 
     def identity(self, session: Session) -> Any:
         return [self._identity(session, f, m) for f in self.functions for m in self._chosen()]
+
+    def needs(self, session: Session) -> list[Stage]:
+        return [stage for function in self.functions.values() for stage in function.needs()]
 
     def run(self, session: Session) -> Outcome:
         metrics: Metrics = {}

@@ -16,7 +16,7 @@ from rebuttal.measures.agreement import accuracy, agreement, centred, confusion
 from rebuttal.seeds import generator, torch_stream
 from rebuttal.session import Session
 from rebuttal.stages.networks import empty_network, new_network, parameter_count, restore_network
-from rebuttal.stages.stage import Metrics, Outcome
+from rebuttal.stages.stage import Metrics, Outcome, Stage, Work
 from rebuttal.store import Artifact
 from rebuttal.training import Loss, Recipe, predict, time_to_fit, train
 
@@ -82,6 +82,14 @@ class Mimic:
             "initialisation": self.initialisation,
             "seed": self.seed,
         }
+
+    def needs(self, session: Session) -> tuple[Stage, ...]:
+        return self.teacher.needs()
+
+    def work(self, session: Session) -> Work:
+        theirs = session.open(self.teacher.fit.dataset)
+        own = session.open(self._dataset).identity("student")["size"]
+        return Work(self._model, self.training, theirs, own, own + theirs.identity("test")["size"])
 
     def artifact(self, session: Session) -> Artifact:
         return session.store.get_or_make("mimic", self.identity(session), lambda: self._train(session))

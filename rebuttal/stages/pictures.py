@@ -14,7 +14,7 @@ from rebuttal.measures.plane import Plane
 from rebuttal.session import Session
 from rebuttal.stages.fit import Fit
 from rebuttal.stages.mimic import Mimic
-from rebuttal.stages.stage import Outcome
+from rebuttal.stages.stage import Outcome, Stage
 from rebuttal.training import predict
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ class AgreementChart:
 
     def identity(self, session: Session) -> Any:
         return {name: student.identity(session) for name, student in self.students.items()}
+
+    def needs(self, session: Session) -> list[Stage]:
+        return list(self.students.values())
 
     def run(self, session: Session) -> Outcome:
         return Outcome({})
@@ -66,6 +69,9 @@ class DecisionRegions:
 
     def identity(self, session: Session) -> Any:
         return [self.teacher.identity(session), self.student.identity(session), self.resolution]
+
+    def needs(self, session: Session) -> tuple[Stage, ...]:
+        return (self.teacher, self.student)
 
     def run(self, session: Session) -> Outcome:
         teacher, student, _ = self._regions(session)
@@ -105,6 +111,9 @@ class WalkStrip:
 
     def identity(self, session: Session) -> Any:
         return [session.open(self.dataset).identity("train"), self.images, self.seed]
+
+    def needs(self, session: Session) -> tuple[()]:
+        return ()
 
     def run(self, session: Session) -> Outcome:
         return Outcome({})

@@ -51,8 +51,11 @@ class SampleEfficiency:
                 self._student(n1, n2, 0).check(session)
 
     def identity(self, session: Session) -> Any:
+        return [student.identity(session) for student in self.needs(session)]
+
+    def needs(self, session: Session) -> list[Mimic]:
         return [
-            self._student(n1, n2, repeat).identity(session)
+            self._student(n1, n2, repeat)
             for n1 in self.train_sizes
             for n2 in self.student_sizes
             for repeat in range(self.repeats)

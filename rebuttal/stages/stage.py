@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
+from rebuttal.data.examples import Source
 from rebuttal.session import Session
+from rebuttal.training import Recipe
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Metrics = dict[str, float | int | bool | None]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What there is to do where a network is trained: on `examples` inputs, with `evaluated` inputs looked at after
+    each epoch."""
+
+    model: Any
+    recipe: Recipe
+    source: Source
+    examples: int
+    evaluated: int
 
 
 @dataclass(frozen=True)
@@ -35,6 +50,9 @@ class Stage(Protocol):
 
     def identity(self, session: Session) -> Any:
         """JSON-able: everything that decides the outcome."""
+
+    def needs(self, session: Session) -> Iterable[Stage]:
+        """The stages whose results it takes, which are made first where they are not there."""
 
     def run(self, session: Session) -> Outcome: ...
 

@@ -11,7 +11,7 @@ from rebuttal.config import checked
 from rebuttal.errors import ConfigError
 from rebuttal.session import Session
 from rebuttal.stages.mimic import Mimic
-from rebuttal.stages.stage import Metrics, Outcome
+from rebuttal.stages.stage import Metrics, Outcome, Stage
 from rebuttal.stages.variants import variant
 
 if TYPE_CHECKING:
@@ -39,7 +39,11 @@ class Thinning:
             self._student(k, 0).check(session)
 
     def identity(self, session: Session) -> Any:
-        return [self._student(k, repeat).identity(session) for k in self.every for repeat in range(self.repeats)]
+        return [student.identity(session) for student in self._students()]
+
+    def needs(self, session: Session) -> list[Stage]:
+        students = self._students()
+        return [*(student.teacher.fit for student in students), *students]
 
     def run(self, session: Session) -> Outcome:
         metrics: Metrics = {}
@@ -61,6 +65,9 @@ class Thinning:
         from rebuttal.analysis import student_figures
 
         return {"curve": student_figures.thinning(self.run(session).metrics, self.every)}
+
+    def _students(self) -> list[Mimic]:
+        return [self._student(k, repeat) for k in self.every for repeat in range(self.repeats)]
 
     def _student(self, k: int, repeat: int) -> Mimic:
         return variant(self.student, self.student.seed + repeat, every=k)

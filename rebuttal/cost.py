@@ -1,0 +1,169 @@
+"""What it takes to train a network: parameters, arithmetic, memory, disk and, from a few timed steps, time."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from statistics import median
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from rebuttal.seeds import generator
+from rebuttal.stages.networks import empty_network, new_network, parameter_count
+from rebuttal.stages.stage import Work
+from rebuttal.training import EVALUATION_BATCH, Recipe, Support, predict, train
+
+TIMED_SECONDS = 1.0
+TIMED_BATCHES = 4  # of different inputs, gone through as often as the time allows, but not more than
+MOST_EPOCHS = 25
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one training with all of its epochs. `flops`: multiplications and additions of matrix products and
+    convolutions; `memory`: bytes at the most, of data, weights, gradients, optimiser and activations; `disk`: bytes
+    of the weights; `seconds`: on the device that timed it."""
+
+    parameters: int
+    flops: float
+    memory: int
+    disk: int
+    seconds: float
+
+
+def cost(work: Work, device: torch.device) -> Cost:
+    """What `work` costs on `device`, where some of its steps are taken for it."""
+    network = empty_network(work.model, work.recipe, work.source)
+    inputs = work.source.examples("test", 0).inputs
+    batch = min(work.recipe.batch_size, work.examples)
+    looked_at = min(work.evaluated, EVALUATION_BATCH)
+    forward = _flops(lambda: network(_like(inputs, batch))) / batch
+    both = _flops(lambda: _loss(network, _like(inputs, batch)).backward()) / batch
+    weights = _bytes(network.state_dict().values())
+    data = work.evaluated * inputs[0].nbytes  # the training inputs are among them
+    copies = 2 + _states(work.recipe)  # weights, gradients, and what the optimiser keeps of each
+    peak = max(copies * weights + _kept(network, _like(inputs, batch)), weights + _widest(network, inputs, looked_at))
+    return Cost(
+        parameters=parameter_count(network),
+        flops=work.recipe.epochs * (work.examples * both + work.evaluated * forward),
+        memory=data + peak,
+        disk=weights,
+        seconds=_seconds(work, inputs, batch, looked_at, device),
+    )
+
+
+def _like(inputs: Tensor, count: int) -> Tensor:
+    return torch.empty((count, *inputs.shape[1:]), dtype=inputs.dtype, device="meta")
+
+
+def _loss(network: nn.Module, inputs: Tensor) -> Tensor:
+    return F.cross_entropy(network(inputs), torch.zeros(len(inputs), dtype=torch.long, device=inputs.device))
+
+
+def _flops(work: Callable[[], object]) -> int:
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors)
+
+
+def _states(recipe: Recipe) -> int:
+    """How many numbers the optimiser keeps for each weight."""
+    if recipe.optimizer == "adam":
+        return 2
+    return int(recipe.momentum > 0)
+
+
+def _kept(network: nn.Module, inputs: Tensor) -> int:
+    """Bytes of the activations that the forward pass keeps for the backward pass."""
+    kept: dict[int, Tensor] = {}
+    weights = {id(parameter) for parameter in network.parameters()}
+
+    def pack(tensor: Tensor) -> Tensor:
+        base = tensor if tensor._base is None else tensor._base
+        if id(base) not in weights:
+            kept[id(base)] = base
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = _loss(network, inputs)
+        return _bytes(kept.values()) + loss.nbytes
+
+
+def _widest(network: nn.Module, inputs: Tensor, count: int) -> int:
+    """Bytes of the input and output of the layer where `count` inputs at a time take the most."""
+    sizes = [0]
+
+    def note(module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
+        sizes.append(_bytes(given) + output.nbytes)
+
+    layers = [module for module in network.modules() if not list(module.children())]
+    hooks = [layer.register_forward_hook(note) for layer in layers]
+    with torch.no_grad():
+        network(_like(inputs, count))
+    for hook in hooks:
+        hook.remove()
+    return max(sizes)
+
+
+def _seconds(work: Work, inputs: Tensor, batch: int, looked_at: int, device: torch.device) -> float:
+    steps_per_epoch = math.ceil(work.examples / work.recipe.batch_size)
+    network = new_network(work.model, work.recipe, work.source, 0, "cost").to(device)
+    look = _seconds_of_look(network.eval(), _repeated(inputs, looked_at).to(device)) / looked_at
+    step = _seconds_of_step(network, _repeated(inputs, TIMED_BATCHES * batch).to(device), batch, work.recipe)
+    return work.recipe.epochs * (steps_per_epoch * step + work.evaluated * look)
+
+
+def _repeated(inputs: Tensor, count: int) -> Tensor:
+    return inputs[torch.arange(count) % len(inputs)]
+
+
+def _seconds_of_look(network: nn.Module, inputs: Tensor) -> float:
+    times = []
+    while len(times) < 3 or sum(times) < TIMED_SECONDS / 10:
+        began = time.perf_counter()
+        predict(network, inputs).argmax(dim=1).cpu()
+        times.append(time.perf_counter() - began)
+    return median(times)
+
+
+def _seconds_of_step(network: nn.Module, inputs: Tensor, batch: int, recipe: Recipe) -> float:
+    """As the training loop takes it, at a learning rate that changes nothing."""
+    targets = torch.zeros(len(inputs), dtype=torch.long, device=inputs.device)
+    still = replace(recipe, lr=1e-9, batch_size=batch, schedule="constant", warmup_epochs=0.0, stop_accuracy=None)
+    still = replace(still, stop_loss=None)
+    times: list[float] = []
+
+    def tick(step: int, steps: int) -> None:
+        if inputs.is_cuda:
+            torch.cuda.synchronize()
+        times.append(time.perf_counter())
+
+    def steps(epochs: int) -> np.ndarray:
+        times.clear()
+        order, support = generator(0, "cost"), Support(progress=tick)
+        train(
+            network,
+            inputs,
+            targets,
+            F.cross_entropy,
+            replace(still, epochs=epochs),
+            order,
+            lambda _: {},
+            "cost",
+            support,
+        )
+        return np.diff(times)
+
+    first = steps(epochs=1)
+    again = min(MOST_EPOCHS, int(TIMED_SECONDS / (first.min() * TIMED_BATCHES)))
+    return float(np.median(steps(again) if again > 0 else first))

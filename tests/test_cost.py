@@ -1,0 +1,86 @@
+import time
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from rebuttal.cost import cost
+from rebuttal.data import UniformNoise
+from rebuttal.models import MLP, VGG11, ResNet18
+from rebuttal.stages.networks import new_network
+from rebuttal.stages.stage import Work
+from rebuttal.training import predict, train
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def work(recipe, tmp_path):
+    def build(model, shape, examples=100, evaluated=150, **settings):
+        source = UniformNoise(shape=shape, classes=10, train_size=9, student_size=9, test_size=9).open(tmp_path)
+        return Work(model, recipe(**settings), source, examples, evaluated)
+
+    return build
+
+
+@pytest.mark.parametrize("hidden", [(), (7,), (20, 30, 5)])
+@pytest.mark.parametrize(("optimizer", "momentum", "states"), [("adam", 0.9, 2), ("sgd", 0.9, 1), ("sgd", 0.0, 0)])
+def test_an_mlp_costs_what_its_matrices_say(work, hidden, optimizer, momentum, states):
+    epochs, batch, n, m, d = 4, 32, 100, 150, 6
+    asked = work(
+        MLP(hidden=hidden), (d,), n, m, epochs=epochs, batch_size=batch, optimizer=optimizer, momentum=momentum
+    )
+    found = cost(asked, CPU)
+    widths = [d, *hidden, 10]
+    products = [a * b for a, b in pairwise(widths)]
+    weights = sum(products) + sum(widths[1:])
+    assert found.parameters == weights
+    # Two operations a product; backward through each layer for its weights, and but for the first for its inputs.
+    forward, backward = 2 * sum(products), 2 * sum(products) + 2 * sum(products[1:])
+    assert found.flops == epochs * (n * (forward + backward) + m * forward)
+    normalisation = 2  # mean and standard deviation
+    assert found.disk == 4 * (weights + normalisation)
+    # Kept for the backward pass: each layer's inputs, and of the loss its log-probabilities and the targets.
+    kept = batch * (4 * sum(widths) + 8)
+    training = (2 + states) * found.disk + kept
+    evaluating = found.disk + 4 * m * max([2 * width for width in widths[:-1]] + [a + b for a, b in pairwise(widths)])
+    assert found.memory == pytest.approx(4 * d * m + max(training, evaluating), abs=4 * batch)
+
+
+@pytest.mark.parametrize(
+    ("model", "crop", "parameters"),
+    [(MLP(hidden=(512, 512, 512)), 28, 1_735_178), (MLP(hidden=(512,)), 28, 1_209_866), (ResNet18(), None, 11_173_962)],
+)
+def test_known_networks_have_their_known_number_of_parameters(work, model, crop, parameters):
+    assert cost(work(model, (3, 32, 32), 2, 2, crop=crop, epochs=1, batch_size=2), CPU).parameters == parameters
+
+
+def test_convolutions_cost_what_their_kernels_say(work):
+    """VGG-11 on 32x32: 3x3 convolutions, each at the resolution that the poolings before it leave."""
+    found = cost(work(VGG11(), (3, 32, 32), 2, 2, epochs=1, batch_size=2), CPU)
+    layers = [(3, 64, 32), (64, 128, 16), (128, 256, 8), (256, 256, 8), (256, 512, 4), (512, 512, 4)]
+    layers += [(512, 512, 2), (512, 512, 2)]
+    products = [9 * a * b * side**2 for a, b, side in layers] + [512 * 10]
+    assert found.flops == 2 * (6 * sum(products) - 2 * products[0]) + 2 * 2 * sum(products)
+
+
+def test_the_time_is_that_of_the_very_training(work):
+    """Timed side by side, on a machine that others use too."""
+    asked = work(MLP(hidden=(400, 400)), (3, 16, 16), 2000, 4000, epochs=5, batch_size=100)
+    inputs, labels = torch.rand(4000, 3, 16, 16), torch.randint(10, (4000,))
+
+    def seconds():
+        network = new_network(asked.model, asked.recipe, asked.source, 0, "test")
+        began = time.perf_counter()
+
+        def look(network):
+            return {"train_accuracy": (predict(network, inputs).argmax(dim=1) == labels).double().mean().item()}
+
+        order = np.random.default_rng(0)
+        train(network, inputs[:2000], labels[:2000], F.cross_entropy, asked.recipe, order, look, "test")
+        return time.perf_counter() - began
+
+    ratios = [cost(asked, CPU).seconds / seconds() for _ in range(3)]
+    assert 0.5 < sorted(ratios)[1] < 2, ratios
