@@ -67,11 +67,13 @@ class Checkpoint:
         self._next = ended + max(self._interval, (ended - began) / self._cost)
 
     def load(self) -> State | None:
+        """Raises `OSError` where the file is there and cannot be read: it may be whole."""
         if self.path is None or not self.path.exists():
             return None
+        raw = self.path.read_bytes()
         try:
-            return unpack(self.path.read_bytes())
-        except (OSError, ValueError) as error:
+            return unpack(raw)
+        except ValueError as error:
             log.warning("damaged checkpoint %s (%s): training begins anew", self.path, error)
             return None
 
@@ -97,30 +99,31 @@ def unpack(raw: bytes) -> State:
 
 
 class Warned:
-    """Whether a signal has come that was put off, and who waits for it."""
+    """Which signals have come that were put off, and who waits for them."""
 
     def __init__(self) -> None:
-        self._signal: int | None = None
+        self._signals: set[int] = set()
         self._handlers: dict[int, Any] = {}
 
     def __bool__(self) -> bool:
-        return self._signal is not None
+        return bool(self._signals)
 
     def put_off(self) -> None:
         if threading.current_thread() is threading.main_thread():  # no other may handle signals
             self._handlers = {number: signal.signal(number, self._note) for number in WARNINGS}
 
     def deliver(self) -> None:
-        """Hand the signal on to whoever waited for it before: Python, which ends the process, or submitit, which
-        re-queues the job. Returns where that does not end it."""
+        """Hand the signals on to whoever waited for them before: Python, which ends the process, or submitit, which
+        re-queues the job. Returns where that does not end it. SLURM sends SIGTERM soon after SIGUSR2; what re-queues
+        the job comes first."""
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
-        if self._signal is not None:
-            number, self._signal = self._signal, None
+        for number in sorted(self._signals, key=lambda number: number != signal.SIGUSR2):
+            self._signals.discard(number)
             signal.raise_signal(number)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self._signal = number
+        self._signals.add(number)
 
 
 @contextmanager

@@ -23,13 +23,16 @@ class TrainingError(UserError, RuntimeError):
 
 
 _COMPOSERS = {"hydra", "omegaconf", "antlr4", "yaml"}
+_OUT_OF_MEMORY = ("DefaultCPUAllocator", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 _NOT_WRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether this is CUDA's, the CPU allocator's or Python's way to say so; torch need not be imported."""
-    known = type(error).__name__ in ("OutOfMemoryError", "MemoryError") or isinstance(error, MemoryError)
-    return known or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+    """Whether this is CUDA's, its libraries', the CPU allocator's or Python's way to say so; torch need not be
+    imported."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def as_one_line(error: BaseException) -> str | None:

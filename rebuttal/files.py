@@ -14,15 +14,24 @@ def write_bytes(path: Path, content: bytes, sync: bool = False) -> None:
     Raises `OSError`, and leaves what was there."""
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with aside.open("wb") as file:
-            file.write(content)
-            if sync:
-                file.flush()
-                os.fsync(file.fileno())
+        aside.write_bytes(content)
+        if sync:
+            to_disk(aside)
         aside.replace(path)
+        if sync:
+            to_disk(path.parent)
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
+
+
+def to_disk(path: Path) -> None:
+    """Wait until the content of a file, or the names in a folder, would outlive a crash of the machine."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -90,7 +90,7 @@ class RunFolder:
         kept = session.store.get("run", _run_identity(stages, session))
         if kept is None:
             return None
-        (self.folder / "figures").mkdir(parents=True, exist_ok=True)
+        self._make_way(stages)
         for name, content in kept.tensors.items():
             write_bytes(self.folder / name, content.numpy().tobytes())
         self._write_what_it_was(config, stages, session)
@@ -101,7 +101,7 @@ class RunFolder:
     def write(
         self, config: dict[str, Any], stages: dict[str, Stage], outcomes: dict[str, Outcome], session: Session
     ) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._make_way(stages)
         self._write_figures(stages, session)
         for name, outcome in outcomes.items():
             if outcome.table:
@@ -120,6 +120,15 @@ class RunFolder:
         }
         write_json(self.folder / "metrics.json", metrics)
         self._keep(metrics, outcomes, stages, session)
+
+    def _make_way(self, stages: dict[str, Stage]) -> None:
+        """Nothing that an earlier run left here may pass for this one's. The metrics go first, because whoever finds
+        them takes the run for whole."""
+        figures = self.folder / "figures"
+        figures.mkdir(parents=True, exist_ok=True)
+        names = ["metrics.json", "history.csv", *(f"{stage}.{kind}" for stage in stages for kind in ("csv", "npz"))]
+        for path in [*(self.folder / name for name in names), *figures.glob("*.png")]:
+            path.unlink(missing_ok=True)
 
     def _write_what_it_was(self, config: dict[str, Any], stages: dict[str, Stage], session: Session) -> None:
         write_text(self.folder / "config.yaml", yaml.dump(config, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
@@ -140,7 +149,6 @@ class RunFolder:
         session.store.keep("run", _run_identity(stages, session), Artifact({"metrics": metrics}, files))
 
     def _write_figures(self, stages: dict[str, Stage], session: Session) -> None:
-        (self.folder / "figures").mkdir(exist_ok=True)
         for name, stage in stages.items():
             for title, figure in stage.figures(session).items():
                 figure.savefig(self.folder / "figures" / f"{name}_{title}.png")

@@ -5,6 +5,7 @@ A lock says whether the process lives: the system takes it from one that dies.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import time
@@ -17,6 +18,8 @@ from filelock import FileLock, Timeout
 
 from rebuttal.files import write_json
 
+log = logging.getLogger(__name__)
+
 SECONDS_BETWEEN_WORDS = 1
 _LOCK = ".running.lock"
 
@@ -28,6 +31,7 @@ class Running:
         self._folder = None if folder is None else Path(folder)
         self._facts: dict[str, Any] = {}
         self._told = 0.0
+        self._muted = False
 
     @property
     def in_sweep(self) -> bool:
@@ -44,17 +48,26 @@ class Running:
             yield
 
     def claimed(self, gpu: str | None) -> None:
-        self._tell(gpu=gpu, claimed=time.time())
+        self._try_to_tell(gpu=gpu, claimed=time.time())
 
     def stage(self, name: str, number: int, of: int) -> None:
-        self._tell(stage=name, stage_number=number, stages=of, step=None, steps=None)
+        self._try_to_tell(stage=name, stage_number=number, stages=of, step=None, steps=None)
 
     def step(self, step: int, steps: int) -> None:
         if time.monotonic() - self._told > SECONDS_BETWEEN_WORDS:
-            self._tell(step=step, steps=steps)
+            self._try_to_tell(step=step, steps=steps)
 
     def ended(self, state: str, **facts: Any) -> None:
         self._tell(state=state, **facts)
+
+    def _try_to_tell(self, **facts: Any) -> None:
+        """Nobody's training is to end because it could not be told how far it is."""
+        try:
+            self._tell(**facts)
+        except OSError as error:
+            if not self._muted:
+                log.warning("cannot tell how far the run is (%s: %s); it goes on", self._folder, error.strerror)
+            self._muted = True
 
     def _tell(self, **facts: Any) -> None:
         self._facts |= facts

@@ -120,6 +120,8 @@ def train(
     for epoch in track(range(1, recipe.epochs + 1), name):
         if epoch <= len(training.history):
             continue
+        if training.history and _reached(training.history[-1], recipe):
+            break
         network.train()
         with warnings_put_off() as warned:
             for batch in training.rest_of_epoch(len(inputs)):
@@ -129,14 +131,12 @@ def train(
                     checkpoint.save(training.state())
                 if warned:
                     warned.deliver()
-        _check_finite(training.losses, epoch, recipe, name)
-        network.eval()
-        row = {"epoch": epoch, "step": training.step, "lr": recipe.learning_rate(training.step - 1, steps_per_epoch)}
-        row["loss"] = training.losses.mean().item()
-        training.history.append(row | evaluate(network))
+            _check_finite(training.losses, epoch, recipe, name)
+            network.eval()
+            training.end_epoch(evaluate(network))
+            if warned:
+                checkpoint.save(training.state())
         support.watch(training.history[-1])
-        if _reached(training.history[-1], recipe):
-            break
     return training.history
 
 
@@ -159,11 +159,10 @@ class _Training:
         self.losses = torch.empty(steps_per_epoch, device=device)  # of this epoch's steps
         self.history: list[dict[str, float]] = []
         self.step = 0
-        self._order_of_epoch = order.bit_generator.state  # before this epoch was shuffled
+        self._order_of_epoch = order.bit_generator.state  # before the current one was shuffled
 
     def rest_of_epoch(self, n: int) -> Iterator[Tensor]:
         """The batches of the current epoch that are still to come. The learning rate is set for each."""
-        self._order_of_epoch = self.order.bit_generator.state
         done = self.step - len(self.history) * self.steps_per_epoch
         for batch in list(batches(n, self.steps_per_epoch, self.order, self.losses.device))[done:]:
             self.optimizer.param_groups[0]["lr"] = self.recipe.learning_rate(self.step, self.steps_per_epoch)
@@ -175,6 +174,13 @@ class _Training:
         self.optimizer.step()
         self.losses[self.step % self.steps_per_epoch] = loss
         self.step += 1
+
+    def end_epoch(self, found: dict[str, float]) -> None:
+        row = {"epoch": len(self.history) + 1, "step": self.step}
+        row["lr"] = self.recipe.learning_rate(self.step - 1, self.steps_per_epoch)
+        row["loss"] = self.losses.mean().item()
+        self.history.append(row | found)
+        self._order_of_epoch = self.order.bit_generator.state  # before the next one is shuffled
 
     def state(self) -> State:
         tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
@@ -199,7 +205,7 @@ class _Training:
         if self.losses.is_cuda and "random.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random.cuda"], self.losses.device)
         self.step, self.history = state.facts["step"], state.facts["history"]
-        self.order.bit_generator.state = state.facts["order"]
+        self.order.bit_generator.state = self._order_of_epoch = state.facts["order"]
 
 
 def _below(name: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -31,10 +31,10 @@ def accuracy(net):
     return {"train_accuracy": (net(X).argmax(dim=1) == Y).double().mean().item()}
 
 
-def fit(recipe, support=None, seed=3):
+def fit(recipe, support=None, seed=3, look=accuracy):
     net = network()
     torch.manual_seed(seed)
-    history = train(net, X, Y, F.cross_entropy, recipe, np.random.default_rng(seed), accuracy, "fit", support)
+    history = train(net, X, Y, F.cross_entropy, recipe, np.random.default_rng(seed), look, "fit", support)
     return net.state_dict(), history
 
 
@@ -143,6 +143,54 @@ def test_a_warning_leaves_a_checkpoint_of_whole_steps_then_reaches_who_waits_for
         again, told = fit(settings, Support(Checkpoint(path, interval=1000)))
     assert "fit: goes on from step 8 of 15" in caplog.text
     assert told == history and all(torch.equal(again[name], weights[name]) for name in weights)
+
+
+@pytest.mark.parametrize(("epoch", "stop_accuracy"), [(1, None), (2, None), (1, 0.01)])
+def test_a_warning_while_the_network_is_looked_at_leaves_the_whole_epoch(recipe, tmp_path, epoch, stop_accuracy):
+    settings = recipe(epochs=3, batch_size=10, stop_accuracy=stop_accuracy)
+    weights, history = fit(settings)
+    looks = []
+
+    def warned_accuracy(net):
+        looks.append(net)
+        if len(looks) == epoch:
+            signal.raise_signal(signal.SIGUSR2)
+        return accuracy(net)
+
+    def requeue(number, frame):
+        raise SystemExit(-1)
+
+    before = signal.signal(signal.SIGUSR2, requeue)
+    support = Support(Checkpoint(tmp_path / "checkpoint", interval=1000))
+    try:
+        with pytest.raises(SystemExit):
+            fit(settings, support, look=warned_accuracy)
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert unpack((tmp_path / "checkpoint").read_bytes()).facts["history"] == history[:epoch]
+    again, told = fit(settings, support, seed=9)
+    assert told == history and all(torch.equal(again[name], weights[name]) for name in weights)
+
+
+def test_of_two_warnings_both_arrive_the_one_that_requeues_first():
+    heard = []
+    numbers = (signal.SIGTERM, signal.SIGUSR2)
+    before = [signal.signal(number, lambda number, frame: heard.append(number)) for number in numbers]
+    try:
+        with warnings_put_off() as warned:
+            for number in numbers:
+                signal.raise_signal(number)
+            assert warned and not heard
+    finally:
+        for number, handler in zip(numbers, before):
+            signal.signal(number, handler)
+    assert heard == [signal.SIGUSR2, signal.SIGTERM] and not warned
+
+
+def test_a_checkpoint_that_cannot_be_read_is_not_taken_for_damaged(tmp_path):
+    (tmp_path / "checkpoint").mkdir()
+    with pytest.raises(IsADirectoryError):
+        Checkpoint(tmp_path / "checkpoint").load()
 
 
 def test_a_warning_that_nobody_heeds_changes_nothing(recipe):
