@@ -7,7 +7,7 @@ once for each choice of groups, and the jobs' single values are set on copies.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,10 @@ class Asked:
     def words(self) -> list[list[str]]:
         """The overrides of each job as they were typed, without Hydra's own."""
         return [[o.input_line for o in job if not o.input_line.startswith("hydra.")] for job in self.jobs]
+
+    def packages(self) -> tuple[str, ...]:
+        """Those that the command line lists, for all jobs."""
+        return packages_in(o.input_line for o in self.jobs[0])
 
     def configs(self) -> Iterator[DictConfig]:
         """Each job's config. A single value set on a composed config gives what Hydra gives, because references are
@@ -62,9 +66,9 @@ def asked_for(arguments: Sequence[str]) -> Asked:
     parsed = OverridesParser.create().parse_overrides(overrides)
     if len(overrides) == len(arguments):
         return Asked([parsed], folder=None)
-    first = BasicSweeper.split_arguments(parsed, None)[0][0]
+    common = [override.input_line for override in parsed if not override.is_sweep_override()]
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        hydra = compose("train", first, return_hydra_config=True).hydra
+        hydra = compose("train", common, return_hydra_config=True).hydra
     jobs = jobs_of(hydra, overrides)
     if jobs is None:
         raise ConfigError("hydra/sweeper: which jobs there will be is not known beforehand; allowed: basic")
@@ -72,10 +76,24 @@ def asked_for(arguments: Sequence[str]) -> Asked:
     return Asked(_parsed(jobs), Path(hydra.sweep.dir) if numbered else None)
 
 
+def is_basic(hydra: DictConfig) -> bool:
+    """Whether all jobs of a sweep are known beforehand, whatever comes out of them."""
+    return hydra.sweeper["_target_"].endswith(".BasicSweeper")
+
+
+def packages_in(overrides: Iterable[str]) -> tuple[str, ...]:
+    """The packages that these overrides list. A config file, which may be a stranger's, has no say in them."""
+    listed: tuple[str, ...] = ()
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        if override.key_or_group == "packages" and not override.is_sweep_override():
+            listed = tuple(override.value() or ())
+    return listed
+
+
 def jobs_of(hydra: DictConfig, overrides: Sequence[str]) -> list[list[str]] | None:
     """The overrides of each job that Hydra's basic sweeper makes of these and of the sweep that the configs ask for;
     null for a sweeper that decides as it goes."""
-    if not hydra.sweeper["_target_"].endswith(".BasicSweeper"):
+    if not is_basic(hydra):
         return None
     given = [f"{key}={value}" for key, value in (hydra.sweeper.params or {}).items()]
     parsed = OverridesParser.create().parse_overrides([*given, *overrides])

@@ -26,7 +26,9 @@ _PACKAGE = Path(__file__).resolve().parent
 CONFIG_DIR = next(p for p in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if p.is_dir())
 
 # Where the classes and functions are that a config may name.
-TARGETS = tuple(f"rebuttal.{name}" for name in ("data", "functions", "measures", "models", "stages", "training"))
+TARGETS = tuple(
+    f"rebuttal.{name}" for name in ("data", "functions", "measures", "models", "stages", "trackers", "training")
+)
 
 checked = partial(
     dataclass,

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
+import sys
 from traceback import walk_tb
 
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
+
+WITH_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"  # the user asks for it
 
 
 class UserError(Exception):
@@ -25,6 +29,14 @@ class TrainingError(UserError, RuntimeError):
 _COMPOSERS = {"hydra", "omegaconf", "antlr4", "yaml"}
 _OUT_OF_MEMORY = ("DefaultCPUAllocator", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 _NOT_WRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+def tell(error: BaseException) -> None:
+    """For what the user can mend: print one line and exit with status 2. Returns for any other error."""
+    line = as_one_line(error)
+    if line is not None and not WITH_TRACEBACK:
+        print(f"rebuttal: {line}", file=sys.stderr)
+        sys.exit(2)
 
 
 def out_of_memory(error: BaseException) -> bool:

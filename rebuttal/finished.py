@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from rebuttal.asked import MULTIRUN, Asked, asked_for
+from rebuttal.errors import UserError
 from rebuttal.files import write_text
 from rebuttal.progress import track
 from rebuttal.running import Running
@@ -38,7 +39,7 @@ def answered_from_store(arguments: Sequence[str]) -> Sweep | None:
     for number, (run, words) in enumerate(zip(track(runs, "from store"), asked.words())):
         folder = asked.folder / str(number)
         running = Running(folder)
-        with running.alive(number, words):
+        with running.alive(words, number, sweep.id()):
             run.write(folder, words)
             running.ended("done", computed=0)
     return sweep
@@ -58,7 +59,8 @@ class _Run:
         (folder / ".hydra").mkdir(exist_ok=True)
         write_text(folder / ".hydra" / "config.yaml", OmegaConf.to_yaml(self.cfg))
         write_text(folder / ".hydra" / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(words)))
-        RunFolder(folder).found_again(self.config, self.stages, self.session)
+        if RunFolder(folder).found_again(self.config, self.stages, self.session) is None:
+            raise UserError(f"{folder}: its run has just gone from the store; the same command makes it again")
 
 
 def _runs_in_store(asked: Asked) -> list[_Run] | None:
@@ -70,10 +72,10 @@ def _runs_in_store(asked: Asked) -> list[_Run] | None:
     runs, session = [], None
     for cfg in asked.configs():
         config = plain(cfg)
-        settings, stages = plan(config)
+        settings, stages = plan(config, asked.packages())
         if session is None or settings.store != session.settings.store:
             session = Session(settings)  # for many jobs, so that a dataset is opened once
-        if settings.force or not in_store(stages, session):
+        if settings.force or settings.tracker.follows or not in_store(stages, session):
             return None
         runs.append(_Run(cfg, config, stages, session))
     return runs

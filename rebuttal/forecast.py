@@ -71,14 +71,14 @@ class Forecast:
 def trainings(stages: Iterable[Stage], session: Session) -> dict[str, Any]:
     """Every stage that trains a network for these stages, themselves or what they build on, by the name under which
     the store keeps it."""
-    from rebuttal.store import fingerprint
+    from rebuttal.store import name_of
 
     found: dict[str, Any] = {}
     for stage in stages:
         found |= trainings(stage.needs(session), session)
         if hasattr(stage, "work"):
             identity = stage.identity(session)
-            found[f"{identity['stage']}/{fingerprint(identity)}"] = stage
+            found[name_of(identity["stage"], identity)] = stage
     return found
 
 
@@ -91,7 +91,7 @@ def forecast(arguments: Sequence[str]) -> Forecast:
     found = Forecast()
     sessions: dict[Any, Session] = {}  # one for many jobs, so that a dataset is opened once
     for cfg in track(list(asked.configs()), "plan"):
-        settings, stages = plan(plain(cfg))
+        settings, stages = plan(plain(cfg), asked.packages())
         place = (settings.store, settings.force, settings.device, settings.threads)
         if place not in sessions:
             sessions[place] = Session(settings)

@@ -23,6 +23,7 @@ from rebuttal.config import CONFIG_DIR
 from rebuttal.errors import ConfigError
 
 WORD = "from_run="
+NOT_REPEATED = {"packages"}  # what may be imported is for whoever gives the command to say, not for a folder
 _OF_HYDRA = ".hydra"  # the folder in which Hydra leaves, before a run begins, what it was asked for
 
 
@@ -45,10 +46,10 @@ def _repeated(folder: Path, now: list[str]) -> list[str]:
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         today = compose("train", [*searched, *asked])
     new = parse(now)
-    said_anew = {_place(override) for override in new}
+    said_anew = {_place(override) for override in new} | NOT_REPEATED
     kept = [override.input_line for override in parse(asked) if _place(override) not in said_anew]
     then = _loaded(folder / _OF_HYDRA / "config.yaml")
-    return [*searched, *kept, *_as_it_was(then, today, {o.package or o.key_or_group for o in new})]
+    return [*searched, *kept, *_as_it_was(then, today, {o.package or o.key_or_group for o in new} | NOT_REPEATED)]
 
 
 def _as_it_was(then: Any, today: Any, said_anew: set[str]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -12,6 +13,7 @@ from rebuttal.config import build, construct
 from rebuttal.errors import ConfigError
 from rebuttal.session import Session, Settings
 from rebuttal.stages.stage import Stage
+from rebuttal.store import name_of
 
 _NAME = re.compile(r"[\w-]+")
 
@@ -21,12 +23,27 @@ GROUPS = ("training", "model", "dataset", "corruption", "measuring")
 _METHODS = {"training": "make_optimizer", "model": "network", "dataset": "open", "corruption": "__call__"}
 
 
-def plan(config: dict[str, Any]) -> tuple[Settings, dict[str, Stage]]:
-    """Build everything that a resolved config names. Raises `ConfigError`."""
-    content = dict(config)
-    nodes = content.pop("stages", None) or {}
-    groups = {group: content.pop(group, None) for group in GROUPS}
-    settings = construct(Settings, content | {"packages": tuple(content.get("packages") or ())})
+def settings_of(config: dict[str, Any], packages: Iterable[str] = ()) -> Settings:
+    """The top-level keys of a resolved config. `packages`: those that whoever gives the command lists; a config file
+    must not add to them. Raises `ConfigError`."""
+    content = {key: value for key, value in config.items() if key not in ("stages", *GROUPS)}
+    content["tracker"] = build(content.get("tracker"), "tracker", packages)
+    if isinstance(content.get("packages"), list):
+        content["packages"] = tuple(content["packages"])
+    settings = construct(Settings, content)
+    if not set(settings.packages) <= set(packages):
+        raise ConfigError(
+            f"packages={list(settings.packages)}: a config file lists them; allowed: to list them on the command line, "
+            "as packages=[name]"
+        )
+    return settings
+
+
+def plan(config: dict[str, Any], packages: Iterable[str] = ()) -> tuple[Settings, dict[str, Stage]]:
+    """Build everything that a resolved config names. `packages`: see `settings_of`. Raises `ConfigError`."""
+    settings = settings_of(config, packages)
+    nodes = config.get("stages") or {}
+    groups = {group: config.get(group) for group in GROUPS}
     for group, node in groups.items():
         built = build(node, group, settings.packages)
         if group in _METHODS and node is not None and not callable(getattr(built, _METHODS[group], None)):
@@ -49,8 +66,15 @@ def plan(config: dict[str, Any]) -> tuple[Settings, dict[str, Stage]]:
 
 def check(stages: dict[str, Stage], session: Session) -> None:
     """Let every stage look at its data and fit its parts together. Raises `ConfigError`."""
+    session.settings.tracker.check()
     for stage in stages.values():
         stage.check(session)
+
+
+def names(stages: dict[str, Stage], session: Session) -> dict[str, str]:
+    """The names of the stages that train, by what they train as the store names it."""
+    training = {name: stage.identity(session) for name, stage in stages.items() if hasattr(stage, "work")}
+    return {name_of(identity["stage"], identity): name for name, identity in training.items()}
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:

@@ -42,6 +42,7 @@ NOT_COMPARED = {
     "jobs_per_gpu",
     "on_failure",
     "packages",
+    "tracker",
 }
 _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # both write the same, one of them fast
 PACKAGES = ("torch", "numpy", "scipy", "pandas", "hydra-core", "omegaconf", "safetensors")

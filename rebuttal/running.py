@@ -38,12 +38,13 @@ class Running:
         return self._facts.get("job") is not None
 
     @contextmanager
-    def alive(self, job: int | None, overrides: list[str]) -> Iterator[None]:
-        """While the block runs, the run counts as running. Another process with the same folder is waited for."""
+    def alive(self, overrides: list[str], job: int | None = None, sweep: str | None = None) -> Iterator[None]:
+        """While the block runs, the run counts as running: as the `job` of that number of the `sweep` of that name.
+        Another process with the same folder is waited for."""
         self._folder.mkdir(parents=True, exist_ok=True)
         began = time.time()
         with FileLock(self._folder / _LOCK):
-            self._facts = {"job": job, "overrides": overrides, "began": began}
+            self._facts = {"job": job, "sweep": sweep, "overrides": overrides, "began": began}
             self._tell(state="running", host=socket.gethostname(), process=os.getpid())
             yield
 

@@ -10,10 +10,11 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from rebuttal import device
 from rebuttal.checkpoint import Checkpoint
-from rebuttal.config import checked
+from rebuttal.config import checked, option_of
 from rebuttal.data.examples import Examples, Source, Split
 from rebuttal.running import Running
-from rebuttal.store import Store
+from rebuttal.store import Store, name_of
+from rebuttal.trackers import Follower
 from rebuttal.training import Support
 
 
@@ -33,6 +34,7 @@ class Settings:
     threads: PositiveInt | None
     jobs_per_gpu: PositiveInt
     on_failure: Literal["go_on", "stop"]
+    tracker: option_of("tracker", "open")
     packages: tuple[str, ...]
 
 
@@ -42,6 +44,7 @@ class Session:
     def __init__(self, settings: Settings, running: Running | None = None):
         self.settings = settings
         self.running = running or Running()
+        self.follower = Follower()
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         self.device: torch.device = device.resolve(settings.device)
@@ -54,7 +57,8 @@ class Session:
         """What goes on beside the training that makes an artifact."""
         interval = self.settings.checkpoint
         checkpoint = Checkpoint() if interval is None else self.store.checkpoint(kind, identity, interval)
-        return Support(checkpoint, self.running.step, in_pieces=self.settings.batch_size == "auto")
+        watch = self.follower.rows_of(name_of(kind, identity))
+        return Support(checkpoint, self.running.step, watch, in_pieces=self.settings.batch_size == "auto")
 
     def open(self, dataset: Any) -> Source:
         if dataset not in self._sources:

@@ -5,12 +5,10 @@ A place is a file lock, which the system takes from a process that dies; jobs fr
 
 from __future__ import annotations
 
-import getpass
 import logging
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -23,18 +21,25 @@ log = logging.getLogger(__name__)
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 SECONDS_BETWEEN_TRIES = 0.2
-_visible_at_start = os.environ.get(VISIBLE)  # of this process, which may run several jobs one after the other
 
 
 def gpus() -> list[str]:
-    """The GPUs that jobs may have: those of CUDA_VISIBLE_DEVICES, or where it is not set all of the machine."""
-    if _visible_at_start is not None:
-        return [name.strip() for name in _visible_at_start.split(",") if name.strip()]
+    """The GPUs that jobs may have: those of CUDA_VISIBLE_DEVICES, or where it is not set all of the machine; each by
+    its UUID where that is known, so that it has one name whoever names it."""
+    names = _names()
+    visible = os.environ.get(VISIBLE)
+    if visible is None:
+        return list(names.values())
+    return [names.get(name.strip(), name.strip()) for name in visible.split(",") if name.strip()]
+
+
+def _names() -> dict[str, str]:
+    """UUIDs by number, as nvidia-smi has them."""
     if shutil.which("nvidia-smi") is None:
-        return []
-    asked = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
+        return {}
+    asked = ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"]
     found = subprocess.run(asked, capture_output=True, text=True, timeout=60)
-    return found.stdout.split() if found.returncode == 0 else []
+    return dict(line.split(", ") for line in found.stdout.splitlines()) if found.returncode == 0 else {}
 
 
 @contextmanager
@@ -45,7 +50,7 @@ def gpu_slot(jobs_per_gpu: int) -> Iterator[str | None]:
     if not names:
         yield None
         return
-    gpu, lock = _claim(_reachable(names), jobs_per_gpu)
+    gpu, lock = _claim(names, jobs_per_gpu)
     os.environ[VISIBLE] = gpu
     try:
         yield gpu
@@ -53,17 +58,9 @@ def gpu_slot(jobs_per_gpu: int) -> Iterator[str | None]:
         lock.release()
 
 
-def _reachable(names: list[str]) -> list[str]:
-    """Once CUDA has started, a process keeps the GPU that it saw then."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        return [os.environ[VISIBLE]]
-    return names
-
-
 def _claim(names: list[str], jobs_per_gpu: int) -> tuple[str, FileLock]:
     """The emptiest GPU first: the first place on each, then the second on each, …"""
-    folder = Path(tempfile.gettempdir()) / f"rebuttal-gpus-{getpass.getuser()}"
+    folder = Path(tempfile.gettempdir()) / f"rebuttal-gpus-{os.getuid()}"
     folder.mkdir(exist_ok=True)
     said = False
     while True:
@@ -81,11 +78,12 @@ def _claim(names: list[str], jobs_per_gpu: int) -> tuple[str, FileLock]:
         time.sleep(SECONDS_BETWEEN_TRIES)
 
 
-def share_of_threads(jobs: int, jobs_per_gpu: int) -> int:
+def share_of_threads(jobs: int, jobs_per_gpu: int, of: int | None) -> int:
     """CPU threads for each of the jobs that run at a time, so that together they do not want more than there are.
-    `jobs` of joblib: −1, one a core."""
+    `jobs` of joblib: −1, one a core. `of`: how many there are in all, where that is known."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     at_a_time = jobs if jobs > 0 else max(1, cores + 1 + jobs)
     if names := gpus():
         at_a_time = min(at_a_time, len(names) * jobs_per_gpu)
+    at_a_time = min(at_a_time, of or at_a_time)
     return max(1, cores // at_a_time)

@@ -13,20 +13,24 @@ import json
 import logging
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import AcquireReturnProxy, FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from rebuttal.checkpoint import Checkpoint
 from rebuttal.errors import UserError
+from rebuttal.files import to_disk, write_bytes, write_json
 
 log = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_TRIES = 0.5  # to get a lock; many jobs of a cluster may wait for one network
 
 
 @dataclass(frozen=True)
@@ -51,10 +55,16 @@ def fingerprint(identity: Any) -> str:
     return hashlib.sha256(canonical(identity).encode()).hexdigest()[:32]
 
 
+def name_of(kind: str, identity: Any) -> str:
+    """Under which the store keeps it: `<kind>/<fingerprint>`."""
+    return f"{kind}/{fingerprint(identity)}"
+
+
 class Store:
     """Get an artifact by its identity, or make it and keep it.
 
-    `force` makes each artifact anew, once: within one process later requests find the new one.
+    `force` makes each artifact anew, once: within one process later requests find the new one, and so does a later
+    process that goes on with the same `forced_for`.
     """
 
     def __init__(self, root: str | Path, force: bool = False):
@@ -62,6 +72,18 @@ class Store:
         self.force = force
         self.made: list[str] = []
         self._memory: dict[str, Artifact] = {}
+        self._forced: Forced | None = None
+
+    @contextmanager
+    def forced_for(self, what: Any) -> Iterator[None]:
+        """While the block runs, what is made anew is noted down for `what` (JSON-able), so that the same block in a
+        later process, should this one die, does not make it once more."""
+        if not self.force:
+            yield
+            return
+        self._forced = Forced(self.root / "forced" / f"{fingerprint(what)}.json")
+        yield
+        self._forced.path.unlink(missing_ok=True)
 
     def get_or_make(self, kind: str, identity: Any, make: Callable[[], Artifact]) -> Artifact:
         """Raises `UserError` where something has to be made and the store cannot be written."""
@@ -75,12 +97,18 @@ class Store:
         return None if self.force else self._read(self.root / kind / fingerprint(identity))
 
     def keep(self, kind: str, identity: Any, artifact: Artifact) -> None:
-        """Put what a run made of other artifacts; it does not count as made."""
+        """Put what a run made of other artifacts; it does not count as made. Where that cannot be written, it is
+        only said: nothing is lost that could not be made again."""
         folder = self.root / kind / fingerprint(identity)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_suffix(".lock")):
-            if self.force or self._read(folder) is None:
+        if self.get(kind, identity) is not None:
+            return
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with _lock(folder):
+                _clear_away(folder)
                 self._write(folder, identity, artifact)
+        except OSError as error:
+            log.warning("not kept in the store (%s: %s)", folder.parent, error.strerror)
 
     def checkpoint(self, kind: str, identity: Any, interval: float) -> Checkpoint:
         """Where the making of an artifact may leave its state. It goes when the artifact is there; with `force`
@@ -91,16 +119,20 @@ class Store:
     def _get_or_make(self, folder: Path, identity: Any, make: Callable[[], Artifact]) -> Artifact:
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(folder.with_suffix(".lock")).acquire()  # the system takes it from a process that dies
+            lock = _lock(folder)
         except OSError as error:
             return self._get_unlocked(folder, error)
+        name = f"{folder.parent.name}/{folder.name}"
         with lock:
-            artifact = None if self.force else self._read(folder)
+            made_anew = self._forced is not None and name in self._forced
+            artifact = self._read(folder) if made_anew or not self.force else None
             if artifact is None:
                 _clear_away(folder)
                 artifact = make()
                 self._write(folder, identity, artifact)
-                self.made.append(f"{folder.parent.name}/{folder.name}")
+                self.made.append(name)
+                if self._forced is not None:
+                    self._forced.add(name)
         return artifact
 
     def _get_unlocked(self, folder: Path, error: OSError) -> Artifact:
@@ -129,15 +161,48 @@ class Store:
             digest = hashlib.sha256(weights).hexdigest()
             content = {"identity": identity, "record": artifact.record, "weights_sha256": digest}
             entry = {"sha256": hashlib.sha256(canonical(content).encode()).hexdigest(), **content}
-            (aside / "weights.safetensors").write_bytes(weights)
-            (aside / "record.json").write_text(json.dumps(entry, indent=1, allow_nan=False))
+            write_bytes(aside / "weights.safetensors", weights, sync=True)
+            write_bytes(aside / "record.json", json.dumps(entry, indent=1, allow_nan=False).encode(), sync=True)
             if folder.is_dir():
                 shutil.rmtree(folder)
             aside.rename(folder)
+            to_disk(folder.parent)  # before what could make it again goes
         finally:
             shutil.rmtree(aside, ignore_errors=True)
         for checkpoint in folder.parent.glob(f"{folder.name}*.checkpoint"):
             checkpoint.unlink()
+
+
+class Forced:
+    """The names of what was made anew, in a file."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._names: set[str] = set(self._noted())
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._names
+
+    def add(self, name: str) -> None:
+        self._names |= {name, *self._noted()}  # by other processes that do the same
+        self.path.parent.mkdir(exist_ok=True)
+        write_json(self.path, sorted(self._names))
+
+    def _noted(self) -> list[str]:
+        try:
+            return json.loads(self.path.read_text())
+        except (OSError, ValueError):
+            return []
+
+
+def _lock(folder: Path) -> AcquireReturnProxy:
+    """The right to make an entry, acquired. The system takes it from a process that dies."""
+    lock = FileLock(folder.with_suffix(".lock"))
+    try:
+        return lock.acquire(timeout=0)
+    except Timeout:
+        log.info("waiting for another process that makes %s/%s", folder.parent.name, folder.name)
+    return lock.acquire(poll_interval=SECONDS_BETWEEN_TRIES)
 
 
 def _clear_away(folder: Path) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ from rebuttal.running import is_running
 log = logging.getLogger(__name__)
 
 SHOWN_IN_FULL = 60  # jobs; of a larger sweep the table shows only those that did not end well
+TRIES = 24  # how often a SLURM that does not answer is asked again
 ENDED = ("done", "from store", "failed", "not begun")
 _STOP = "stopped_by"
 
@@ -68,7 +70,16 @@ class Sweep:
     def begin(self, jobs: list[list[str]] | None) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / _STOP).unlink(missing_ok=True)
-        write_json(self.folder / "sweep.json", {"began": time.time(), "jobs": jobs})
+        write_json(self.folder / "sweep.json", {"id": uuid.uuid4().hex, "began": time.time(), "jobs": jobs})
+
+    def id(self) -> str:
+        """Of this time that the sweep was begun. Clocks differ from machine to machine; this does not."""
+        return self._plan()["id"]
+
+    def size(self) -> int | None:
+        """The number of its jobs, where that is known beforehand."""
+        jobs = self._plan()["jobs"]
+        return jobs and len(jobs)
 
     def stop(self, job: int) -> None:
         write_json(self.folder / _STOP, job)
@@ -80,19 +91,22 @@ class Sweep:
 
     def jobs(self) -> list[Job]:
         """In the order of their numbers; those of which nothing is known yet wait."""
-        plan = json.loads((self.folder / "sweep.json").read_text(encoding="utf-8"))
-        found = {job.number: job for job in self._begun(plan["began"])}
+        plan = self._plan()
+        found = {job.number: job for job in self._begun(plan["id"])}
         expected = plan["jobs"] or []
         waiting = {n: Job(n, tuple(overrides), "waiting") for n, overrides in enumerate(expected)}
         return [job for _, job in sorted((waiting | found).items())]
 
-    def _begun(self, since: float) -> Iterator[Job]:
+    def _plan(self) -> dict[str, Any]:
+        return json.loads((self.folder / "sweep.json").read_text(encoding="utf-8"))
+
+    def _begun(self, sweep: str) -> Iterator[Job]:
         for path in self.folder.rglob("status.json"):
             try:
                 facts = json.loads(path.read_text(encoding="utf-8"))
             except (OSError, ValueError):
                 continue
-            if facts["job"] is not None and (facts["began"] >= since or is_running(path.parent)):
+            if facts["job"] is not None and (facts["sweep"] == sweep or is_running(path.parent)):
                 yield _job(path.parent, facts)
 
 
@@ -111,17 +125,18 @@ class Watch(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         global current
-        current = Sweep(config.hydra.sweep.dir)
+        sweep = Sweep(config.hydra.sweep.dir)
         jobs = jobs_of(config.hydra, config.hydra.overrides.task)
-        current.begin(None if jobs is None else [[o for o in job if not o.startswith("hydra.")] for job in jobs])
+        sweep.begin(None if jobs is None else [[o for o in job if not o.startswith("hydra.")] for job in jobs])
+        current = sweep
 
 
 current: Sweep | None = None  # of this process; known only once Hydra has composed the config
 
 
-def end(error: Exception | None) -> None:
+def end(whole: bool = True) -> None:
     """Where this process ran a sweep: wait for jobs that are still on the cluster, show how each one ended, and
-    exit with status 1 unless all ended well."""
+    exit with status 1 unless all ended well and Hydra came to the end of it as a whole."""
     if current is None:
         return
     wait_for_cluster(current)
@@ -130,7 +145,7 @@ def end(error: Exception | None) -> None:
         return  # it never began: the error says why
     wide_console.print(table(jobs))
     wide_console.print(f"{current.folder}: {counted(jobs)}", soft_wrap=True)
-    if error is not None or any(job.state not in ("done", "from store") for job in jobs):
+    if not whole or any(job.state not in ("done", "from store") for job in jobs):
         print("rebuttal: the sweep is not complete; the same command goes on where it stopped", file=sys.stderr)
         sys.exit(1)
 
@@ -142,8 +157,11 @@ def told_line_by_line() -> Iterator[None]:
     told: set[int] = set()
 
     def tell() -> None:
-        while not over.wait(1):
+        took = 0.0
+        while not over.wait(max(1, 20 * took)):  # a large sweep has many files to look at
+            began = time.monotonic()
             _tell_new(told)
+            took = time.monotonic() - began
 
     thread = threading.Thread(target=tell, daemon=True)
     thread.start()
@@ -198,14 +216,20 @@ def _how_far(job: Job) -> str:
 def wait_for_cluster(sweep: Sweep, seconds: float = 5) -> None:
     """Wait while SLURM still has jobs of this sweep. submitit gives up at the first job that dies."""
     ids = {path.name.split("_")[0] for path in (sweep.folder / ".submitit").glob("*")}
-    while ids & _queued():
+    silent = 0
+    while ids and silent < TRIES:
+        queued = _queued()
+        if queued is not None and not ids & queued:
+            return
+        silent = silent + 1 if queued is None else 0
         time.sleep(seconds)
 
 
-def _queued() -> set[str]:
-    """The numbers of this user's jobs and arrays that SLURM has not ended."""
+def _queued() -> set[str] | None:
+    """The numbers of this user's jobs and arrays that SLURM has not ended; null where it does not answer."""
     try:
         asked = ["squeue", "--noheader", "--me", "--format=%F"]
-        return set(subprocess.run(asked, capture_output=True, text=True, timeout=60).stdout.split())
+        answer = subprocess.run(asked, capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
-        return set()
+        return None
+    return set(answer.stdout.split()) if answer.returncode == 0 else None

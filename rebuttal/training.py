@@ -116,6 +116,8 @@ def train(
     if state := checkpoint.load():
         training.restore(state)
         log.info("%s: goes on from step %d of %d", name, training.step, steps)
+        for row in training.history:
+            support.watch(row)
     pieces = _Pieces(network, loss, recipe, name, support.in_pieces)
     for epoch in track(range(1, recipe.epochs + 1), name):
         if epoch <= len(training.history):

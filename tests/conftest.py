@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from rebuttal.session import Session, Settings
+from rebuttal.trackers import NoTracker
 from rebuttal.training import Recipe
 
 
@@ -26,6 +27,7 @@ def session(tmp_path):
             jobs_per_gpu=1,
             on_failure="go_on",
             packages=(),
+            tracker=NoTracker(),
         )
     )
 

@@ -1,7 +1,10 @@
 import json
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 
+from rebuttal import train
+from rebuttal.asked import asked_for
 from rebuttal.finished import answered_from_store
 from tests.test_train import command, metrics_of
 
@@ -37,6 +40,24 @@ def test_a_finished_sweep_is_answered_with_the_very_runs_that_hydra_would_make(f
         assert {k: v for k, v in before.items() if k not in ("computed", "command")} == {
             k: v for k, v in after.items() if k not in ("computed", "command")
         }
+
+
+@pytest.mark.parametrize(
+    "sweep",
+    [
+        SWEEP,
+        ["-m", "experiment=baseline,corruption", "debug=tiny"],  # whose own sweeps are not asked for then
+        ["-m", "experiment=corruption", "corruption.fraction=0,1", "seed=range(2)"],
+        ["-m", "model=mlp,linear", "hydra.sweeper.max_batch_size=1"],
+    ],
+)
+def test_the_jobs_of_a_command_are_those_that_hydra_runs(sweep, tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train, "do", lambda cfg, compute: ran.append(list(HydraConfig.get().overrides.task)))
+    monkeypatch.setattr("sys.argv", ["rebuttal-train", *sweep])
+    train.job()
+    assert asked_for(sweep).words() == ran
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Batches that memory cannot hold. On the CPU the allocator is made to fail by a limit on the address space."""
 
 import copy
+import os
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from rebuttal.errors import TrainingError, as_one_line
+from rebuttal.errors import TrainingError, as_one_line, out_of_memory
 from rebuttal.training import Support, predict, train
 
 X = torch.randn(96, 6, generator=torch.Generator().manual_seed(0))
@@ -106,7 +107,8 @@ WIDE += ["training.batch_size=20000", "device=cpu"]
 
 def limited(mebibytes, *overrides, cwd):
     asked = [sys.executable, "-c", LIMITED, str(mebibytes), *overrides]
-    return subprocess.run(asked, cwd=cwd, capture_output=True, text=True, timeout=300)
+    own = os.environ | {"MALLOC_ARENA_MAX": "1"}  # a thread's own arena would take of the address space by chance
+    return subprocess.run(asked, cwd=cwd, env=own, capture_output=True, text=True, timeout=300)
 
 
 def test_a_real_run_that_runs_out_of_memory_says_so_and_gets_through_in_pieces(tmp_path):
@@ -117,6 +119,13 @@ def test_a_real_run_that_runs_out_of_memory_says_so_and_gets_through_in_pieces(t
     through = limited(260, *WIDE, "batch_size=auto", cwd=tmp_path)
     assert through.returncode == 0, through.stderr
     assert "out of memory; batches go through in" in through.stdout
+
+
+@pytest.mark.parametrize(
+    "said", ["CUDA error: out of memory", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"]
+)
+def test_cuda_has_several_words_for_it(said):
+    assert out_of_memory(RuntimeError(said)) and not out_of_memory(RuntimeError("CUDA error: misaligned address"))
 
 
 def test_memory_elsewhere_is_told_in_one_line():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from rebuttal.slots import share_of_threads
 from tests.test_survival import start
 from tests.test_train import command, metrics_of
 
@@ -71,6 +73,57 @@ def test_a_killed_job_leaves_its_place(machine):
         process.communicate()
 
 
+def test_a_gpu_is_one_place_by_whatever_name_it_is_called(machine, tmp_path):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho '0, GPU-aaaa'\necho '1, GPU-bbbb'\n")
+    tool.chmod(0o755)
+    machine |= {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    unnamed = {key: value for key, value in machine.items() if key != "CUDA_VISIBLE_DEVICES"}
+    named = [machine | {"CUDA_VISIBLE_DEVICES": names} for names in ("0,1", "GPU-bbbb, GPU-aaaa")]
+    stays = [stay(process) for process in [hold(each, 1, 1.0) for each in (unnamed, *named, unnamed)]]
+    assert most_at_a_time(stays) == {"GPU-aaaa": 1, "GPU-bbbb": 1}
+
+
+def test_cores_are_shared_by_the_jobs_that_there_are(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(64)))
+    assert share_of_threads(-1, 1, of=3) == 21 and share_of_threads(-1, 1, of=None) == 1
+    assert share_of_threads(8, 1, of=100) == 8 and share_of_threads(200, 1, of=200) == 1
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "a,b")
+    assert share_of_threads(-1, 1, of=100) == 32 and share_of_threads(-1, 4, of=100) == 8
+
+
+SWEEP = ["-m", "experiment=baseline", "dataset=uniform_noise", "dataset.shape=[8]", "model=mlp_toy", "debug=tiny"]
+SWEEP += ["hydra.sweeper.params=null", "hydra.sweep.dir=sweep", "hydra/launcher=local"]
+
+
+@pytest.mark.slow
+def test_a_job_that_the_system_kills_does_not_take_the_others_with_it(machine, tmp_path):
+    own = machine | {"OMP_NUM_THREADS": "1"}
+    longer = ["training.epochs=1000", "seed=0,1,2,3", "hydra.launcher.n_jobs=2"]
+    process = start(*SWEEP, *longer, cwd=tmp_path, **own)
+    told = tmp_path / "sweep/0/status.json"
+    deadline = time.monotonic() + 120
+    while not (told.exists() and json.loads(told.read_text()).get("step")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(json.loads(told.read_text())["process"], signal.SIGKILL)
+    said, complaint = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert "1 cut short, 3 done" in said
+    assert complaint == "rebuttal: the sweep is not complete; the same command goes on where it stopped\n"
+    again = command(*SWEEP, *longer, cwd=tmp_path, **own)
+    assert again.returncode == 0, again.stderr
+
+
+def test_what_is_wrong_with_a_place_is_told_in_the_job_s_folder(machine, tmp_path):
+    done = command(*SWEEP, "jobs_per_gpu=0", cwd=tmp_path, **machine)
+    assert done.returncode == 1
+    assert "1 failed" in done.stdout
+    error = (tmp_path / "sweep/0/error.txt").read_text().splitlines()[0]
+    assert error == "jobs_per_gpu=0: input should be greater than 0"
+
+
+@pytest.mark.slow
 def test_sweeps_from_two_terminals_share_the_gpus_and_find_what_one_process_finds(machine, tmp_path):
     sweep = ["-m", "debug=tiny", "training.epochs=20", "hydra/launcher=local", "hydra.launcher.n_jobs=2"]
     sweeps = [

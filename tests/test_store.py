@@ -66,6 +66,33 @@ def test_a_damaged_entry_is_noticed_and_made_anew(tmp_path, name, damage, caplog
     read_entry(entry_of(store))
 
 
+def test_a_forced_run_that_was_cut_short_does_not_make_anew_what_it_made(tmp_path):
+    first, second, run = {"n": 1}, {"n": 2}, {"run": 1}
+    for identity in (first, second):
+        Store(tmp_path).get_or_make("fit", identity, artifact)
+    cut_short = Store(tmp_path, force=True)
+    with pytest.raises(ZeroDivisionError), cut_short.forced_for(run):
+        cut_short.get_or_make("fit", first, lambda: artifact(2.0))
+        cut_short.get_or_make("fit", second, lambda: 1 / 0)
+    other = Store(tmp_path, force=True)
+    with other.forced_for({"run": 2}):
+        assert other.get_or_make("fit", first, lambda: artifact(2.5)).record["metrics"]["x"] == 2.5
+    again = Store(tmp_path, force=True)
+    with again.forced_for(run):
+        assert again.get_or_make("fit", first, never).record["metrics"]["x"] == 2.5
+        assert again.get_or_make("fit", second, lambda: artifact(3.0)).record["metrics"]["x"] == 3.0
+    whole = Store(tmp_path, force=True)
+    with whole.forced_for(run):
+        assert whole.get_or_make("fit", first, lambda: artifact(4.0)).record["metrics"]["x"] == 4.0
+    assert not list((tmp_path / "forced").iterdir())
+
+
+def test_what_cannot_be_kept_is_said_and_fails_nothing(tmp_path, caplog):
+    (tmp_path / "run").write_text("a file where the folder should be")
+    Store(tmp_path).keep("run", IDENTITY, artifact())
+    assert f"not kept in the store ({tmp_path / 'run'}: " in caplog.text
+
+
 def test_a_failure_leaves_nothing_that_could_be_trusted(tmp_path):
     with pytest.raises(ZeroDivisionError):
         Store(tmp_path).get_or_make("fit", IDENTITY, lambda: 1 / 0)

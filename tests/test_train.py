@@ -10,11 +10,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from filelock import FileLock
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from rebuttal import train
+from rebuttal import run_folder, train
 from rebuttal.analysis.claims import read_claims
 from rebuttal.config import CONFIG_DIR
+from rebuttal.files import write_json
 from rebuttal.forecast import trainings
 from rebuttal.plan import plan
 from rebuttal.session import Session
@@ -99,6 +101,40 @@ def test_a_folder_that_holds_this_very_run_is_left_as_it_is_and_another_is_writt
     assert "nothing to do" not in other.stdout and (tmp_path / "run" / "metrics.json").stat().st_mtime_ns != before
 
 
+def test_a_run_that_dies_while_it_writes_into_the_folder_of_another_leaves_nothing_of_that_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def found(seed, folder):
+        with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+            return train.run(compose("train", ["debug=tiny", f"seed={seed}"]), folder)
+
+    first, other = found(0, "run"), found(1, "elsewhere")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(run_folder, "write_json", dying_at("metrics.json"))
+        found(1, "run")
+    assert found(1, "run") == other != first
+
+
+def dying_at(name):
+    def write(path, content):
+        if path.name == name:
+            raise KeyboardInterrupt
+        write_json(path, content)
+
+    return write
+
+
+def test_pictures_and_tables_of_another_run_in_the_folder_are_not_taken_for_this_one_s(images, tmp_path):
+    assert command("debug=tiny", "hydra.run.dir=run", cwd=tmp_path).returncode == 0
+    baseline = ["experiment=baseline", "dataset=image_folder", images, "debug=tiny"]
+    assert command(*baseline, "hydra.run.dir=run", cwd=tmp_path).returncode == 0
+    assert [path.name for path in (tmp_path / "run/figures").iterdir()] == ["fit_curves.png"]
+    again = command("-m", *baseline, "hydra.sweeper.params=null", "hydra.sweep.dir=sweep", cwd=tmp_path)
+    assert "1 from store" in again.stdout
+    assert [path.name for path in (tmp_path / "sweep/0/figures").iterdir()] == ["fit_curves.png"]
+    assert set(pd.read_csv(tmp_path / "sweep/0/history.csv")["stage"]) == {"fit"}
+
+
 def test_the_second_run_trains_nothing_and_gives_the_same_numbers(tmp_path):
     first = command("debug=tiny", cwd=tmp_path)
     second = command("debug=tiny", "device=cpu", f"hydra.run.dir={tmp_path / 'elsewhere'}", cwd=tmp_path)
@@ -136,15 +172,23 @@ def test_on_failure_stop_begins_no_other_job_and_the_same_command_goes_on(tmp_pa
         "hydra.sweeper.params=null",
         "hydra.sweep.dir=sweep",
         "on_failure=stop",
-        "training.lr=1e-3,-1,2e-3",
+        "training.lr=1e-3,-1,2e-3,3e-3",
     ]
     done = command(*sweep, cwd=tmp_path)
     assert done.returncode == 1
-    assert "1 done, 1 failed, 1 not begun" in done.stdout
-    assert "on_failure=stop: not begun, because job 1 failed" in (tmp_path / "sweep/2/error.txt").read_text()
+    assert "1 done, 1 failed, 2 not begun" in done.stdout
+    for job in "23":
+        assert "on_failure=stop: not begun, because job 1 failed" in (tmp_path / f"sweep/{job}/error.txt").read_text()
     again = command(*sweep[:-1], "training.lr=1e-3,2e-3", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "1 from store, 1 done" in again.stdout
+
+
+def test_a_failure_in_one_batch_of_jobs_does_not_keep_the_next_batch_from_beginning(tmp_path):
+    sweep = ["-m", "debug=tiny", "hydra.sweeper.params=null", "hydra.sweeper.max_batch_size=1"]
+    done = command(*sweep, "training.lr=-1,1e-3", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "1 failed, 1 done" in done.stdout
 
 
 def test_status_tells_of_a_sweep_from_another_terminal(tmp_path):
@@ -256,6 +300,25 @@ def test_a_user_s_own_config_folder_is_found(tmp_path):
     assert done.returncode == 0, done.stderr
     (run,) = runs(tmp_path / "outputs")
     assert metrics_of(run)["teacher/parameters"] == 100 * 4 + 4 + 4 * 10 + 10
+
+
+def test_a_config_file_cannot_have_anything_imported(tmp_path):
+    """Only whoever gives the command says from which packages classes may come."""
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    stage = "stages: {x: {_target_: subprocess.Popen, args: [touch, harm]}}"
+    (tmp_path / "mine/experiment/strange.yaml").write_text(
+        f"# @package _global_\nname: strange\npackages: [subprocess]\n{stage}\n"
+    )
+    at = [f"hydra.searchpath=[file://{tmp_path / 'mine'}]", "experiment=strange"]
+    done = command(*at, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "rebuttal: packages=['subprocess']: a config file lists them; allowed: to list them on the command line, as "
+        "packages=[name]\n"
+    )
+    assert not (tmp_path / "harm").exists()
+    plan = command(*at, "plan=true", cwd=tmp_path)
+    assert plan.returncode == 2 and not (tmp_path / "harm").exists()
 
 
 def test_the_student_may_have_another_architecture(tmp_path):

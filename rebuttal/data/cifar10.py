@@ -13,6 +13,7 @@ from urllib.error import URLError
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 from rebuttal.config import checked
@@ -53,7 +54,9 @@ class CIFAR10(ImageSet):
         if check_integrity(str(archive), self.md5):
             return
         try:
-            download_url(self.url, str(archive.parent), archive.name, md5=self.md5)
+            archive.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(archive.with_suffix(".lock")):  # of several jobs one downloads, the others find it done
+                download_url(self.url, str(archive.parent), archive.name, md5=self.md5)
         except (URLError, OSError, RuntimeError) as error:
             raise ConfigError(
                 f"dataset.root={self.root}: CIFAR-10 is not there and could not be downloaded ({error}). "
