@@ -56,6 +56,7 @@ def test_the_jobs_of_a_command_are_those_that_hydra_runs(sweep, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(train, "do", lambda cfg, compute: ran.append(list(HydraConfig.get().overrides.task)))
     monkeypatch.setattr("sys.argv", ["rebuttal-train", *sweep])
+    monkeypatch.setattr("rebuttal.sweep.current", None)  # that Hydra's callback sets
     train.job()
     assert asked_for(sweep).words() == ran
 

@@ -1,6 +1,8 @@
 import hashlib
 import tarfile
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -46,6 +48,26 @@ def test_it_is_downloaded_verified_and_decoded(mirror, tmp_path):
     for n, c, y, x in [(0, 0, 0, 0), (17, 1, 2, 3), (99, 2, 31, 31)]:
         assert images.train[n, c, y, x] == train[n, 1 + 1024 * c + 32 * y + x]
     assert images.test.shape == (20, 3, 32, 32)
+
+
+def test_of_jobs_that_begin_together_one_downloads_and_all_get_it(mirror, tmp_path, monkeypatch):
+    url, md5, _ = mirror
+    asked = []
+    get = SimpleHTTPRequestHandler.do_GET
+
+    def slowly(handler):
+        asked.append(handler.path)
+        time.sleep(1)
+        get(handler)
+
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "do_GET", slowly)
+    CIFAR10(root=str(tmp_path / "alone"), url=url, md5=md5).read(tmp_path)
+    alone = len(asked)
+    dataset = CIFAR10(root=str(tmp_path / "data"), url=url, md5=md5)
+    with ThreadPoolExecutor(4) as jobs:
+        found = list(jobs.map(lambda _: dataset.read(tmp_path), range(4)))
+    assert len(asked) == 2 * alone
+    assert all(torch.equal(images.train, found[0].train) for images in found)
 
 
 def test_a_kept_archive_needs_no_network(mirror, tmp_path):

@@ -8,7 +8,7 @@ from rebuttal.data import RandomLabels, UniformNoise
 from rebuttal.data.labels import random_labels, true_labels
 from rebuttal.errors import ConfigError
 from rebuttal.models import MLP, VGG11, ResNet18
-from rebuttal.session import Session, Settings
+from rebuttal.session import Session
 from rebuttal.stages import Fit
 from rebuttal.training import predict
 
@@ -19,24 +19,6 @@ DATA = UniformNoise(shape=(20,), train_size=100, student_size=150, test_size=80)
 def fit(recipe):
     training = recipe(epochs=40, batch_size=20, lr=3e-3)
     return Fit(model=MLP(hidden=(128,)), dataset=DATA, corruption=true_labels(), training=training, seed=0)
-
-
-def other_session(tmp_path, **settings):
-    plain = {
-        "name": "test",
-        "seed": 0,
-        "device": "cpu",
-        "store": str(tmp_path / "other"),
-        "force": False,
-        "objective": None,
-        "checkpoint": 60.0,
-        "batch_size": "whole",
-        "threads": None,
-        "jobs_per_gpu": 1,
-        "on_failure": "go_on",
-        "packages": (),
-    }
-    return Session(Settings(**plain | settings))
 
 
 def test_numbers_are_those_of_the_network_that_is_kept(fit, session):
@@ -68,7 +50,7 @@ def test_a_budget_is_never_reported_as_a_time(fit, session):
 
 def test_the_same_settings_give_the_same_weights_bit_for_bit(fit, session, tmp_path):
     here = fit.artifact(session).tensors
-    there = fit.artifact(other_session(tmp_path)).tensors
+    there = fit.artifact(Session(replace(session.settings, store=str(tmp_path / "other")))).tensors
     assert here.keys() == there.keys()
     assert all(torch.equal(here[name], there[name]) for name in here)
     assert not torch.equal(here["body.1.weight"], replace(fit, seed=1).artifact(session).tensors["body.1.weight"])
@@ -78,29 +60,14 @@ def test_the_same_settings_give_the_same_weights_bit_for_bit(fit, session, tmp_p
 def test_batch_norm_convolution_and_dropout_are_repeatable_too(model, recipe, session, tmp_path):
     data = UniformNoise(shape=(3, 8, 8), train_size=24, test_size=8)
     fit = Fit(model=model, dataset=data, corruption=true_labels(), training=recipe(epochs=2, batch_size=8), seed=0)
-    here, there = fit.artifact(session), fit.artifact(other_session(tmp_path))
+    here, there = fit.artifact(session), fit.artifact(Session(replace(session.settings, store=str(tmp_path / "other"))))
     assert here.record == there.record
     assert all(torch.equal(here.tensors[name], there.tensors[name]) for name in here.tensors)
 
 
 def test_a_second_time_nothing_is_trained_and_the_numbers_are_the_same(fit, session):
     first = fit.run(session)
-    again = Session(
-        Settings(
-            name="test",
-            seed=0,
-            device="cpu",
-            store=str(session.store.root),
-            force=False,
-            objective=None,
-            checkpoint=60.0,
-            batch_size="whole",
-            threads=None,
-            jobs_per_gpu=1,
-            on_failure="go_on",
-            packages=(),
-        )
-    )
+    again = Session(session.settings)
     assert fit.run(again) == first
     assert again.store.made == []
 

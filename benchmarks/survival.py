@@ -1,0 +1,109 @@
+"""What surviving costs: checkpoints and status while a network trains, and a sweep whose runs are all in the store.
+
+    python -m benchmarks.survival                       # both
+    python -m benchmarks.survival --jobs 200 --rounds 5
+
+`beside`: what `checkpoint.due()` and the status file take of the time of training, by the same epochs with and without
+them in turn, medians over rounds. `checkpoint`: one written to the disk, over the least time between two at the default
+settings. A sweep of `--jobs` jobs, 20 different runs that are in the store, is given as one command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from hydra import compose, initialize_config_dir
+from torch import nn
+from torch.nn import functional as F
+
+from benchmarks.throughput import IMAGES, settings
+from rebuttal.checkpoint import COST, Checkpoint
+from rebuttal.config import CONFIG_DIR
+from rebuttal.models.preprocess import Preprocess
+from rebuttal.running import Running
+from rebuttal.training import Support, _Training, train
+
+RUNS = 20
+
+
+def beside(name: str, rounds: int, folder: Path) -> str:
+    """One line of the table."""
+    model, recipe = settings(name)
+    recipe = replace(recipe, epochs=2)
+    preprocess = Preprocess((3, 32, 32), recipe.crop, recipe.normalisation)
+    network = nn.Sequential(preprocess, model.network(preprocess.output_shape, 10))
+    inputs = torch.randint(256, (IMAGES[name], 3, 32, 32), dtype=torch.uint8)
+    labels = torch.randint(10, (IMAGES[name],))
+    interval = default_interval()
+    running = Running(folder / name)
+
+    def seconds(support: Support) -> float:
+        began = time.perf_counter()
+        order = np.random.default_rng(0)
+        train(network, inputs, labels, F.cross_entropy, recipe, order, lambda _: {}, "benchmark", support)
+        return time.perf_counter() - began
+
+    with running.alive([]):
+        told = Support(Checkpoint(folder / name / "checkpoint", interval), running.step)
+        seconds(Support())  # warms up
+        ratios = [seconds(told) / seconds(Support()) for _ in range(rounds)]
+    state = _Training(network, recipe, np.random.default_rng(0), 1, torch.device("cpu"))
+    state.descend(_loss(network, inputs[:2], labels[:2]))
+    writing = median(_time_to_save(folder / name / "checkpoint", state) for _ in range(rounds))
+    share = writing / (writing + max(interval, writing / COST))
+    return f"{name:<10} {median(ratios) - 1:>8.1%} {writing:>14.2f} s {share:>12.2%} {median(ratios) - 1 + share:>8.1%}"
+
+
+def _loss(network: nn.Module, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    loss = F.cross_entropy(network(inputs), labels)
+    loss.backward()
+    return loss.detach()
+
+
+def _time_to_save(path: Path, training: _Training) -> float:
+    began = time.perf_counter()
+    Checkpoint(path).save(training.state())
+    return time.perf_counter() - began
+
+
+def default_interval() -> float:
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return compose("train").checkpoint
+
+
+def finished_sweep(jobs: int, folder: Path) -> str:
+    """`checkpoint` decides nothing, so that jobs which differ in it are runs that the store holds."""
+    command = [sys.executable, "-m", "rebuttal.train", "-m", "experiment=baseline", "dataset=uniform_noise"]
+    command += ["dataset.shape=[8]", "model=mlp_toy", "debug=tiny", "hydra.sweeper.params=null", f"seed=range({RUNS})"]
+    subprocess.run([*command, "hydra.sweep.dir=made"], cwd=folder, check=True, capture_output=True)
+    began = time.perf_counter()
+    again = [*command, f"checkpoint=range(1,{jobs // RUNS + 1})", "hydra.sweep.dir=again"]
+    said = subprocess.run(again, cwd=folder, check=True, capture_output=True, text=True).stdout
+    took = time.perf_counter() - began
+    assert f"{jobs} from store" in said, said
+    return f"{jobs} jobs from the store: {took:.1f} s, {took / jobs * 1000:.0f} ms a job"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=1000, help=f"a multiple of {RUNS}")
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    with TemporaryDirectory() as folder:
+        print("of the time of training:  beside   a checkpoint    its share      all")
+        for name in IMAGES:
+            print(beside(name, arguments.rounds, Path(folder)), flush=True)
+        print(finished_sweep(arguments.jobs, Path(folder)))
+
+
+if __name__ == "__main__":
+    main()
