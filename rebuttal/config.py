@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from functools import partial
 from importlib import import_module
-from inspect import isfunction
+from inspect import isfunction, signature
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,15 +38,30 @@ checked = partial(
 )
 
 
-def option_of(group: str, method: str) -> Any:
-    """The type of a field that holds an option of a config group: any object with that method."""
+def option_of(group: str, method: str, arguments: int = 1) -> Any:
+    """The type of a field that holds an option of a config group: any object with that method, which takes that
+    many arguments."""
+    return offering(method, arguments, f"an option of the group {group}")
+
+
+def offering(method: str, arguments: int, allowed: str) -> Any:
+    """The type of a field that holds any object with that method; `allowed` says in messages what has it."""
 
     def offers(value: Any) -> Any:
-        if not callable(getattr(value, method, None)):
-            raise ValueError(f"allowed: an option of the group {group}")
+        if not _takes(getattr(value, method, None), arguments):
+            raise ValueError(f"allowed: {allowed}")
         return value
 
     return Annotated[Any, AfterValidator(offers)]
+
+
+def _takes(method: Any, arguments: int) -> bool:
+    """Names alone do not tell a model from a fit: both have a `network`."""
+    try:
+        signature(method).bind(*range(arguments))
+    except (TypeError, ValueError):  # also where it is not callable
+        return False
+    return True
 
 
 def build(node: Any, key: str, packages: Iterable[str] = ()) -> Any:

@@ -17,7 +17,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rebuttal.config import checked
+from rebuttal.config import checked, option_of
 from rebuttal.data.examples import in_unit_range
 from rebuttal.measures.subject import spread
 from rebuttal.seeds import generator
@@ -249,8 +249,8 @@ class Matched:
     """Another function, multiplied so that its logits have the spread that the logits of `to` have on the
     held-out inputs: what differs then is the shape, not the size."""
 
-    of: Any
-    to: Any
+    of: option_of("function", "function")
+    to: option_of("function", "function")
 
     @property
     def fit(self) -> Fit:

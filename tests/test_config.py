@@ -2,10 +2,13 @@ import pytest
 from hydra import compose, initialize_config_dir
 from pydantic import PositiveInt
 
-from rebuttal.config import CONFIG_DIR, build, checked, describe
-from rebuttal.data import RandomLabels, UniformNoise
+from rebuttal.config import CONFIG_DIR, build, checked, construct, describe
+from rebuttal.data import NoiseLike, RandomLabels, UniformNoise
 from rebuttal.data.labels import random_labels, true_labels
 from rebuttal.errors import ConfigError
+from rebuttal.measures import GradientNorms
+from rebuttal.models import MLP
+from rebuttal.stages import Fit
 
 
 @checked
@@ -45,6 +48,25 @@ def test_what_is_wrong_is_told_with_key_value_and_what_is_allowed(arguments, mes
 def test_an_unknown_target_is_named(target):
     with pytest.raises(ConfigError, match=rf"^model\._target_={target}: "):
         build({"_target_": target}, "model")
+
+
+SMALL = MLP(hidden=(3,))
+NOT_ONE = [None, 3, "mlp", (), {}, RandomLabels(fraction=0.5), SMALL]
+
+
+@pytest.mark.parametrize("value", [*NOT_ONE, GradientNorms()])
+def test_a_field_for_an_option_of_a_group_holds_nothing_else(value):
+    with pytest.raises(ConfigError, match=r"^dataset\.like=.*: allowed: an option of the group dataset$"):
+        construct(NoiseLike, {"like": value, "kind": "uniform"}, "dataset")
+
+
+def test_a_method_of_the_same_name_is_not_yet_the_same_thing(recipe):
+    parts = {"dataset": UniformNoise(shape=(2,)), "training": recipe(), "seed": 0}
+    fit = construct(Fit, {"model": SMALL, "corruption": RandomLabels(fraction=0.5), **parts}, "fit")
+    with pytest.raises(ConfigError, match=r"^fit\.model=.*: allowed: an option of the group model$"):
+        construct(Fit, {"model": fit, "corruption": RandomLabels(fraction=0.5), **parts}, "fit")
+    with pytest.raises(ConfigError, match=r"^fit\.corruption=.*: allowed: an option of the group corruption$"):
+        construct(Fit, {"model": SMALL, "corruption": GradientNorms(), **parts}, "fit")
 
 
 def test_equal_meaning_has_equal_identity():

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field
 
-from rebuttal.config import checked
+from rebuttal.config import checked, option_of
 from rebuttal.data.examples import Examples, Source, Split, in_unit_range
 from rebuttal.errors import ConfigError
 from rebuttal.seeds import generator
@@ -22,8 +22,8 @@ class Mixture:
     `share` 0 is `new` itself; 1 repeats training inputs of `towards`.
     """
 
-    new: Any
-    towards: Any
+    new: option_of("dataset", "open")
+    towards: option_of("dataset", "open")
     share: Annotated[float, Field(ge=0, le=1)]
 
     def open(self, cache: Path) -> Source:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
-from rebuttal.config import checked, describe
+from rebuttal.config import checked, describe, option_of
 from rebuttal.data.examples import Examples, Source, Split
 from rebuttal.seeds import generator
 
@@ -70,7 +70,7 @@ class GaussianNoise(Noise):
 class NoiseLike:
     """Noise in the input space of the dataset `like`: its shape and its number of classes."""
 
-    like: Any
+    like: option_of("dataset", "open")
     kind: Literal["uniform", "gaussian"]
     train_size: PositiveInt = 10_000
     student_size: PositiveInt = 10_000

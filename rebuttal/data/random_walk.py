@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from pydantic import PositiveInt
 
-from rebuttal.config import checked, describe
+from rebuttal.config import checked, describe, option_of
 from rebuttal.data.examples import Examples, Source, Split
 from rebuttal.data.noise import Noise
 from rebuttal.errors import ConfigError
@@ -35,7 +35,7 @@ class RandomWalk(Noise):
     step: Literal["location", "value"] = "location"
     value: Literal["uniform", "grey_level"] = "uniform"
     every: PositiveInt = 1
-    start: Any = None
+    start: option_of("dataset", "open") | None = None
 
     def open(self, cache: Path) -> Source:
         start = None if self.start is None else self.start.open(cache)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from rebuttal.config import checked
+from rebuttal.config import checked, option_of
 from rebuttal.errors import ConfigError
 from rebuttal.session import Session
 from rebuttal.stages.mimic import Mimic
@@ -23,7 +23,7 @@ class Architectures:
     """
 
     student: Mimic
-    models: dict[str, Any]
+    models: dict[str, option_of("model", "network", arguments=2)]
 
     def check(self, session: Session) -> None:
         if not self.models:

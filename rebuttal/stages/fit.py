@@ -37,9 +37,9 @@ class Fit:
     and order.
     """
 
-    model: option_of("model", "network")
+    model: option_of("model", "network", arguments=2)
     dataset: option_of("dataset", "open")
-    corruption: option_of("corruption", "__call__")
+    corruption: option_of("corruption", "__call__", arguments=3)
     training: Recipe
     initialisation: NonNegativeInt = 0
     seed: NonNegativeInt

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 
-from rebuttal.config import checked
+from rebuttal.config import checked, option_of
 from rebuttal.errors import ConfigError
 from rebuttal.measures.agreement import agreement, cohen_kappa, confusion, wilson
 from rebuttal.session import Session
@@ -33,9 +33,9 @@ class Judge:
     own training inputs (`accuracy`, with its Wilson interval, and `kappa`): memorised or structured?
     """
 
-    student: Any
-    teacher: Any
-    also: dict[str, Any]
+    student: option_of("function", "function")
+    teacher: option_of("function", "function")
+    also: dict[str, option_of("dataset", "open")]
 
     def check(self, session: Session) -> None:
         theirs = session.open(self.teacher.fit.dataset)

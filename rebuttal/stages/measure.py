@@ -9,7 +9,7 @@ import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
-from rebuttal.config import checked, describe
+from rebuttal.config import checked, describe, offering, option_of
 from rebuttal.data.examples import in_unit_range
 from rebuttal.errors import ConfigError
 from rebuttal.measures.structure import check_layers
@@ -41,11 +41,11 @@ class Measure:
     Metrics: `<function>_<number>`, where the measures name the numbers.
     """
 
-    functions: dict[str, Any]
-    measures: dict[str, Any]
+    functions: dict[str, option_of("function", "function")]
+    measures: dict[str, offering("__call__", 2, "a measure, such as those of rebuttal.measures") | None]
     only: tuple[str, ...] | None
     show: tuple[str, ...]
-    dataset: Any
+    dataset: option_of("dataset", "open")
     probes: Annotated[int, Field(ge=3)]
     memory: PositiveInt
     fit_target: Annotated[float, Field(gt=0, le=1)]

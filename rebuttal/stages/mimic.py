@@ -44,7 +44,7 @@ class Mimic:
     """
 
     teacher: option_of("function", "function")
-    model: option_of("model", "network") | None
+    model: option_of("model", "network", arguments=2) | None
     dataset: option_of("dataset", "open") | None
     training: Recipe
     target: Literal["hard", "soft", "logit"]

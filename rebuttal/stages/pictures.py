@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from rebuttal.config import checked
+from rebuttal.config import checked, option_of
 from rebuttal.data.examples import in_unit_range
 from rebuttal.errors import ConfigError
 from rebuttal.measures.plane import Plane
@@ -26,7 +26,7 @@ class AgreementChart:
     """A row for each of the stages `students` (mimic or judge, by name): agreement, against the teacher's
     majority class and chance, and kappa."""
 
-    students: dict[str, Any]
+    students: dict[str, option_of("stage", "check")]
 
     def check(self, session: Session) -> None:
         for student in self.students.values():
@@ -100,7 +100,7 @@ class DecisionRegions:
 class WalkStrip:
     """The first `images` of a dataset's training inputs in their order, and what changes from each to the next."""
 
-    dataset: Any
+    dataset: option_of("dataset", "open")
     images: Annotated[int, Field(ge=2)]
     seed: NonNegativeInt
 
