@@ -34,7 +34,7 @@ checked = partial(
     dataclass,
     frozen=True,
     kw_only=True,
-    config=pydantic.ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True),
+    config=pydantic.ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True, allow_inf_nan=False),
 )
 
 

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 from hydra import compose, initialize_config_dir
 from pydantic import PositiveInt
@@ -15,6 +17,7 @@ from rebuttal.stages import Fit
 class Sample:
     size: PositiveInt
     shape: tuple[int, ...] = (1,)
+    share: float = 0.5
 
 
 def test_build_makes_nested_objects_from_the_leaves_up():
@@ -34,7 +37,9 @@ class Pair:
         ({"size": "3"}, "a.b.size=3: input should be a valid integer"),
         ({"size": True}, "a.b.size=True: input should be a valid integer"),
         ({"size": 1.0}, "a.b.size=1.0: input should be a valid integer"),
-        ({"size": 1, "sise": 2}, "a.b.sise=2: unknown key; allowed: size, shape"),
+        ({"size": 1, "sise": 2}, "a.b.sise=2: unknown key; allowed: size, shape, share"),
+        ({"size": 1, "share": math.inf}, "a.b.share=inf: input should be a finite number"),
+        ({"size": 1, "share": math.nan}, "a.b.share=nan: input should be a finite number"),
         ({}, "a.b.size is missing; it has no default"),
     ],
 )
