@@ -10,6 +10,7 @@ import copy
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -83,11 +84,11 @@ def is_basic(hydra: DictConfig) -> bool:
 
 def packages_in(overrides: Iterable[str]) -> tuple[str, ...]:
     """The packages that these overrides list. A config file, which may be a stranger's, has no say in them."""
-    listed: tuple[str, ...] = ()
+    listed: Any = ()
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         if override.key_or_group == "packages" and not override.is_sweep_override():
-            listed = tuple(override.value() or ())
-    return listed
+            listed = override.value()
+    return tuple(listed) if isinstance(listed, list) else ()  # what is no list is told where the config is checked
 
 
 def jobs_of(hydra: DictConfig, overrides: Sequence[str]) -> list[list[str]] | None:

@@ -28,9 +28,7 @@ def settings_of(config: dict[str, Any], packages: Iterable[str] = ()) -> Setting
     must not add to them. Raises `ConfigError`."""
     content = {key: value for key, value in config.items() if key not in ("stages", *GROUPS)}
     content["tracker"] = build(content.get("tracker"), "tracker", packages)
-    if isinstance(content.get("packages"), list):
-        content["packages"] = tuple(content["packages"])
-    settings = construct(Settings, content)
+    settings = construct(Settings, content | {"packages": build(content.get("packages") or [], "packages")})
     if not set(settings.packages) <= set(packages):
         raise ConfigError(
             f"packages={list(settings.packages)}: a config file lists them; allowed: to list them on the command line, "

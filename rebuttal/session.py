@@ -35,7 +35,7 @@ class Settings:
     jobs_per_gpu: PositiveInt
     on_failure: Literal["go_on", "stop"]
     tracker: option_of("tracker", "open")
-    packages: tuple[str, ...]
+    packages: tuple[Annotated[str, Field(pattern=r"^\w+(\.\w+)*$")], ...]
 
 
 class Session:
