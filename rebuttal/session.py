@@ -31,7 +31,7 @@ class Settings:
     objective: str | None
     checkpoint: NonNegativeFloat | None
     batch_size: Literal["whole", "auto"]
-    threads: PositiveInt | None
+    threads: Annotated[int, Field(gt=0, le=1024)] | None  # where the system has not as many, OpenMP ends the process
     jobs_per_gpu: PositiveInt
     on_failure: Literal["go_on", "stop"]
     tracker: option_of("tracker", "open")
