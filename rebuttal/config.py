@@ -95,7 +95,8 @@ def construct(target: Any, arguments: dict[str, Any], key: str = "") -> Any:
 def describe(value: Any) -> Any:
     """The JSON-able identity of a config object: its class and every field that decides a result.
 
-    A field declared with `metadata={"decides": False}` (a path, say) is left out.
+    A field declared with `metadata={"decides": False}` (a path, say) is left out. Raises `ConfigError` for an
+    object that is no dataclass.
     """
     if is_dataclass(value):
         kind = f"{type(value).__module__.split('.')[0]}.{type(value).__name__}"
@@ -103,6 +104,13 @@ def describe(value: Any) -> Any:
         return {"kind": kind, **{name: describe(getattr(value, name)) for name in decisive}}
     if isinstance(value, (list, tuple)):
         return [describe(item) for item in value]
+    if isinstance(value, dict):
+        return {name: describe(item) for name, item in value.items()}
+    if not isinstance(value, (str, int, float, type(None))):
+        kind = f"{type(value).__module__}.{type(value).__name__}"
+        raise ConfigError(
+            f"_target_={kind}: what it decides could not be told apart in the store; allowed: dataclasses"
+        )
     return value
 
 

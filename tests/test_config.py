@@ -3,6 +3,7 @@ import math
 import pytest
 from hydra import compose, initialize_config_dir
 from pydantic import PositiveInt
+from torch import nn
 
 from rebuttal.config import CONFIG_DIR, build, checked, construct, describe
 from rebuttal.data import NoiseLike, RandomLabels, UniformNoise
@@ -78,6 +79,11 @@ def test_equal_meaning_has_equal_identity():
     assert describe(RandomLabels(fraction=1)) == describe(RandomLabels(fraction=1.0)) == describe(random_labels())
     assert describe(RandomLabels(fraction=0.0)) == describe(true_labels())
     assert describe(RandomLabels(fraction=0.5)) != describe(RandomLabels(fraction=0.25))
+
+
+def test_what_is_no_dataclass_has_no_identity():
+    with pytest.raises(ConfigError, match=r"^_target_=torch\.nn\.modules\.linear\.Identity: .*; allowed: dataclasses$"):
+        describe((Sample(size=1), nn.Identity()))
 
 
 def test_sizes_of_other_splits_are_not_part_of_a_split():
