@@ -19,7 +19,7 @@ import pydantic
 from pydantic import AfterValidator
 from pydantic.dataclasses import dataclass
 
-from rebuttal.errors import ConfigError
+from rebuttal.errors import ConfigError, UserError, out_of_memory
 
 _PACKAGE = Path(__file__).resolve().parent
 # The wheel carries conf/ inside the package; a checkout has it beside the package, for people to edit.
@@ -90,6 +90,10 @@ def construct(target: Any, arguments: dict[str, Any], key: str = "") -> Any:
         raise ConfigError(_explain(error.errors()[0], target, key)) from None
     except TypeError as error:
         raise ConfigError(f"{key}: {error}") from None
+    except (ValueError, ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError) as error:
+        if isinstance(error, UserError) or out_of_memory(error):
+            raise
+        raise ConfigError(f"{key}: {type(error).__name__}: {error}") from error  # torch's modules check as they like
 
 
 def describe(value: Any) -> Any:

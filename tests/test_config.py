@@ -127,6 +127,12 @@ def test_nor_what_a_module_for_configs_has_only_imported(target):
         build({"_target_": target}, "model")
 
 
+@pytest.mark.parametrize("wrong", [{"in_features": -2, "out_features": 3}, {"in_features": 2, "out_features": 10**20}])
+def test_what_a_module_of_torch_objects_to_is_told(wrong):
+    with pytest.raises(ConfigError, match=r"^x"):
+        build({"_target_": "torch.nn.Linear", **wrong}, "x")
+
+
 def test_modules_of_torch_and_listed_packages_may_be_named():
     assert build({"_target_": "torch.nn.Linear", "in_features": 2, "out_features": 3}, "x").out_features == 3
     node = {"_target_": f"{__name__}.Sample", "size": 2, "shape": [3]}
