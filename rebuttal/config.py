@@ -30,6 +30,8 @@ TARGETS = tuple(
     f"rebuttal.{name}" for name in ("data", "functions", "measures", "models", "stages", "trackers", "training")
 )
 
+LIMIT = 2**63  # beyond it neither NumPy nor torch can count
+
 checked = partial(
     dataclass,
     frozen=True,
@@ -74,6 +76,8 @@ def build(node: Any, key: str, packages: Iterable[str] = ()) -> Any:
     """
     if isinstance(node, list):
         return tuple(build(item, f"{key}[{i}]", packages) for i, item in enumerate(node))
+    if isinstance(node, int) and abs(node) >= LIMIT:
+        raise ConfigError(f"{key}={node}: allowed: whole numbers below 2^63")
     if not isinstance(node, dict):
         return node
     built = {name: build(value, f"{key}.{name}", packages) for name, value in node.items() if name != "_target_"}

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from rebuttal import device
 from rebuttal.checkpoint import Checkpoint
-from rebuttal.config import checked, option_of
+from rebuttal.config import LIMIT, checked, option_of
 from rebuttal.data.examples import Examples, Source, Split
 from rebuttal.running import Running
 from rebuttal.store import Store, name_of
@@ -24,7 +24,7 @@ class Settings:
     report finds its runs."""
 
     name: Annotated[str, Field(pattern=r"^[\w-]+$")]
-    seed: NonNegativeInt
+    seed: Annotated[int, Field(ge=0, lt=LIMIT)]
     device: Literal["auto", "cpu", "cuda"]
     store: str
     force: bool

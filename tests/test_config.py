@@ -106,6 +106,11 @@ def test_a_study_has_a_folder_for_each_experiment_and_asks_for_less(experiment):
             assert study.stages[name][fewer] < usual.stages[name][fewer]
 
 
+def test_a_number_that_cannot_be_counted_to_is_named():
+    with pytest.raises(ConfigError, match=r"^a\.shape\[1\]=9223372036854775808: allowed: whole numbers below 2\^63$"):
+        build({"size": 1, "shape": [2**63 - 1, 2**63]}, "a")
+
+
 STRANGE = ["os.system", "builtins.eval", "subprocess.run", "torch.load", "torch.hub.load", "rebuttal.files.write_text"]
 THROUGH = [
     "torch.nn.init.uniform_",
