@@ -27,7 +27,17 @@ class TrainingError(UserError, RuntimeError):
 
 
 _COMPOSERS = {"hydra", "omegaconf", "antlr4", "yaml"}
-_OUT_OF_MEMORY = ("DefaultCPUAllocator", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+_OUT_OF_MEMORY = (
+    "DefaultCPUAllocator",
+    "out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    # NumPy and torch of a size that no memory has:
+    "Storage size calculation overflowed",
+    "Overflow when unpacking long",
+    "array is too big",
+    "Maximum allowed dimension exceeded",
+)
 _NOT_WRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -40,11 +50,12 @@ def tell(error: BaseException) -> None:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether this is CUDA's, its libraries', the CPU allocator's or Python's way to say so; torch need not be
-    imported."""
+    """Whether this is CUDA's, its libraries', the CPU allocator's or Python's way to say so, or that of NumPy and torch
+    for a size that no memory has; torch need not be imported."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
+    could_say = isinstance(error, (RuntimeError, ValueError, TypeError))
+    return could_say and any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def as_one_line(error: BaseException) -> str | None:
