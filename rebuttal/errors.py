@@ -26,6 +26,7 @@ class TrainingError(UserError, RuntimeError):
     """Training cannot go on: where, and what to try."""
 
 
+_HALF = 500  # characters
 _COMPOSERS = {"hydra", "omegaconf", "antlr4", "yaml"}
 _OUT_OF_MEMORY = (
     "DefaultCPUAllocator",
@@ -61,7 +62,7 @@ def out_of_memory(error: BaseException) -> bool:
 def as_one_line(error: BaseException) -> str | None:
     """What to tell the user, or null for an error that is ours and deserves its traceback."""
     if isinstance(error, UserError):
-        return str(error)
+        return _joined(error)
     if isinstance(error, MissingConfigException):
         return _unknown_option(error)
     if isinstance(error, ConfigCompositionException) and isinstance(error.__cause__, OmegaConfBaseException):
@@ -92,8 +93,9 @@ def as_one_line(error: BaseException) -> str | None:
 
 
 def _joined(error: BaseException) -> str:
-    lines = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
-    return lines or type(error).__name__
+    """One line; of a value that goes on for pages only so much that what is said around it is still seen."""
+    line = "; ".join(line.strip() for line in str(error).splitlines() if line.strip()) or type(error).__name__
+    return line if len(line) <= 2 * _HALF else f"{line[:_HALF]} … {line[-_HALF:]}"
 
 
 def _raised_in(error: BaseException) -> str:

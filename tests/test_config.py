@@ -8,7 +8,7 @@ from torch import nn
 from rebuttal.config import CONFIG_DIR, build, checked, construct, describe
 from rebuttal.data import NoiseLike, RandomLabels, UniformNoise
 from rebuttal.data.labels import random_labels, true_labels
-from rebuttal.errors import ConfigError
+from rebuttal.errors import ConfigError, as_one_line
 from rebuttal.measures import GradientNorms
 from rebuttal.models import MLP
 from rebuttal.stages import Fit
@@ -104,6 +104,14 @@ def test_a_study_has_a_folder_for_each_experiment_and_asks_for_less(experiment):
     for name, fewer in (("sample_efficiency", "repeats"), ("thinning", "repeats")):
         if name in study.stages:
             assert study.stages[name][fewer] < usual.stages[name][fewer]
+
+
+def test_a_value_of_many_lines_is_told_in_one_that_can_be_read():
+    with pytest.raises(ConfigError) as caught:
+        build({"_target_": f"{__name__}.Sample", "size": "many\nlines\n" * 1000}, "a", ["tests"])
+    line = as_one_line(caught.value)
+    assert line.startswith("a.size=many; lines; many") and line.endswith("input should be a valid integer")
+    assert "\n" not in line and len(line) < 1100
 
 
 def test_a_number_that_cannot_be_counted_to_is_named():
