@@ -15,7 +15,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from rebuttal.checkpoint import Checkpoint, State, warnings_put_off
-from rebuttal.config import checked
+from rebuttal.config import LIMIT, checked
 from rebuttal.errors import TrainingError, out_of_memory
 from rebuttal.models.preprocess import Normalisation
 from rebuttal.progress import track
@@ -43,7 +43,7 @@ class Recipe:
     weight_decay: NonNegativeFloat
     schedule: Literal["constant", "exponential", "cosine"]
     decay: Annotated[float, Field(gt=0, le=1)]
-    warmup_epochs: NonNegativeFloat
+    warmup_epochs: Annotated[float, Field(ge=0, lt=LIMIT)]  # as epochs
     epochs: PositiveInt
     batch_size: PositiveInt
     stop_accuracy: Annotated[float, Field(gt=0, le=1)] | None
