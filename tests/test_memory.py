@@ -11,7 +11,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from rebuttal.errors import TrainingError, as_one_line, out_of_memory
+from rebuttal.data import UniformNoise
+from rebuttal.errors import ConfigError, TrainingError, as_one_line, out_of_memory
+from rebuttal.models import MLP
+from rebuttal.stages.networks import new_network
 from rebuttal.training import Support, predict, train
 
 X = torch.randn(96, 6, generator=torch.Generator().manual_seed(0))
@@ -131,3 +134,22 @@ def test_cuda_has_several_words_for_it(said):
 def test_memory_elsewhere_is_told_in_one_line():
     assert as_one_line(MemoryError()).startswith("out of memory: try smaller training.batch_size")
     assert as_one_line(RuntimeError("x")) is None
+
+
+@pytest.mark.parametrize(
+    ("size", "key"),
+    [
+        ({"train_size": 10**11}, "dataset.train_size=100000000000"),
+        ({"shape": (10**6, 10**6)}, "dataset.train_size=10000"),
+    ],
+)
+def test_inputs_that_would_fill_the_machine_are_refused_before_one_is_drawn(size, key):
+    with pytest.raises(ConfigError, match=rf"^{key}: the inputs take .* GiB; allowed: at most this machine's "):
+        UniformNoise(**size).examples("train", 0)
+
+
+def test_weights_that_would_fill_the_machine_are_refused_before_one_is_drawn(recipe):
+    with pytest.raises(
+        ConfigError, match=r"^model: its weights take 3\.7.*e\+09 GiB; allowed: at most this machine's "
+    ):
+        new_network(MLP(hidden=(10**9, 10**9)), recipe(), UniformNoise(shape=(6,)), 0, "fit")

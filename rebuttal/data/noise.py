@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +12,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from rebuttal.config import checked, describe, option_of
 from rebuttal.data.examples import Examples, Source, Split
+from rebuttal.device import require_memory
 from rebuttal.seeds import generator
 
 Shape = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
@@ -32,6 +34,7 @@ class Noise:
 
     def examples(self, split: Split, seed: int) -> Examples:
         size = getattr(self, f"{split}_size")
+        require_memory(4 * size * prod(self.shape), f"dataset.{split}_size={size}: the inputs")
         inputs = self.draw(size, generator(seed, split, "inputs"))
         labels = generator(seed, split, "labels").integers(self.classes, size=size)
         return Examples(torch.from_numpy(inputs), torch.from_numpy(labels))

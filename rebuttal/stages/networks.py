@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from rebuttal.data.examples import Source
+from rebuttal.device import require_memory
 from rebuttal.models.preprocess import Preprocess, cropped_shape
 from rebuttal.seeds import torch_stream
 from rebuttal.session import Session
@@ -25,6 +26,8 @@ def empty_network(model: Any, recipe: Recipe, source: Source) -> nn.Sequential:
 
 def new_network(model: Any, recipe: Recipe, source: Source, seed: int, role: str) -> nn.Sequential:
     """A freshly initialised network on the CPU, its weights drawn from the stream (`role`, "init")."""
+    weights = sum(tensor.nbytes for tensor in empty_network(model, recipe, source).state_dict().values())
+    require_memory(weights, "model: its weights")
     with torch_stream(seed, role, "init"):
         return _assemble(model, recipe, source)
 
