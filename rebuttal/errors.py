@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import sys
+from itertools import takewhile
 from traceback import walk_tb
 
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
@@ -87,7 +88,15 @@ def as_one_line(error: BaseException) -> str | None:
         )
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return _joined(error)
-    if _raised_in(error) in _COMPOSERS:  # Hydra has errors of its own for some mistakes only
+    frames = _packages(error)
+    composing = any(package in _COMPOSERS for package in takewhile(lambda package: package != "rebuttal", frames))
+    if composing and isinstance(error, RecursionError):
+        return (
+            "the config cannot be composed: values, references or defaults are nested too deeply, or within themselves"
+        )
+    if composing and isinstance(error, UnicodeDecodeError):
+        return f"the config cannot be composed: a file is not UTF-8 ({error.reason} at byte {error.start})"
+    if frames and frames[0] in _COMPOSERS:  # Hydra has errors of its own for some mistakes only
         return f"the config cannot be composed: {_joined(error)}"
     return None
 
@@ -98,10 +107,10 @@ def _joined(error: BaseException) -> str:
     return line if len(line) <= 2 * _HALF else f"{line[:_HALF]} … {line[-_HALF:]}"
 
 
-def _raised_in(error: BaseException) -> str:
-    """The package whose code raised it."""
-    frames = list(walk_tb(error.__traceback__))
-    return frames[-1][0].f_globals.get("__name__", "").split(".")[0] if frames else ""
+def _packages(error: BaseException) -> list[str]:
+    """Whose code it went through, the one that raised it first."""
+    frames = reversed([frame for frame, _ in walk_tb(error.__traceback__)])
+    return [frame.f_globals.get("__name__", "").split(".")[0] for frame in frames]
 
 
 def _unknown_option(error: MissingConfigException) -> str:
