@@ -106,7 +106,8 @@ def train(
     in evaluation mode; its numbers, among them `train_accuracy`, join the row. Nothing is read back from
     the device before the end of an epoch. `name` says in messages whose training it is. Where the support's
     checkpoint holds a state of this training, it goes on from there: on the CPU, to the same weights bit for bit.
-    Raises `TrainingError` when the loss is no longer finite, or a batch needs more memory than there is.
+    Raises `TrainingError` when the loss, or at the end an output, is no longer finite, or a batch needs more memory
+    than there is.
     """
     support = support or Support()
     checkpoint = support.checkpoint
@@ -139,6 +140,8 @@ def train(
             if warned:
                 checkpoint.save(training.state())
         support.watch(training.history[-1])
+    if not predict(network, inputs[:EVALUATION_BATCH]).isfinite().all():  # of the last step no loss tells
+        raise TrainingError(f"{name}: after the last step the network's outputs are not finite; {_calmer(recipe)}")
     return training.history
 
 
@@ -298,9 +301,15 @@ def _check_finite(losses: Tensor, epoch: int, recipe: Recipe, name: str) -> None
     if len(bad):
         raise TrainingError(
             f"{name}: the loss became {losses[bad[0, 0]].item()} at step {bad[0, 0].item() + 1} of epoch {epoch}; "
-            f"try a smaller training.lr (now {recipe.lr}), training.warmup_epochs above {recipe.warmup_epochs}, "
-            "or training.precision=float32"
+            f"{_calmer(recipe)}"
         )
+
+
+def _calmer(recipe: Recipe) -> str:
+    return (
+        f"try a smaller training.lr (now {recipe.lr}), training.warmup_epochs above {recipe.warmup_epochs}, "
+        "or training.precision=float32"
+    )
 
 
 def _reached(row: dict[str, float], recipe: Recipe) -> bool:

@@ -104,7 +104,7 @@ def test_evaluation_sees_evaluation_mode_and_training_sees_training_mode(recipe)
     network, modes = nn.Linear(5, 2), []
     network.register_forward_hook(lambda module, *_: modes.append(module.training))
     fit(network, recipe(epochs=1))
-    assert modes == [True] * 4 + [False]
+    assert modes == [True] * 4 + [False, False]  # the accuracy, and whether the outputs are finite
 
 
 def test_bfloat16_computes_in_bfloat16(recipe):
@@ -124,3 +124,11 @@ def test_time_to_fit_is_the_first_time_or_censored():
     rows = [{"epoch": e, "step": 10 * e, "train_accuracy": a} for e, a in ((1, 0.9), (2, 1.0), (3, 0.99), (4, 1.0))]
     assert time_to_fit(rows) == {"epochs_to_fit": 2, "steps_to_fit": 20}
     assert time_to_fit(rows[:1]) == {"epochs_to_fit": None, "steps_to_fit": None}
+
+
+def test_a_last_step_that_ruins_the_network_is_told_though_no_loss_follows_it(recipe):
+    settings = recipe(lr=1e38, optimizer="sgd", epochs=1, batch_size=len(X))
+    with pytest.raises(
+        TrainingError, match=r"after the last step .* not finite; try a smaller training\.lr \(now 1e\+38"
+    ):
+        fit(nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 2)), settings)
