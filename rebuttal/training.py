@@ -140,6 +140,7 @@ def train(
             if warned:
                 checkpoint.save(training.state())
         support.watch(training.history[-1])
+    network.eval()
     if not predict(network, inputs[:EVALUATION_BATCH]).isfinite().all():  # of the last step no loss tells
         raise TrainingError(f"{name}: after the last step the network's outputs are not finite; {_calmer(recipe)}")
     return training.history
