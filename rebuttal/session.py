@@ -34,7 +34,7 @@ class Settings:
     threads: Annotated[int, Field(gt=0, le=1024)] | None  # where the system has not as many, OpenMP ends the process
     jobs_per_gpu: PositiveInt
     on_failure: Literal["go_on", "stop"]
-    tracker: option_of("tracker", "open")
+    tracker: option_of("tracker", "open", arguments=2)
     packages: tuple[Annotated[str, Field(pattern=r"^\w+(\.\w+)*$")], ...]
 
 
