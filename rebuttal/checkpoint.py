@@ -68,7 +68,7 @@ class Checkpoint:
 
     def load(self) -> State | None:
         """Raises `OSError` where the file is there and cannot be read: it may be whole."""
-        if self.path is None or not self.path.exists():
+        if self.path is None or not self.path.is_file():
             return None
         raw = self.path.read_bytes()
         try:

@@ -163,14 +163,13 @@ class Store:
             entry = {"sha256": hashlib.sha256(canonical(content).encode()).hexdigest(), **content}
             write_bytes(aside / "weights.safetensors", weights, sync=True)
             write_bytes(aside / "record.json", json.dumps(entry, indent=1, allow_nan=False).encode(), sync=True)
-            if folder.is_dir():
-                shutil.rmtree(folder)
+            _remove(folder)
             aside.rename(folder)
             to_disk(folder.parent)  # before what could make it again goes
         finally:
             shutil.rmtree(aside, ignore_errors=True)
         for checkpoint in folder.parent.glob(f"{folder.name}*.checkpoint"):
-            checkpoint.unlink()
+            _remove(checkpoint)
 
 
 class Forced:
@@ -208,10 +207,15 @@ def _lock(folder: Path) -> AcquireReturnProxy:
 def _clear_away(folder: Path) -> None:
     """Remove what processes left that died while they wrote; the lock says that none is writing now."""
     for path in folder.parent.glob(f".{folder.name}*"):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Whatever it is, and if it is there at all."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def read_entry(folder: Path) -> Artifact:

@@ -72,7 +72,7 @@ class Sweep:
         (self.folder / _STOP).unlink(missing_ok=True)
         write_json(self.folder / "sweep.json", {"id": uuid.uuid4().hex, "began": time.time(), "jobs": jobs})
 
-    def id(self) -> str:
+    def id(self) -> str | None:
         """Of this time that the sweep was begun. Clocks differ from machine to machine; this does not."""
         return self._plan()["id"]
 
@@ -98,7 +98,10 @@ class Sweep:
         return [job for _, job in sorted((waiting | found).items())]
 
     def _plan(self) -> dict[str, Any]:
-        return json.loads((self.folder / "sweep.json").read_text(encoding="utf-8"))
+        try:
+            return json.loads((self.folder / "sweep.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:  # where the user's own config has no `Watch`
+            return {"id": None, "jobs": None}
 
     def _begun(self, sweep: str) -> Iterator[Job]:
         for path in self.folder.rglob("status.json"):

@@ -1,3 +1,4 @@
+import errno
 import logging
 import math
 import os
@@ -187,10 +188,17 @@ def test_of_two_warnings_both_arrive_the_one_that_requeues_first():
     assert heard == [signal.SIGUSR2, signal.SIGTERM] and not warned
 
 
-def test_a_checkpoint_that_cannot_be_read_is_not_taken_for_damaged(tmp_path):
-    (tmp_path / "checkpoint").mkdir()
-    with pytest.raises(IsADirectoryError):
-        Checkpoint(tmp_path / "checkpoint").load()
+def test_a_checkpoint_that_cannot_be_read_is_not_taken_for_damaged(tmp_path, monkeypatch):
+    """A file server that does not answer is no reason to train anew, and to write over what was there."""
+
+    def stale(path):
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    kept = Checkpoint(tmp_path / "checkpoint")
+    kept.save(State({}, {}))
+    monkeypatch.setattr(type(kept.path), "read_bytes", stale)
+    with pytest.raises(OSError, match="Stale"):
+        kept.load()
 
 
 def test_a_warning_that_nobody_heeds_changes_nothing(recipe):

@@ -492,14 +492,10 @@ def test_a_damaged_run_is_not_found_again(name, config, finished, tmp_path, capl
 
 
 FILES_KEPT = ["record.json", "weights.safetensors", "checkpoint"]
-NOT_YET = pytest.mark.xfail(strict=True, raises=OSError, reason="the store does not clear away what stands in its way")
 OTHERWISE = [(name, damage) for name in FILES_KEPT for damage in ("gone", "the other", "junk", "empty", "a folder")]
 
 
-@pytest.mark.parametrize(
-    ("name", "damage"),
-    [pytest.param(*both, marks=NOT_YET if both == ("checkpoint", "a folder") else ()) for both in OTHERWISE],
-)
+@pytest.mark.parametrize(("name", "damage"), OTHERWISE)
 def test_files_that_are_no_longer_themselves(name, damage, config, finished, cut_short, tmp_path):
     whole, expected = finished
     store = tmp_path / "store"
@@ -523,7 +519,7 @@ def test_files_that_are_no_longer_themselves(name, damage, config, finished, cut
 STORES = ["a file for the entry", "a folder for the lock", "a file for the kind", "a file more"]
 
 
-@pytest.mark.parametrize("damage", [pytest.param(STORES[0], marks=NOT_YET), *STORES[1:]])
+@pytest.mark.parametrize("damage", STORES)
 def test_a_store_that_is_no_longer_itself(damage, config, finished, tmp_path):
     whole, expected = finished
     store = tmp_path / "store"
