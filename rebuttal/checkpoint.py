@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 COST = 0.01  # the share of the time of training that writing may take
 WARNINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)  # SIGUSR2: SLURM's, before a time-out or pre-emption
-_FACTS = "facts, version 1"  # raised when the content of a state changes
+_FACTS = "facts, version 2"  # raised when the content of a state changes
 _DIGEST = hashlib.sha256().digest_size
 
 
@@ -47,6 +47,7 @@ class Checkpoint:
 
     def __init__(self, path: Path | None = None, interval: float = 0, cost: float = COST):
         self.path = path
+        self._of = "" if path is None else path.name
         self._interval = interval
         self._cost = cost
         self._next = time.monotonic() + interval
@@ -60,7 +61,7 @@ class Checkpoint:
             return
         began = time.monotonic()
         try:
-            write_bytes(self.path, pack(state), sync=True)
+            write_bytes(self.path, pack(state, self._of), sync=True)
         except OSError as error:
             log.error("no checkpoint written (%s: %s); the one before it stays", self.path.parent, error.strerror)
         ended = time.monotonic()
@@ -72,21 +73,22 @@ class Checkpoint:
             return None
         raw = self.path.read_bytes()
         try:
-            return unpack(raw)
+            return unpack(raw, self._of)
         except ValueError as error:
             log.warning("damaged checkpoint %s (%s): training begins anew", self.path, error)
             return None
 
 
-def pack(state: State) -> bytes:
-    facts = json.dumps(state.facts, allow_nan=False).encode()
+def pack(state: State, of: str = "") -> bytes:
+    """`of`: the name of what is trained."""
+    facts = json.dumps({"of": of, "facts": state.facts}, allow_nan=False).encode()
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
     content = save(tensors | {_FACTS: torch.frombuffer(bytearray(facts), dtype=torch.uint8)})
     return hashlib.sha256(content).digest() + content
 
 
-def unpack(raw: bytes) -> State:
-    """Raises `ValueError` for bytes that `pack` has not written."""
+def unpack(raw: bytes, of: str = "") -> State:
+    """Raises `ValueError` for bytes that `pack` has not written for the training of that name."""
     declared, content = raw[:_DIGEST], raw[_DIGEST:]
     if hashlib.sha256(content).digest() != declared:
         raise ValueError("it fails its checksum")
@@ -95,7 +97,9 @@ def unpack(raw: bytes) -> State:
         facts = json.loads(tensors.pop(_FACTS).numpy().tobytes())
     except (SafetensorError, KeyError) as error:
         raise ValueError(str(error)) from error
-    return State(facts, tensors)
+    if facts["of"] != of:
+        raise ValueError("it is of another training")
+    return State(facts["facts"], tensors)
 
 
 class Warned:

@@ -219,12 +219,14 @@ def _remove(path: Path) -> None:
 
 
 def read_entry(folder: Path) -> Artifact:
-    """Read one entry and check every byte of it. Raises `Damaged`."""
+    """Read one entry and check every byte of it, and that it is what the folder's name says. Raises `Damaged`."""
     try:
         entry = json.loads((folder / "record.json").read_text())
         declared = entry.pop("sha256")
         if hashlib.sha256(canonical(entry).encode()).hexdigest() != declared:
             raise Damaged("record.json fails its checksum")
+        if fingerprint(entry["identity"]) != folder.name:
+            raise Damaged("it is of something else")
         weights = (folder / "weights.safetensors").read_bytes()
         if hashlib.sha256(weights).hexdigest() != entry["weights_sha256"]:
             raise Damaged("weights.safetensors fails its checksum")

@@ -82,6 +82,8 @@ RAW = pack(State({"step": 3, "history": [{"loss": 0.1}]}, {"w": torch.arange(12.
 
 
 def test_a_state_comes_back_as_it_was():
+    with pytest.raises(ValueError, match="of another training"):
+        unpack(RAW, "mine")
     state = unpack(RAW)
     assert state.facts == {"step": 3, "history": [{"loss": 0.1}]}
     assert torch.equal(state.tensors["w"], torch.arange(12.0)) and set(state.tensors) == {"w"}
@@ -130,7 +132,7 @@ def test_a_warning_leaves_a_checkpoint_of_whole_steps_then_reaches_who_waits_for
             os.kill(os.getpid(), number)
 
     def requeue(number, frame):  # as submitit does
-        seen.append(unpack(path.read_bytes()).facts["step"])
+        seen.append(unpack(path.read_bytes(), path.name).facts["step"])
         raise SystemExit(-1)
 
     before = signal.signal(number, requeue)
@@ -168,7 +170,7 @@ def test_a_warning_while_the_network_is_looked_at_leaves_the_whole_epoch(recipe,
             fit(settings, support, look=warned_accuracy)
     finally:
         signal.signal(signal.SIGUSR2, before)
-    assert unpack((tmp_path / "checkpoint").read_bytes()).facts["history"] == history[:epoch]
+    assert unpack((tmp_path / "checkpoint").read_bytes(), "checkpoint").facts["history"] == history[:epoch]
     again, told = fit(settings, support, seed=9)
     assert told == history and all(torch.equal(again[name], weights[name]) for name in weights)
 

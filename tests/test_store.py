@@ -66,6 +66,14 @@ def test_a_damaged_entry_is_noticed_and_made_anew(tmp_path, name, damage, caplog
     read_entry(entry_of(store))
 
 
+def test_an_entry_under_another_s_name_is_not_taken_for_that(tmp_path, caplog):
+    store = Store(tmp_path)
+    store.get_or_make("fit", {"seed": 1}, artifact)
+    (tmp_path / "fit" / fingerprint({"seed": 1})).rename(tmp_path / "fit" / fingerprint({"seed": 0}))
+    assert Store(tmp_path).get_or_make("fit", {"seed": 0}, lambda: artifact(2.0)).record["metrics"]["x"] == 2.0
+    assert "it is of something else" in caplog.text
+
+
 def test_a_forced_run_that_was_cut_short_does_not_make_anew_what_it_made(tmp_path):
     first, second, run = {"n": 1}, {"n": 2}, {"run": 1}
     for identity in (first, second):
