@@ -59,8 +59,9 @@ def until_step(folder, step, seconds=120):
 
 
 def job_of(folder):
-    """SLURM's number of the only job of the sweep in `folder`."""
-    (job,) = {path.name for path in (folder / ".submitit").iterdir() if path.name.isdigit()}
+    """SLURM's number of the only job, or array of jobs, of the sweep in `folder`."""
+    names = {path.name.partition("_")[0] for path in (folder / ".submitit").iterdir()}
+    (job,) = {name for name in names if name.isdigit()}
     return job
 
 
@@ -73,7 +74,11 @@ def check(process, folder, expected, seen):
     said, complaint = process.communicate(timeout=600)
     assert process.returncode == 0, said + complaint
     assert metrics_of(folder / "0") == expected
-    (step,) = resumed(folder / "0")
+    check_resumed(folder / "0", seen)
+
+
+def check_resumed(run, seen):
+    (step,) = resumed(run)
     rate = seen["step"] / (seen["now"] - seen["began"])  # steps a second, the start of the process included
     assert step >= seen["step"] - 3 * rate, (step, seen)
 
@@ -129,14 +134,17 @@ def test_a_job_that_a_higher_partition_preempts_goes_on(undisturbed, tmp_path):
 
 
 def test_a_cancelled_sweep_goes_on_with_the_same_command(undisturbed, tmp_path):
-    first = start(*ONE, *LONG, cwd=tmp_path, **THREADS)
-    seen = until_step(tmp_path / "sweep/0", 5000)
+    first = start(*ONE, *LONG, "seed=0,1", cwd=tmp_path, **THREADS)
+    seen = [until_step(tmp_path / "sweep" / job, 5000) for job in "01"]
     subprocess.run(["scancel", job_of(tmp_path / "sweep")], check=True)
     first.send_signal(signal.SIGINT)
-    assert first.wait(timeout=60) in (1, 130)  # whichever it noticed first
+    first.communicate(timeout=60)
+    assert first.returncode in (1, 130)  # whichever it noticed first
     while subprocess.run(["squeue", "--noheader", "--me"], capture_output=True).stdout.strip():
         time.sleep(0.5)
-    check(start(*ONE, *LONG, cwd=tmp_path, **THREADS), tmp_path / "sweep", undisturbed, seen)
+    again = start(*ONE, *LONG, "seed=0,1", cwd=tmp_path, **THREADS)
+    check(again, tmp_path / "sweep", undisturbed, seen[0])
+    check_resumed(tmp_path / "sweep/1", seen[1])
 
 
 def test_where_there_is_no_slurm_one_line_says_so(tmp_path):

@@ -19,8 +19,9 @@ from tests.test_train import command, metrics_of, runs
 pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("REBUTTAL_KILLS", "5"))
-# Long enough to be hit while it trains, with checkpoints ten times a second.
-RUN = ["debug=tiny", "training.epochs=80", "dataset.train_size=300", "dataset.student_size=300", "checkpoint=0.1"]
+# The toy with three trainings of some seconds, long enough to be hit in the middle of one with a checkpoint there.
+RUN = ["debug=tiny", "training.epochs=300", "dataset.train_size=300", "dataset.student_size=300", "checkpoint=0.1"]
+RUN += [f"~stages.{stage}" for stage in ("untrained_teacher", "hash_teacher", "curve", "comparison", "regions")]
 
 
 def start(*overrides, cwd, **environment):
@@ -40,7 +41,8 @@ def entries(root):
     for record in sorted((root / "outputs" / "store").glob("*/*/record.json")):
         read_entry(record.parent)
         name = f"{record.parent.parent.name}/{record.parent.name}"
-        found[name] = json.loads(record.read_text())["record"], (record.parent / "weights.safetensors").read_bytes()
+        if record.parent.parent.name != "run":  # which is kept of others, and not trained
+            found[name] = json.loads(record.read_text())["record"], (record.parent / "weights.safetensors").read_bytes()
     return found
 
 
@@ -53,24 +55,27 @@ def undisturbed(tmp_path_factory):
     return folder, time.monotonic() - began
 
 
-def test_a_run_killed_at_random_moments_ends_with_the_same_weights_and_metrics(undisturbed, tmp_path):
+def test_a_run_killed_at_a_random_moment_ends_with_the_same_weights_and_metrics(undisturbed, tmp_path):
     whole, seconds = undisturbed
     chance = random.Random(0)
     resumed = 0
-    for _ in range(KILLS):
-        process = start(*RUN, "hydra.run.dir=run", cwd=tmp_path)
-        time.sleep(chance.uniform(0.3, 0.9) * seconds)
+    for kill in range(KILLS):
+        folder = tmp_path / str(kill)
+        folder.mkdir()
+        process = start(*RUN, "hydra.run.dir=run", cwd=folder)
+        time.sleep(chance.uniform(0.2, 0.95) * seconds)
         process.kill()
         process.communicate()
-        resumed += any((tmp_path / "outputs" / "store").glob("*/*.checkpoint"))
-    done = command(*RUN, "hydra.run.dir=run", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert metrics_of(tmp_path / "run") == metrics_of(whole / "run")
-    assert (tmp_path / "run" / "history.csv").read_text() == (whole / "run" / "history.csv").read_text()
-    assert entries(tmp_path) == entries(whole)
-    left = [path.name for path in (tmp_path / "outputs" / "store").glob("*/*") if path.suffix != ".lock"]
-    assert sorted(left) == sorted(name.split("/")[1] for name in entries(whole))  # nothing half written stays
-    print(f"{KILLS} kills, {resumed} of them while a checkpoint lay there")
+        done = command(*RUN, "hydra.run.dir=run", cwd=folder)
+        assert done.returncode == 0, done.stderr
+        resumed += "goes on from step" in done.stdout
+        assert metrics_of(folder / "run") == metrics_of(whole / "run")
+        assert (folder / "run" / "history.csv").read_text() == (whole / "run" / "history.csv").read_text()
+        assert entries(folder) == entries(whole)
+        left = [path.name for path in (folder / "outputs" / "store").glob("[fm]*/*") if path.suffix != ".lock"]
+        assert sorted(left) == sorted(name.split("/")[1] for name in entries(whole))  # nothing half written stays
+    assert resumed >= KILLS / 3
+    print(f"{KILLS} kills, after {resumed} of which a training went on from its middle")
 
 
 def test_interrupted_from_the_keyboard_it_says_how_to_go_on(tmp_path):
@@ -100,7 +105,8 @@ def test_damaged_store_entries_never_change_a_result(undisturbed, tmp_path):
     whole, _ = undisturbed
     shutil.copytree(whole / "outputs", tmp_path / "outputs")
     chance = random.Random(1)
-    for entry in (tmp_path / "outputs" / "store").glob("*/*/"):
+    damaged = sorted((tmp_path / "outputs" / "store").glob("*/*/"))
+    for entry in damaged:
         file = chance.choice([entry / "record.json", entry / "weights.safetensors"])
         content = bytearray(file.read_bytes())
         at = chance.randrange(len(content))
@@ -108,7 +114,7 @@ def test_damaged_store_entries_never_change_a_result(undisturbed, tmp_path):
         file.write_bytes(content if chance.random() < 0.5 else content[:at])
     done = command(*RUN, "hydra.run.dir=run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("damaged store entry") == len(entries(whole))
+    assert done.stdout.count("damaged store entry") == len(damaged) == len(entries(whole)) + 1  # the run as a whole
     assert metrics_of(tmp_path / "run") == metrics_of(whole / "run")
     assert entries(tmp_path) == entries(whole)
 
