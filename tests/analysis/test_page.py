@@ -29,6 +29,13 @@ def browser():
     driver.quit()
 
 
+def wait(browser, until):
+    """Till `until`, JavaScript, is true: tables are sorted and filtered after the event that asks for it."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(browser, 60).until(lambda b: b.execute_script(f"return {until}"))
+
+
 def opened(browser, results, tmp_path, width=1280):
     path = tmp_path / "index.html"
     path.write_text(page(results), encoding="utf-8")
@@ -36,10 +43,8 @@ def opened(browser, results, tmp_path, width=1280):
         "Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     )
     browser.get(path.as_uri())
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    ready = "return document.documentElement.dataset.ready === 'tables' && !!document.querySelector('.bk-Figure')"
-    WebDriverWait(browser, 60).until(lambda b: b.execute_script(ready))
+    drawn = "window.Bokeh?.documents.length > 0 && Bokeh.documents.every(drawn => drawn.is_idle)"  # nothing moves now
+    wait(browser, f"document.documentElement.dataset.ready === 'tables' && {drawn}")
     return path
 
 
@@ -56,13 +61,14 @@ def test_tables_are_sorted_by_number_and_filtered(browser, study, tmp_path):
     results = find_results([study()])
     opened(browser, results, tmp_path)
     column = "return [...document.querySelectorAll('#verdict-table tbody tr')].map(row => row.cells[2].dataset.order)"
-    head = browser.find_element("xpath", "//table[@id='verdict-table']//th[3]")
-    head.click()
+    browser.find_element("xpath", "//table[@id='verdict-table']//th[3]").click()
+    wait(browser, "document.querySelector('#verdict-table th:nth-child(3)').ariaSort === 'ascending'")
     ascending = [float(value) for value in browser.execute_script(column)]
     assert ascending == sorted(v.mean for v in results.verdicts)
     assert ascending != [v.mean for v in results.verdicts]
     search = browser.find_element("css selector", "#verdicts ~ .wide input[type=search]")
     search.send_keys("smoother_than_hash")
+    wait(browser, "document.querySelectorAll('#verdict-table tbody tr').length === 1")
     (row,) = browser.find_elements("css selector", "#verdict-table tbody tr")
     assert "smoother_than_hash" in row.text
 
