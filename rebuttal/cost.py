@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from statistics import median
+from typing import Any
+from weakref import WeakSet, finalize
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from rebuttal.seeds import generator
@@ -45,14 +49,13 @@ def cost(work: Work, device: torch.device) -> Cost:
     looked_at = min(work.evaluated, EVALUATION_BATCH)
     forward = _flops(lambda: network(_like(inputs, batch))) / batch
     both = _flops(lambda: _loss(network, _like(inputs, batch)).backward()) / batch
-    weights = _bytes(network.state_dict().values())
+    weights = sum(tensor.nbytes for tensor in network.state_dict().values())
     data = work.evaluated * inputs[0].nbytes  # the training inputs are among them
-    copies = 2 + _states(work.recipe)  # weights, gradients, and what the optimiser keeps of each
-    peak = max(copies * weights + _kept(network, _like(inputs, batch)), weights + _widest(network, inputs, looked_at))
+    kept = (1 + _states(work.recipe)) * weights
     return Cost(
         parameters=parameter_count(network),
         flops=work.recipe.epochs * (work.examples * both + work.evaluated * forward),
-        memory=data + peak,
+        memory=data + kept + _most_at_a_time(network, inputs, batch, looked_at),
         disk=weights,
         seconds=_seconds(work, inputs, batch, looked_at, device),
     )
@@ -72,10 +75,6 @@ def _flops(work: Callable[[], object]) -> int:
     return counter.get_total_flops()
 
 
-def _bytes(tensors: Iterable[Tensor]) -> int:
-    return sum(tensor.nbytes for tensor in tensors)
-
-
 def _states(recipe: Recipe) -> int:
     """How many numbers the optimiser keeps for each weight."""
     if recipe.optimizer == "adam":
@@ -83,36 +82,52 @@ def _states(recipe: Recipe) -> int:
     return int(recipe.momentum > 0)
 
 
-def _kept(network: nn.Module, inputs: Tensor) -> int:
-    """Bytes of the activations that the forward pass keeps for the backward pass."""
-    kept: dict[int, Tensor] = {}
-    weights = {id(parameter) for parameter in network.parameters()}
+def _most_at_a_time(network: nn.Module, inputs: Tensor, batch: int, looked_at: int) -> int:
+    """Bytes of the gradients and of all that a step and then an evaluation make on their way, when it is most."""
 
-    def pack(tensor: Tensor) -> Tensor:
-        base = tensor if tensor._base is None else tensor._base
-        if id(base) not in weights:
-            kept[id(base)] = base
-        return tensor
+    def step() -> None:
+        given = _like(inputs, batch)
+        _loss(network, given).backward()
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        loss = _loss(network, inputs)
-        return _bytes(kept.values()) + loss.nbytes
+    network.zero_grad()
+    part = _like(inputs, looked_at)  # of the inputs that are there, not a copy
+    with _Living() as living:
+        step()
+        network.eval()
+        with torch.no_grad():
+            network(part)
+    return living.most
 
 
-def _widest(network: nn.Module, inputs: Tensor, count: int) -> int:
-    """Bytes of the input and output of the layer where `count` inputs at a time take the most."""
-    sizes = [0]
+class _Living(TorchDispatchMode):
+    """Counts the bytes of the tensors that are made in the block and are still there; tensors of the meta device take
+    none but are counted all the same."""
 
-    def note(module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
-        sizes.append(_bytes(given) + output.nbytes)
+    def __init__(self) -> None:
+        super().__init__()
+        self.most = 0
+        self._now = 0
+        self._known: WeakSet[torch.UntypedStorage] = WeakSet()
 
-    layers = [module for module in network.modules() if not list(module.children())]
-    hooks = [layer.register_forward_hook(note) for layer in layers]
-    with torch.no_grad():
-        network(_like(inputs, count))
-    for hook in hooks:
-        hook.remove()
-    return max(sizes)
+    def __torch_dispatch__(
+        self, operation: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        self._known.update(_storages((args, kwargs)))  # what is made elsewhere is not counted
+        made = operation(*args, **(kwargs or {}))
+        for storage in _storages(made):
+            if storage not in self._known:
+                self._known.add(storage)
+                self._now += storage.nbytes()
+                finalize(storage, self._free, storage.nbytes())
+        self.most = max(self.most, self._now)
+        return made
+
+    def _free(self, size: int) -> None:
+        self._now -= size
+
+
+def _storages(tree: Any) -> Iterator[torch.UntypedStorage]:
+    return (leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))
 
 
 def _seconds(work: Work, inputs: Tensor, batch: int, looked_at: int, device: torch.device) -> float:

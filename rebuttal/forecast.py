@@ -181,7 +181,7 @@ def _in_words(found: Forecast, told: Sequence[Row]) -> list[str]:
     if to_train:
         memory = max(row.cost.memory for row in to_train)
         said.append(
-            f"to train: {len(networks) - there} networks, {at_most}{flops:.1e} FLOP, {_size(memory)} of memory for the "
+            f"networks to train: {len(networks) - there}, {at_most}{flops:.1e} FLOP, {_size(memory)} of memory for the "
             f"largest, {_size(disk)} of disk, {at_most}{_time(seconds)} on {_device(networks)}, one after the other"
         )
     if found.others:

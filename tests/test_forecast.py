@@ -53,7 +53,7 @@ def test_the_command_tells_what_it_would_take_and_leaves_nothing(here):
     assert "jobs: 2, of which the store holds 0 whole" in done.stdout
     weights = 8 * 256 + 256 * 128 + 128 * 64 + 64 * 10 + 256 + 128 + 64 + 10
     assert re.search(rf"fit: MLP .* 60 .* 2 .* 2 .* 0 .* 0 .* {weights:,} ", done.stdout)
-    told = rf"to train: 2 networks, .* FLOP, .* of memory .*, {_size(2 * 4 * (weights + 2))} of disk, .* CPU threads"
+    told = rf"networks to train: 2, .* FLOP, .* of memory .*, {_size(2 * 4 * (weights + 2))} of disk, .* CPU threads"
     assert re.search(told, done.stdout)
     assert not list(here.rglob("*"))
 
