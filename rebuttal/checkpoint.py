@@ -47,7 +47,6 @@ class Checkpoint:
 
     def __init__(self, path: Path | None = None, interval: float = 0, cost: float = COST):
         self.path = path
-        self._of = "" if path is None else path.name
         self._interval = interval
         self._cost = cost
         self._next = time.monotonic() + interval
@@ -61,7 +60,7 @@ class Checkpoint:
             return
         began = time.monotonic()
         try:
-            write_bytes(self.path, pack(state, self._of), sync=True)
+            write_bytes(self.path, pack(state, self.path.name), sync=True)
         except OSError as error:
             log.error("no checkpoint written (%s: %s); the one before it stays", self.path.parent, error.strerror)
         ended = time.monotonic()
@@ -73,7 +72,7 @@ class Checkpoint:
             return None
         raw = self.path.read_bytes()
         try:
-            return unpack(raw, self._of)
+            return unpack(raw, self.path.name)
         except ValueError as error:
             log.warning("damaged checkpoint %s (%s): training begins anew", self.path, error)
             return None

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from rebuttal.seeds import generator
-from rebuttal.stages.networks import empty_network, new_network, parameter_count
+from rebuttal.stages.networks import empty_network, new_network, parameter_count, weight_bytes
 from rebuttal.stages.stage import Work
 from rebuttal.training import EVALUATION_BATCH, Recipe, Support, predict, train
 
@@ -49,7 +49,7 @@ def cost(work: Work, device: torch.device) -> Cost:
     looked_at = min(work.evaluated, EVALUATION_BATCH)
     forward = _flops(lambda: network(_like(inputs, batch))) / batch
     both = _flops(lambda: _loss(network, _like(inputs, batch)).backward()) / batch
-    weights = sum(tensor.nbytes for tensor in network.state_dict().values())
+    weights = weight_bytes(network)
     data = work.evaluated * inputs[0].nbytes  # the training inputs are among them
     kept = (1 + _states(work.recipe)) * weights
     return Cost(

@@ -26,8 +26,7 @@ def empty_network(model: Any, recipe: Recipe, source: Source) -> nn.Sequential:
 
 def new_network(model: Any, recipe: Recipe, source: Source, seed: int, role: str) -> nn.Sequential:
     """A freshly initialised network on the CPU, its weights drawn from the stream (`role`, "init")."""
-    weights = sum(tensor.nbytes for tensor in empty_network(model, recipe, source).state_dict().values())
-    require_memory(weights, "model: its weights")
+    require_memory(weight_bytes(empty_network(model, recipe, source)), "model: its weights")
     with torch_stream(seed, role, "init"):
         return _assemble(model, recipe, source)
 
@@ -37,6 +36,11 @@ def restore_network(model: Any, recipe: Recipe, source: Source, artifact: Artifa
     network = empty_network(model, recipe, source)
     network.load_state_dict(artifact.tensors, assign=True)
     return network.to(session.device).eval().requires_grad_(False)
+
+
+def weight_bytes(network: nn.Module) -> int:
+    """Of all that is kept of it in the store."""
+    return sum(tensor.nbytes for tensor in network.state_dict().values())
 
 
 def parameter_count(network: nn.Module) -> int:
