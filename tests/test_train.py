@@ -20,10 +20,9 @@ from rebuttal.files import write_json
 from rebuttal.forecast import trainings
 from rebuttal.plan import plan
 from rebuttal.session import Session
+from tests import golden
 from tests.conftest import save_images
-
-ON_IMAGES = ("baseline", "corruption", "frequency", "smoothness")
-EXPERIMENTS = sorted(path.stem for path in (CONFIG_DIR / "experiment").glob("*.yaml"))
+from tests.golden import EXPERIMENTS
 
 
 def command(*overrides, cwd, **environment):
@@ -54,12 +53,12 @@ def images(tmp_path):
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_experiment_runs_in_debug_size_and_leaves_what_a_run_leaves(experiment, images, tmp_path, monkeypatch):
-    real = ["dataset=image_folder", images] if experiment in ON_IMAGES else []
-    small = ["model=mlp_toy"] if experiment in ON_IMAGES[1:] else []
-    done = command(f"experiment={experiment}", "debug=tiny", *small, *real, cwd=tmp_path)
+def test_every_experiment_runs_in_debug_size_and_leaves_what_a_run_leaves(experiment, tmp_path, monkeypatch):
+    images = golden.save_golden_images(tmp_path / "images")
+    done = command(*golden.overrides(experiment, images), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (run,) = runs(tmp_path / "outputs")
+    golden.assert_golden(experiment, run)
     metrics = metrics_of(run)
     stages = {name.split("/")[0] for name in metrics}
     assert stages & {"fit", "teacher", "true_labels"}
