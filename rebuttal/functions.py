@@ -193,10 +193,17 @@ class Linear:
         layer = nn.Linear(x.shape[1], y.shape[1], device=x.device)
         layer.weight.data.copy_(weight.T)
         layer.bias.data.copy_(y.mean(dim=0) - middle @ weight)
-        return nn.Sequential(nn.Flatten(), layer).eval().requires_grad_(False)
+        return nn.Sequential(FlattenPixels(), layer).eval().requires_grad_(False)
 
     def identity(self, session: Session) -> Any:
         return {"function": "linear", "version": 1, "data": self.fit.data_identity(session)}
+
+
+class FlattenPixels(nn.Flatten):
+    """Inputs (n, *shape), floats or uint8 pixels, to floats (n, d) in input space."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(in_unit_range(x))
 
 
 def least_squares(x: Tensor, y: Tensor) -> Tensor:

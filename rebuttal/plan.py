@@ -19,6 +19,7 @@ _NAME = re.compile(r"[\w-]+")
 
 # Built before the stages that copy them, so that a message names the key the user typed.
 GROUPS = ("training", "model", "dataset", "corruption", "measuring")
+REFERRED_TO = ("stages", "shape", *GROUPS)  # top-level keys that are read through references, or as stages
 # What the rest of the program will ask of them.
 _METHODS = {"training": "make_optimizer", "model": "network", "dataset": "open", "corruption": "__call__"}
 
@@ -26,7 +27,7 @@ _METHODS = {"training": "make_optimizer", "model": "network", "dataset": "open",
 def settings_of(config: dict[str, Any], packages: Iterable[str] = ()) -> Settings:
     """The top-level keys of a resolved config. `packages`: those that whoever gives the command lists; a config file
     must not add to them. Raises `ConfigError`."""
-    content = {key: value for key, value in config.items() if key not in ("stages", *GROUPS)}
+    content = {key: value for key, value in config.items() if key not in REFERRED_TO}
     content["tracker"] = build(content.get("tracker"), "tracker", packages)
     settings = construct(Settings, content | {"packages": build(content.get("packages") or [], "packages")})
     if not set(settings.packages) <= set(packages):

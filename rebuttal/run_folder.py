@@ -32,6 +32,7 @@ from rebuttal.store import Artifact, fingerprint
 # Top-level keys that do not tell configurations apart.
 NOT_COMPARED = {
     "seed",
+    "shape",  # the datasets that have the choice say it again
     "store",
     "device",
     "force",
