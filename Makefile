@@ -1,15 +1,15 @@
-# Two commands: `make toy` sets everything up and runs the toy experiment; `make test` passes the tests.
-# `make study` runs every experiment over seeds and writes the report; given again, it goes on where it stopped.
+# Two commands: `make toy` sets everything up and runs the toy experiment; `make test` runs the checks and tests.
+# `make study` runs every experiment over seeds and writes the report; rerun it to resume.
 PYTHON ?= python3
 BIN := .venv/bin
 
-# Where the images of `make study` come from; IMAGES=/path/to/images.tar.xz takes those instead of CIFAR-10.
+# The images of `make study`: IMAGES=/path/to/images.tar.xz uses those instead of CIFAR-10.
 IMAGES :=
 ON_IMAGES := model=mlp dataset.train_size=5000 training.stop_accuracy=1.0 \
   $(if $(IMAGES),dataset=image_folder dataset.root=$(IMAGES))
 STUDY := $(BIN)/python -m rebuttal.train -m size=study
 
-.PHONY: toy study test test-real-data test-slow format clean
+.PHONY: toy study check test docs golden test-real-data test-slow format clean
 
 toy: .venv/installed
 	$(BIN)/python -m rebuttal.train experiment=toy
@@ -24,17 +24,29 @@ study: .venv/installed
 	$(STUDY) experiment=random_walk
 	$(BIN)/python -m rebuttal.report outputs/study --out results
 
-test: .venv/installed
-	$(BIN)/ruff check .
+check: .venv/installed
 	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+test: check
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m "not real_data and not slow"
+
+# The documentation, in site/. A warning is an error.
+docs: .venv/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# Renew the golden trajectories of tests/golden, after a change that is meant to change results.
+golden: .venv/installed
+	$(BIN)/python -m tests.golden
 
 # Slow: needs the JPEG copy of CIFAR-10, REBUTTAL_CIFAR10_JPEG=/path/to/cifar10-jpeg.tar.xz
 test-real-data: .venv/installed
 	$(BIN)/pytest -m real_data
 
 # Runs that are killed, crowded and starved; and sweeps on the SLURM cluster that SLURM_CONF names (else skipped), whose
-# partition `urgent` must pre-empt the default one.
+# partition `urgent` must preempt the default one.
 test-slow: .venv/installed
 	$(BIN)/pytest -m slow
 

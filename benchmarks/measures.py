@@ -1,11 +1,11 @@
-"""What measuring costs: rebuttal's batched ways beside the plain loops, in one process and in turn.
+"""Time and memory of the measures: rebuttal's batched computations against plain loops, in one process.
 
     python -m benchmarks.measures               # Jacobian norms: mlp, resnet18; operator norms: resnet18
 
-Jacobian norms of untrained networks at uniform noise, 3×32×32: `loop` is `torch.autograd.grad` once for each
-input and class; `ours` is `rebuttal.measures.gradients`. They take turns; each figure is the median over
-rounds. Operator norms: σ₁ of every layer of ResNet-18 on its real input size.
-`--jacobian 1000` instead measures the time and the peak memory of ResNet-18's full Jacobian on that many probes.
+Jacobian norms of untrained networks at uniform noise, 3×32×32: `loop` calls `torch.autograd.grad` once for each
+input and class; `ours` is `rebuttal.measures.gradients`. The two alternate; each value is the median over rounds.
+Operator norms: σ₁ of every layer of ResNet-18 on its real input size.
+`--jacobian 1000` instead measures the time and the peak memory of ResNet-18's full Jacobian at that many probes.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from torch import Tensor, nn
 
 from rebuttal.config import CONFIG_DIR, build
 from rebuttal.measures.gradients import jacobian, norms
-from rebuttal.measures.operators import spectral_norm
-from rebuttal.measures.structure import affine_parts, parts_of
-from rebuttal.measures.subject import Subject, chunks
+from rebuttal.measures.layers import affine_parts, parts_of
+from rebuttal.measures.measure import Subject, chunks
+from rebuttal.measures.operator_norms import spectral_norm
 
 SHAPE, CLASSES = (3, 32, 32), 10
-PROBES = {"mlp": 200, "resnet18": 16}
-MEMORY = 1024 * 2**20
+PROBES = {"mlp": 200, "resnet18": 16}  # number of inputs, by model
+MEMORY = 1024 * 2**20  # bytes that `chunks` may use
 
 
 def looped(subject: Subject, inputs: Tensor) -> Tensor:
-    """‖J‖_F by the plain way, (n,)."""
+    """Return ‖J‖_F, (n,), by one backward pass for each input and class."""
     found = []
     for x in inputs:
         x = x[None].requires_grad_()
@@ -44,6 +44,7 @@ def looped(subject: Subject, inputs: Tensor) -> Tensor:
 
 
 def batched(subject: Subject, inputs: Tensor) -> Tensor:
+    """Return ‖J‖_F, (n,), by one batched backward pass for each chunk of inputs."""
     parts = [norms(*jacobian(subject, part)) for part in chunks(subject, inputs, MEMORY)]
     return torch.cat([part["jacobian_frobenius"] for part in parts])
 
@@ -57,6 +58,7 @@ def make_subject(model: str) -> Subject:
 
 
 def timed(work: Callable[[], Tensor]) -> tuple[float, Tensor]:
+    """Return the seconds that `work` takes, and its result."""
     start = time.perf_counter()
     result = work()
     return time.perf_counter() - start, result
@@ -66,26 +68,26 @@ def compare(model: str, rounds: int) -> str:
     subject, inputs = make_subject(model), torch.rand(PROBES[model], *SHAPE)
     times: dict[str, list[float]] = {"loop": [], "ours": []}
     for _ in range(rounds + 1):  # the first warms up
-        taken, theirs = timed(lambda: looped(subject, inputs))
-        times["loop"].append(taken)
-        taken, ours = timed(lambda: batched(subject, inputs))
-        times["ours"].append(taken)
-        assert torch.allclose(theirs.double(), ours, rtol=1e-3)
-    loop, mine = (median(t[1:]) / len(inputs) for t in times.values())
-    return f"Jacobian norms, {model}: loop {loop * 1e3:.2f} ms, ours {mine * 1e3:.2f} ms a probe: {loop / mine:.1f}×"
+        seconds, expected = timed(lambda: looped(subject, inputs))
+        times["loop"].append(seconds)
+        seconds, found = timed(lambda: batched(subject, inputs))
+        times["ours"].append(seconds)
+        assert torch.allclose(expected.double(), found, rtol=1e-3)
+    loop, ours = (median(t[1:]) / len(inputs) for t in times.values())
+    return f"Jacobian norms, {model}: loop {loop * 1e3:.2f} ms, ours {ours * 1e3:.2f} ms a probe: {loop / ours:.1f}×"
 
 
 def operator_norms(network: nn.Module) -> str:
     parts = affine_parts(parts_of(network, SHAPE))
-    taken, found = timed(lambda: torch.tensor([spectral_norm(part) for part in parts]))
-    return f"operator norms, resnet18: {len(parts)} layers in {taken:.1f} s, largest residual {found[:, 1].max():.1e}"
+    seconds, found = timed(lambda: torch.tensor([spectral_norm(part) for part in parts]))
+    return f"operator norms, resnet18: {len(parts)} layers in {seconds:.1f} s, largest residual {found[:, 1].max():.1e}"
 
 
 def full_jacobian(probes: int) -> str:
     subject, inputs = make_subject("resnet18"), torch.rand(probes, *SHAPE)
-    taken, _ = timed(lambda: batched(subject, inputs))
+    seconds, _ = timed(lambda: batched(subject, inputs))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return f"full Jacobian, resnet18, {probes} probes: {taken:.0f} s, the process's peak memory {peak:.2f} GiB"
+    return f"full Jacobian, resnet18, {probes} probes: {seconds:.0f} s, peak memory of the process {peak:.2f} GiB"
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,17 +27,18 @@ from hydra import compose, initialize_config_dir
 from torch import nn
 from torch.nn import functional as F
 
+from benchmarks.record import record
 from benchmarks.throughput import IMAGES, settings
-from rebuttal.checkpoint import COST, Checkpoint
 from rebuttal.config import CONFIG_DIR
 from rebuttal.models.preprocess import Preprocess
-from rebuttal.running import Running
-from rebuttal.training import Support, _Training, train
+from rebuttal.progress.status_file import StatusFile
+from rebuttal.store.checkpoints import COST, Checkpoint
+from rebuttal.training.loop import Support, _Training, train
 
 RUNS = 20
 
 
-def beside(name: str, rounds: int, folder: Path) -> str:
+def beside(name: str, rounds: int, folder: Path) -> dict[str, float]:
     """One line of the table."""
     model, recipe = settings(name)
     epochs = max(2, IMAGES[name] // 1280)  # more of a fast network, so that each timing takes seconds
@@ -46,7 +48,7 @@ def beside(name: str, rounds: int, folder: Path) -> str:
     inputs = torch.randint(256, (IMAGES[name], 3, 32, 32), dtype=torch.uint8)
     labels = torch.randint(10, (IMAGES[name],))
     interval = default_interval()
-    running = Running(folder / name)
+    status = StatusFile(folder / name)
     beginning = copy.deepcopy(network.state_dict())
 
     def seconds(support: Support) -> float:
@@ -56,17 +58,17 @@ def beside(name: str, rounds: int, folder: Path) -> str:
         train(network, inputs, labels, F.cross_entropy, recipe, order, lambda _: {}, "benchmark", support)
         return time.perf_counter() - began
 
-    with running.alive([]):
+    with status.alive([]):
         seconds(Support())  # warms up
         ratios = []
         for _ in range(rounds):  # too short for a checkpoint to be due
-            told = seconds(Support(Checkpoint(folder / name / "checkpoint", interval), running.step))
-            ratios.append(told / seconds(Support()))
+            saving = seconds(Support(Checkpoint(folder / name / "checkpoint", interval), status.step))
+            ratios.append(saving / seconds(Support()))
     state = _Training(network, recipe, np.random.default_rng(0), 1, torch.device("cpu"))
     state.descend(_loss(network, inputs[:2], labels[:2]))
     writing = median(_time_to_save(folder / name / "checkpoint", state) for _ in range(rounds))
     share = writing / (writing + max(interval, writing / COST))
-    return f"{name:<10} {median(ratios) - 1:>8.1%} {writing:>14.2f} s {share:>12.2%} {median(ratios) - 1 + share:>8.1%}"
+    return {"beside": median(ratios) - 1, "seconds to write": writing, "share of writing": share}
 
 
 def _loss(network: nn.Module, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -86,7 +88,7 @@ def default_interval() -> float:
         return compose("train").checkpoint
 
 
-def finished_sweep(jobs: int, folder: Path) -> str:
+def finished_sweep(jobs: int, folder: Path) -> float:
     """`checkpoint` decides nothing, so that jobs which differ in it are runs that the store holds."""
     command = [sys.executable, "-m", "rebuttal.train", "-m", "experiment=baseline", "dataset=uniform_noise"]
     command += ["dataset.shape=[8]", "model=mlp_toy", "debug=tiny", "hydra.sweeper.params=null", f"seed=range({RUNS})"]
@@ -96,7 +98,7 @@ def finished_sweep(jobs: int, folder: Path) -> str:
     said = subprocess.run(again, cwd=folder, check=True, capture_output=True, text=True).stdout
     took = time.perf_counter() - began
     assert f"{jobs} from store" in said, said
-    return f"{jobs} jobs from the store: {took:.1f} s, {took / jobs * 1000:.0f} ms a job"
+    return took
 
 
 def main() -> None:
@@ -107,9 +109,17 @@ def main() -> None:
     arguments = parser.parse_args()
     with TemporaryDirectory() as folder:
         print("of the time of training:  beside   a checkpoint    its share      all")
+        results: dict[str, Any] = {}
         for name in arguments.models:
-            print(beside(name, arguments.rounds, Path(folder)), flush=True)
-        print(finished_sweep(arguments.jobs, Path(folder)))
+            found = results[name] = beside(name, arguments.rounds, Path(folder))
+            share, writing = found["share of writing"], found["seconds to write"]
+            print(
+                f"{name:<10} {found['beside']:>8.1%} {writing:>14.2f} s {share:>12.2%} {found['beside'] + share:>8.1%}"
+            )
+        took = results["seconds for a finished sweep"] = finished_sweep(arguments.jobs, Path(folder))
+        results["jobs of the finished sweep"] = arguments.jobs
+        print(f"{arguments.jobs} jobs from the store: {took:.1f} s, {took / arguments.jobs * 1000:.0f} ms a job")
+    record("survival", results)
 
 
 if __name__ == "__main__":

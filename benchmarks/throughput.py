@@ -33,10 +33,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 from torchvision.datasets import ImageFolder, VisionDataset
 
+from benchmarks.record import record
 from rebuttal import device
 from rebuttal.config import CONFIG_DIR, build
 from rebuttal.models.preprocess import Preprocess
-from rebuttal.training import Recipe, train
+from rebuttal.training.loop import train
+from rebuttal.training.recipe import Recipe
 
 IMAGES = {"mlp_1x512": 12_800, "mlp": 12_800, "resnet18": 256, "vgg11": 512}
 MATRIX = 2048
@@ -152,8 +154,8 @@ def seconds(work: Callable[[], object], where: torch.device) -> float:
     return time.perf_counter() - begin
 
 
-def compete(name: str, where: torch.device, rounds: int, workers: int) -> str:
-    """One line of the table: medians over the rounds."""
+def compete(name: str, where: torch.device, rounds: int, workers: int) -> dict[str, float]:
+    """Images a second of each loop, ratios, and the share of the matrix rate: medians over the rounds."""
     with TemporaryDirectory() as folder:
         contest = Contest(name, where, workers, Path(folder))
         speeds: dict[str, list[float]] = {loop: [] for loop in LOOPS}
@@ -167,12 +169,24 @@ def compete(name: str, where: torch.device, rounds: int, workers: int) -> str:
                 matrix.append(matrix_rate(where))
     files, memory, ours, raw = (np.array(speeds[loop]) for loop in LOOPS)
     reached = ours * contest.flops_per_image()
-    return (
-        f"{name:<10} {median(files):>10,.0f} {median(memory):>10,.0f} {median(ours):>10,.0f} {median(raw):>10,.0f}"
-        f" {median(ours / files):>10.1f}x {median(ours / memory):>11.1f}x {median(ours / raw):>9.0%}"
-        f" {median(reached / np.array(matrix)):>9.0%}"
-        f"   ({median(reached) / 1e9:,.0f} of {median(matrix) / 1e9:,.0f} GFLOP/s)"
-    )
+    found = {
+        "files": files,
+        "memory": memory,
+        "ours": ours,
+        "raw": raw,
+        "ours/files": ours / files,
+        "ours/memory": ours / memory,
+        "ours/raw": ours / raw,
+        "matrix": reached / np.array(matrix),
+    }
+    return {name: float(median(values)) for name, values in found.items()}
+
+
+def line(name: str, found: dict[str, float]) -> str:
+    """A row of the printed table."""
+    speeds = " ".join(f"{found[loop]:>10,.0f}" for loop in LOOPS)
+    ratios = f"{found['ours/files']:>10.1f}x {found['ours/memory']:>11.1f}x {found['ours/raw']:>9.0%}"
+    return f"{name:<10} {speeds} {ratios} {found['matrix']:>9.0%}"
 
 
 def main() -> None:
@@ -185,8 +199,11 @@ def main() -> None:
     where = device.resolve(arguments.device)
     print(f"torch {torch.__version__}, {where}, {torch.get_num_threads()} threads, {arguments.rounds} rounds")
     print("images/s:       files     memory       ours        raw  ours/files  ours/memory  ours/raw    matrix")
+    results = {}
     for name in arguments.models:
-        print(compete(name, where, arguments.rounds, arguments.workers), flush=True)
+        results[name] = compete(name, where, arguments.rounds, arguments.workers)
+        print(line(name, results[name]), flush=True)
+    record("throughput", results)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,15 @@
 """rebuttal: do networks that fit random labels still learn smooth, learnable functions?
 
-From Python: `rebuttal.run("two_stage", ["model=resnet18", "seed=0"])` runs one experiment and returns its
-metrics as a pandas frame; `rebuttal.run_baseline_replication()` repeats Zhang et al.'s main comparison.
+`rebuttal.run("two_stage", ["model=resnet18", "seed=0"])` runs one experiment and returns its metrics as a pandas
+frame; `rebuttal.run_baseline_replication()` repeats the main comparison of Zhang et al. (2017).
 """
 
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rebuttal.api import run, run_baseline_replication
 
 try:
     __version__ = version("rebuttal")
@@ -14,10 +19,8 @@ except PackageNotFoundError:  # an uninstalled checkout
 __all__ = ["__version__", "run", "run_baseline_replication"]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     # Imported on first use: `python -m rebuttal.train --help` must not wait for torch and pandas.
     if name in ("run", "run_baseline_replication"):
-        from rebuttal import api
-
-        return getattr(api, name)
+        return getattr(import_module("rebuttal.api"), name)
     raise AttributeError(f"module 'rebuttal' has no attribute '{name}'")

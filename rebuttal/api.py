@@ -8,10 +8,10 @@ from itertools import product
 import pandas as pd
 from hydra import compose, initialize_config_dir
 
-from rebuttal import train
-from rebuttal.asked import packages_in
 from rebuttal.config import CONFIG_DIR
-from rebuttal.progress import console
+from rebuttal.launch.expand import packages_in
+from rebuttal.progress.console import console
+from rebuttal.runs.execute import execute
 
 
 def run(experiment: str, overrides: Sequence[str] = (), folder: str | None = None) -> pd.DataFrame:
@@ -22,7 +22,7 @@ def run(experiment: str, overrides: Sequence[str] = (), folder: str | None = Non
     """
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = compose("train", [f"experiment={experiment}", *overrides])
-    metrics = train.run(cfg, folder, packages_in(overrides))
+    metrics = execute(cfg, folder, packages_in(overrides)).metrics
     rows = [(*name.split("/", 1), value) for name, value in metrics.items()]
     return pd.DataFrame(rows, columns=["stage", "measure", "value"])
 

@@ -1,69 +1,76 @@
 """From a composed Hydra config to checked objects; a bad key ends in one line.
 
-Every config node that names a `_target_` becomes a frozen dataclass whose type annotations *are* the
-rules (`epochs: PositiveInt`). What a run depends on is then a tree of plain values, so its identity can
-be hashed: see `describe`.
+Every config node that names a `_target_` becomes a frozen dataclass whose type annotations *are* the rules
+(`epochs: PositiveInt`). What a run depends on is then a tree of plain values, so its identity can be hashed: see
+`rebuttal.store.identity.describe`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import fields, is_dataclass
-from functools import partial
+from dataclasses import dataclass, field, fields, is_dataclass
 from importlib import import_module
 from inspect import isfunction, signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, TypeVar, cast
 
 import pydantic
-from pydantic import AfterValidator
-from pydantic.dataclasses import dataclass
+import pydantic.dataclasses
+from pydantic_core import CoreSchema, ErrorDetails, core_schema
+from typing_extensions import dataclass_transform
 
 from rebuttal.errors import ConfigError, UserError, out_of_memory
+
+T = TypeVar("T")
 
 _PACKAGE = Path(__file__).resolve().parent
 # The wheel carries conf/ inside the package; a checkout has it beside the package, for people to edit.
 CONFIG_DIR = next(p for p in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if p.is_dir())
 
-# Where the classes and functions are that a config may name.
+# The packages whose classes and functions a config may name.
 TARGETS = tuple(
-    f"rebuttal.{name}" for name in ("data", "functions", "measures", "models", "stages", "trackers", "training")
+    f"rebuttal.{name}"
+    for name in ("data", "functions", "measures", "models", "progress.trackers", "stages", "training")
 )
+MOVED = {"rebuttal.trackers": "rebuttal.progress.trackers"}  # modules that configs of past runs name
 
 LIMIT = 2**63  # beyond it neither NumPy nor torch can count
 
-checked = partial(
-    dataclass,
-    frozen=True,
-    kw_only=True,
-    config=pydantic.ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True, allow_inf_nan=False),
-)
+_RULES = pydantic.ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
 
 
-def option_of(group: str, method: str, arguments: int = 1) -> Any:
-    """The type of a field that holds an option of a config group: any object with that method, which takes that
-    many arguments."""
-    return offering(method, arguments, f"an option of the group {group}")
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field, pydantic.Field))
+def checked(cls: type[T]) -> type[T]:
+    """Make a class a frozen, keyword-only dataclass that checks its fields against their annotations.
+
+    An unknown field, a wrong type or a value out of range raises an error that `construct` turns into a `ConfigError`.
+    """
+    return cast("type[T]", pydantic.dataclasses.dataclass(cls, frozen=True, kw_only=True, config=_RULES))
 
 
-def offering(method: str, arguments: int, allowed: str) -> Any:
-    """The type of a field that holds any object with that method; `allowed` says in messages what has it."""
+@dataclass(frozen=True)
+class Offers:
+    """Annotates the type of a field that holds an option of a config group: any object whose `method` takes that many
+    arguments. `allowed` says in messages what has it.
 
-    def offers(value: Any) -> Any:
-        if not _takes(getattr(value, method, None), arguments):
-            raise ValueError(f"allowed: {allowed}")
+    The class of the object is not checked, so that users' own options need not derive from anything here.
+    """
+
+    method: str
+    arguments: int
+    allowed: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.check)
+
+    def check(self, value: Any) -> Any:
+        """Return `value`, or raise `ValueError`. The number of arguments counts, because a model and a fit both have a
+        `network`."""
+        try:
+            signature(getattr(value, self.method, None)).bind(*range(self.arguments))  # type: ignore[arg-type]
+        except (TypeError, ValueError):  # also if it is not callable
+            raise ValueError(f"allowed: {self.allowed}") from None
         return value
-
-    return Annotated[Any, AfterValidator(offers)]
-
-
-def _takes(method: Any, arguments: int) -> bool:
-    """Names alone do not tell a model from a fit: both have a `network`."""
-    try:
-        signature(method).bind(*range(arguments))
-    except (TypeError, ValueError):  # also where it is not callable
-        return False
-    return True
 
 
 def build(node: Any, key: str, packages: Iterable[str] = ()) -> Any:
@@ -100,32 +107,11 @@ def construct(target: Any, arguments: dict[str, Any], key: str = "") -> Any:
         raise ConfigError(f"{key}: {type(error).__name__}: {error}") from error  # torch's modules check as they like
 
 
-def describe(value: Any) -> Any:
-    """The JSON-able identity of a config object: its class and every field that decides a result.
-
-    A field declared with `metadata={"decides": False}` (a path, say) is left out. Raises `ConfigError` for an
-    object that is no dataclass.
-    """
-    if is_dataclass(value):
-        kind = f"{type(value).__module__.split('.')[0]}.{type(value).__name__}"
-        decisive = [f.name for f in fields(value) if f.metadata.get("decides", True)]
-        return {"kind": kind, **{name: describe(getattr(value, name)) for name in decisive}}
-    if isinstance(value, (list, tuple)):
-        return [describe(item) for item in value]
-    if isinstance(value, dict):
-        return {name: describe(item) for name, item in value.items()}
-    if not isinstance(value, (str, int, float, type(None))):
-        kind = f"{type(value).__module__}.{type(value).__name__}"
-        raise ConfigError(
-            f"_target_={kind}: what it decides could not be told apart in the store; allowed: dataclasses"
-        )
-    return value
-
-
 def _locate(target: Any, key: str, packages: Iterable[str]) -> Any:
     """The class or function that a config may call. A config from a stranger must not run just anything: nothing
     is imported from elsewhere, and what a module of ours has only imported itself is not ours to give."""
     module, _, name = str(target).rpartition(".")
+    module = MOVED.get(module, module)
     own = [package for package in packages if _within(module, package)]
     if not own and not any(_within(module, ours) for ours in (*TARGETS, "torch.nn")):
         raise ConfigError(
@@ -156,7 +142,7 @@ def _callable_from_config(found: Any, own: list[str]) -> bool:
     return any(_within(home, ours) for ours in TARGETS) and (is_dataclass(found) or isfunction(found))
 
 
-def _explain(error: dict[str, Any], target: Any, key: str) -> str:
+def _explain(error: ErrorDetails, target: Any, key: str) -> str:
     where = ".".join(str(part) for part in (key, *error["loc"]) if part != "")
     if error["type"] in ("unexpected_keyword_argument", "unexpected_positional_argument"):
         return f"{where}={error['input']}: unknown key; allowed: {', '.join(f.name for f in fields(target))}"

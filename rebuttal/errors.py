@@ -1,4 +1,4 @@
-"""Errors that their reader can mend, each told in one line."""
+"""Errors that the user can fix, each reported in one line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from traceback import walk_tb
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
-WITH_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"  # the user asks for it
+FULL_ERROR = "HYDRA_FULL_ERROR"  # the environment variable by which a user asks for tracebacks
+TRACEBACK_WANTED = os.environ.get(FULL_ERROR) == "1"
 
 
 class UserError(Exception):
@@ -24,7 +25,7 @@ class ConfigError(UserError, ValueError):
 
 
 class TrainingError(UserError, RuntimeError):
-    """Training cannot go on: where, and what to try."""
+    """Training cannot continue: where, and what to try."""
 
 
 _HALF = 500  # characters
@@ -34,7 +35,7 @@ _OUT_OF_MEMORY = (
     "out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
-    # NumPy and torch of a size that no memory has:
+    # NumPy and torch, for impossible sizes:
     "Storage size calculation overflowed",
     "Overflow when unpacking long",
     "array is too big",
@@ -43,17 +44,18 @@ _OUT_OF_MEMORY = (
 _NOT_WRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
-def tell(error: BaseException) -> None:
-    """For what the user can mend: print one line and exit with status 2. Returns for any other error."""
+def exit_if_user_error(error: BaseException) -> None:
+    """Print an error that the user can fix in one line and exit with status 2; return for any other error, and if the
+    user asked for the traceback."""
     line = as_one_line(error)
-    if line is not None and not WITH_TRACEBACK:
+    if line is not None and not TRACEBACK_WANTED:
         print(f"rebuttal: {line}", file=sys.stderr)
         sys.exit(2)
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether this is CUDA's, its libraries', the CPU allocator's or Python's way to say so, or that of NumPy and torch
-    for a size that no memory has; torch need not be imported."""
+    """True for any out-of-memory error (CUDA, cuBLAS, cuDNN, CPU allocator, Python, impossible sizes). Does not import
+    torch."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     could_say = isinstance(error, (RuntimeError, ValueError, TypeError))
@@ -61,7 +63,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def as_one_line(error: BaseException) -> str | None:
-    """What to tell the user, or null for an error that is ours and deserves its traceback."""
+    """Return the line to print for an error that the user can fix; None for a bug, which deserves its traceback."""
     if isinstance(error, UserError):
         return _joined(error)
     if isinstance(error, MissingConfigException):
@@ -75,7 +77,9 @@ def as_one_line(error: BaseException) -> str | None:
         )
     if isinstance(error, OSError) and error.errno in _NOT_WRITABLE:
         where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror}; what was finished is kept: make room, or choose another folder, and go on"
+        return (
+            f"{where}{error.strerror}; finished results are kept: free some space or choose another folder, and rerun"
+        )
     if isinstance(error, RuntimeError) and 'Could not detect "srun"' in str(error):
         return (
             "hydra/launcher=slurm: sbatch and srun are not on this machine's PATH; allowed: on a login node of a SLURM "
@@ -83,8 +87,8 @@ def as_one_line(error: BaseException) -> str | None:
         )
     if type(error).__name__ == "UncompletedJobError" and "timed-out too many times" in str(error):
         return (
-            "SLURM's time limit came more often than hydra.launcher.max_num_timeout; the same command goes on from the "
-            "last checkpoint"
+            "SLURM's time limit was reached more often than hydra.launcher.max_num_timeout allows; rerun the command "
+            "to resume from the last checkpoint"
         )
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return _joined(error)
@@ -102,19 +106,19 @@ def as_one_line(error: BaseException) -> str | None:
 
 
 def _joined(error: BaseException) -> str:
-    """One line; of a value that goes on for pages only so much that what is said around it is still seen."""
+    """Return the message as one line, a very long one shortened in the middle."""
     line = "; ".join(line.strip() for line in str(error).splitlines() if line.strip()) or type(error).__name__
     return line if len(line) <= 2 * _HALF else f"{line[:_HALF]} … {line[-_HALF:]}"
 
 
 def _packages(error: BaseException) -> list[str]:
-    """Whose code it went through, the one that raised it first."""
+    """The top-level packages of the error's stack frames, innermost first."""
     frames = reversed([frame for frame, _ in walk_tb(error.__traceback__)])
     return [frame.f_globals.get("__name__", "").split(".")[0] for frame in frames]
 
 
 def _unknown_option(error: MissingConfigException) -> str:
-    """Hydra: "In 'train': Could not find 'model/nix'", then the options, each on an indented line."""
+    """Parse Hydra's "In 'train': Could not find 'model/nix'", then the options, each on an indented line."""
     first = str(error).splitlines()[0]
     found = re.search(r"Could not (?:find|load) '(.+)/([^/]+)'", first)
     if found is None:
@@ -125,7 +129,7 @@ def _unknown_option(error: MissingConfigException) -> str:
 
 
 def _unknown_key(message: str, cause: OmegaConfBaseException) -> str:
-    """Hydra: "Could not override 'a.b'. To append to your config use +a.b=1", caused by omegaconf's error,
+    """Parse Hydra's "Could not override 'a.b'. To append to your config use +a.b=1", caused by omegaconf's error,
     which knows the keys beside it."""
     found = re.search(r"use \+(\S+)", message) or re.search(r"Could not override '(.+?)'", message)
     key = found.group(1) if found else cause.full_key

@@ -1,8 +1,9 @@
-"""One seed, many named streams: changing one use of chance never reshuffles another."""
+"""One seed, many named random streams: changing one use of randomness never changes another."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -10,24 +11,24 @@ import torch
 
 
 def derive(seed: int, *names: str) -> int:
-    """A 63-bit seed for the stream `names`, e.g. `derive(0, "student", "order")`."""
+    """Return a 63-bit seed for the stream `names`, e.g. `derive(0, "student", "order")`."""
     digest = hashlib.sha256("/".join((str(seed), *names)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 def generator(seed: int, *names: str) -> np.random.Generator:
-    """NumPy's generator for a named stream.
+    """Return NumPy's generator for a named stream.
 
-    Data is drawn with NumPy on the CPU, whose draws come one after the other: the first n of a longer
-    draw equal a draw of n, which makes data sets of different sizes nested.
+    Data is drawn with NumPy on the CPU, whose draws are sequential: the first n of a longer draw equal a draw of n,
+    so that datasets of different sizes are nested.
     """
     return np.random.default_rng(derive(seed, *names))
 
 
 @contextmanager
-def torch_stream(seed: int, *names: str):
-    """Within the block torch's global generators (which layers' initialisation and dropout use) follow a
-    named stream; afterwards they go on as if nothing had happened."""
+def torch_stream(seed: int, *names: str) -> Iterator[None]:
+    """Within the block torch's global generators (used by layers' initialisation and dropout) follow a named stream;
+    afterwards they are as they were."""
     with torch.random.fork_rng():
         torch.manual_seed(derive(seed, *names))
         yield

@@ -1,6 +1,6 @@
-"""Looks at runs from another terminal; changes nothing.
+"""Show the state of a sweep, from any terminal; changes nothing.
 
-python -m rebuttal.status                        # the sweep that began last below multirun/ and outputs/
+python -m rebuttal.status                        # the latest sweep below multirun/ and outputs/
 python -m rebuttal.status multirun/toy/2026-01-31_12-00-00-000000
 """
 
@@ -12,14 +12,14 @@ import sys
 from pathlib import Path
 
 from rebuttal.errors import UserError
-from rebuttal.progress import wide_console
-from rebuttal.sweep import Sweep, counted, table
+from rebuttal.launch.sweep import Sweep, count_states, job_table
+from rebuttal.progress.console import wide_console
 
 DEFAULT_FOLDERS = ("multirun", "outputs")
 
 
 def latest(folders: list[Path]) -> Sweep:
-    """The sweep that began last below `folders`. Raises `UserError` where there is none."""
+    """Return the sweep that started last below `folders`. Raises `UserError` if there is none."""
     began = {path.parent: _began(path) for folder in folders for path in folder.rglob("sweep.json")}
     if not began:
         raise UserError(
@@ -30,12 +30,13 @@ def latest(folders: list[Path]) -> Sweep:
 
 def _began(path: Path) -> float:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))["began"]
-    except (OSError, ValueError, KeyError):
+        return float(json.loads(path.read_text(encoding="utf-8"))["began"])
+    except (OSError, ValueError, KeyError, TypeError):
         return 0
 
 
 def main() -> None:
+    """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="*", type=Path, help="where to look for sweeps (default: multirun outputs)")
     folders = parser.parse_args().folders or [Path(name) for name in DEFAULT_FOLDERS]
@@ -45,8 +46,8 @@ def main() -> None:
     except (UserError, OSError, ValueError) as error:
         print(f"rebuttal: {error}", file=sys.stderr)
         sys.exit(2)
-    wide_console.print(table(jobs))
-    wide_console.print(f"{sweep.folder}: {counted(jobs)}", soft_wrap=True)
+    wide_console.print(job_table(jobs))
+    wide_console.print(f"{sweep.folder}: {count_states(jobs)}", soft_wrap=True)
 
 
 if __name__ == "__main__":

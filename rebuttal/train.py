@@ -1,117 +1,94 @@
-"""The entry point that computes: compose the config, check it, run its stages in order, leave the numbers.
+"""The entry point that computes: compose the config, check it, run its stages in order, write the numbers.
 
     python -m rebuttal.train experiment=two_stage model=resnet18
 
-`run(cfg)` is the same thing for Python callers. Nothing heavy is imported before there is work to do.
+`run(cfg)` is the same for Python callers. Nothing heavy is imported before there is work to do.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import hydra
 from omegaconf import DictConfig
 
-from rebuttal import forecast, sweep
+from rebuttal.command import estimate, repeat, stored_sweep
 from rebuttal.config import CONFIG_DIR
-from rebuttal.errors import WITH_TRACEBACK, tell
-from rebuttal.finished import answered_from_store
-from rebuttal.from_run import expanded
-from rebuttal.job import do
-from rebuttal.running import Running
-
-if TYPE_CHECKING:
-    from rebuttal.session import Session
+from rebuttal.errors import FULL_ERROR, exit_if_user_error
+from rebuttal.launch import job as launch
+from rebuttal.launch.expand import quoted, read_command
+from rebuttal.launch.sweep import Sweep
+from rebuttal.launch.watch import finish, print_ended_jobs
 
 
 def run(cfg: DictConfig, folder: str | Path | None = None, packages: Sequence[str] = ()) -> dict[str, Any]:
-    """Run the stages of a composed config; returns `{"<stage>/<measure>": value}`.
+    """Run the stages of a composed config; return `{"<stage>/<measure>": value}`.
 
-    With `folder`, leaves there what a run leaves: metrics, history, figures, resolved config, provenance; a
-    folder that already holds this very run is left as it is. `packages`: those that `_target_` in the config may
-    name besides rebuttal's own and torch.nn; the config must list them too.
-    Raises `ConfigError` before any training for a setting that cannot be used.
+    See `rebuttal.runs.execute.execute` for the arguments. Raises `ConfigError` before any training for a setting that
+    cannot be used.
     """
-    return _run(cfg, folder, Running(), tuple(packages))[0]
+    from rebuttal.runs.execute import execute
 
-
-def _run(
-    cfg: DictConfig, folder: str | Path | None, running: Running, packages: tuple[str, ...]
-) -> tuple[dict[str, Any], Session]:
-    from rebuttal.plan import check, names, plain, plan
-    from rebuttal.run_folder import RunFolder
-    from rebuttal.session import Session
-    from rebuttal.trackers import Follower
-
-    config = plain(cfg)
-    settings, stages = plan(config, packages)
-    session = Session(settings, running)
-    check(stages, session)
-    run_folder = None if folder is None else RunFolder(folder)
-    if run_folder and not settings.force and (metrics := run_folder.finished(config, stages, session)):
-        return metrics, session
-    quick = running.in_sweep and not settings.tracker.follows
-    if quick and (metrics := run_folder.found_again(config, stages, session)):
-        return metrics, session
-    if run_folder:
-        session.follower = Follower(lambda: settings.tracker.open(run_folder.folder, config), names(stages, session))
-    with session.store.forced_for({name: stage.identity(session) for name, stage in stages.items()}):
-        outcomes = {}
-        for number, (name, stage) in enumerate(stages.items(), start=1):
-            running.stage(name, number, len(stages))
-            outcomes[name] = stage.run(session)
-            session.follower.stage_ended(name, outcomes[name].history)
-        if run_folder:
-            run_folder.write(config, stages, outcomes, session)
-    if run_folder and not running.in_sweep:  # of which a line a job is told
-        run_folder.tell(outcomes, session)
-    metrics = {f"{stage}/{key}": value for stage, outcome in outcomes.items() for key, value in outcome.metrics.items()}
-    session.follower.end(metrics)
-    return metrics, session
+    return execute(cfg, folder, packages).metrics
 
 
 @hydra.main(config_path=str(CONFIG_DIR), config_name="train", version_base="1.3")
 def job(cfg: DictConfig) -> Any:
     """One run in the folder that Hydra made for it."""
-    return do(cfg, _run)
+    return launch.run_job(cfg)
 
 
 def main() -> None:
     """Run from the command line."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises to here, instead of printing and exiting
+    with _errors_in_one_line():
+        arguments = repeat.expand(sys.argv[1:])
+        if estimate.is_wanted(arguments):
+            estimate.show(arguments)
+            return
+        request = read_command(arguments)
+        if request is None or request.folder is None:
+            _start_hydra(arguments)
+            return
+        sweep = Sweep(request.folder)
+        if stored_sweep.restore(request, sweep):
+            finish(sweep)
+            return
+        sweep.begin(request.overrides())
+        try:
+            with print_ended_jobs(sweep):
+                _start_hydra([*arguments, f"hydra.sweep.dir={quoted(str(sweep.folder))}"])
+        except Exception:
+            finish(sweep, completed=False)
+            raise
+        finish(sweep)
+
+
+def _start_hydra(arguments: list[str]) -> None:
+    sys.argv[1:] = arguments
+    job()
+
+
+@contextmanager
+def _errors_in_one_line() -> Iterator[None]:
+    """Print an error that the user can fix in one line and exit with status 2."""
+    before = os.environ.get(FULL_ERROR)
+    os.environ[FULL_ERROR] = "1"  # Hydra then raises to here, instead of printing and exiting
     try:
-        _answer(sys.argv)
+        yield
     except KeyboardInterrupt:
-        print("rebuttal: interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        print("rebuttal: interrupted; rerun the command to resume", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        tell(error)
+        exit_if_user_error(error)
         raise
     finally:
-        if not WITH_TRACEBACK:
-            del os.environ["HYDRA_FULL_ERROR"]
-
-
-def _answer(command: list[str]) -> None:
-    command[1:] = expanded(command[1:])
-    if forecast.is_wanted(command[1:]):
-        forecast.show(command[1:])
-        return
-    if finished := answered_from_store(command[1:]):
-        sweep.current = finished
-        sweep.end()
-        return
-    try:
-        with sweep.told_line_by_line():
-            job()
-    except Exception:
-        sweep.end(whole=False)
-        raise
-    sweep.end()
+        os.environ.pop(FULL_ERROR)
+        os.environ |= {} if before is None else {FULL_ERROR: before}
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rebuttal.session import Session, Settings
-from rebuttal.trackers import NoTracker
-from rebuttal.training import Recipe
+from rebuttal.progress.trackers import NoTracker
+from rebuttal.stages.session import Session, Settings
+from rebuttal.training.recipe import Recipe
 
 
 @pytest.fixture

@@ -5,13 +5,14 @@ from hydra import compose, initialize_config_dir
 from pydantic import PositiveInt
 from torch import nn
 
-from rebuttal.config import CONFIG_DIR, build, checked, construct, describe
+from rebuttal.config import CONFIG_DIR, build, checked, construct
 from rebuttal.data import NoiseLike, RandomLabels, UniformNoise
 from rebuttal.data.labels import random_labels, true_labels
 from rebuttal.errors import ConfigError, as_one_line
 from rebuttal.measures import GradientNorms
 from rebuttal.models import MLP
 from rebuttal.stages import Fit
+from rebuttal.store.identity import describe
 
 
 @checked
@@ -123,7 +124,7 @@ STRANGE = ["os.system", "builtins.eval", "subprocess.run", "torch.load", "torch.
 THROUGH = [
     "torch.nn.init.uniform_",
     "torch.nn.modules.module.torch",
-    "rebuttal.functions.copy",
+    "rebuttal.functions.networks.copy",
     "rebuttal.data.noise.np",
 ]
 
@@ -134,7 +135,10 @@ def test_a_config_cannot_name_what_is_not_for_configs(target):
         build({"_target_": target}, "model")
 
 
-@pytest.mark.parametrize("target", [*THROUGH, "rebuttal.functions.generator", "rebuttal.training.EVALUATION_BATCH"])
+IMPORTED_INSIDE = ["rebuttal.functions.hash.generator", "rebuttal.training.evaluation.EVALUATION_BATCH"]
+
+
+@pytest.mark.parametrize("target", [*THROUGH, *IMPORTED_INSIDE])
 def test_nor_what_a_module_for_configs_has_only_imported(target):
     with pytest.raises(ConfigError, match=rf"^model\._target_={target}: is not a class or function of "):
         build({"_target_": target}, "model")

@@ -27,10 +27,10 @@ from omegaconf import OmegaConf
 from rebuttal import train
 from rebuttal.config import CONFIG_DIR
 from rebuttal.errors import as_one_line
-from rebuttal.plan import plain, plan
-from rebuttal.run_folder import RunFolder
-from rebuttal.running import Running
-from rebuttal.session import Session
+from rebuttal.progress.status_file import StatusFile
+from rebuttal.runs.build import build_run, resolve
+from rebuttal.runs.folder import RunFolder
+from rebuttal.stages.session import Session
 
 LONGER = "REBUTTAL_FUZZ" in os.environ
 EXAMPLES = int(os.environ.get("REBUTTAL_FUZZ", "150"))
@@ -388,7 +388,7 @@ def cut_short(config, tmp_path_factory):
     before = signal.signal(signal.SIGUSR2, requeue)
     try:
         with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-            patch.setattr(Running, "step", warn)
+            patch.setattr(StatusFile, "step", warn)
             run(config, store)
     finally:
         signal.signal(signal.SIGUSR2, before)
@@ -468,7 +468,7 @@ def test_each_damaged_byte_of_a_checkpoint_is_noticed(config, finished, cut_shor
         caplog.clear()
         assert run(config, store) == expected, damage
         assert (entry(store) / "weights.safetensors").read_bytes() == weights, damage
-        assert (f"goes on from step {KILLED_AT} of 6" in caplog.text) == (damage == "none"), damage
+        assert (f"resuming from step {KILLED_AT} of 6" in caplog.text) == (damage == "none"), damage
         assert ("damaged checkpoint" in caplog.text) == (damage != "none"), damage
         assert not kept.exists()
 
@@ -478,14 +478,14 @@ def test_a_damaged_run_is_not_found_again(name, config, finished, tmp_path, capl
     whole, expected = finished
     store = tmp_path / "store"
     shutil.copytree(whole, store)
-    cfg = plain(OmegaConf.merge(config, {"store": str(store)}))
+    cfg = resolve(OmegaConf.merge(config, {"store": str(store)}))
     file = entry(store, "run") / name
     content = file.read_bytes()
     for damage, changed in [("none", content), *damages(content, 20)]:
         file.write_bytes(changed)
         caplog.clear()
-        settings, stages = plan(cfg)
-        found = RunFolder(tmp_path / "again").found_again(cfg, stages, Session(settings))
+        settings, stages = build_run(cfg)
+        found = RunFolder(tmp_path / "again").restore(cfg, stages, Session(settings))
         harmless = damage == "none" or (name == "record.json" and same_json(changed, content))
         assert found == (expected if harmless else None), damage
         assert ("damaged store entry" in caplog.text) != harmless, damage

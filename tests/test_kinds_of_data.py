@@ -13,7 +13,7 @@ from rebuttal.data.examples import in_unit_range
 from rebuttal.errors import ConfigError
 from rebuttal.models import MLP
 from rebuttal.stages import Fit, Mimic
-from rebuttal.training import predict
+from rebuttal.training.evaluation import predict
 from tests.conftest import save_images
 from tests.golden import EXPERIMENTS
 

@@ -15,7 +15,8 @@ from rebuttal.data import UniformNoise
 from rebuttal.errors import ConfigError, TrainingError, as_one_line, out_of_memory
 from rebuttal.models import MLP
 from rebuttal.stages.networks import new_network
-from rebuttal.training import Support, predict, train
+from rebuttal.training.evaluation import predict
+from rebuttal.training.loop import Support, train
 
 X = torch.randn(96, 6, generator=torch.Generator().manual_seed(0))
 Y = (X[:, 0] > 0).long()
@@ -95,7 +96,7 @@ def test_prediction_takes_as_many_at_a_time_as_memory_allows():
 LIMITED = """
 import resource, sys
 import torch, matplotlib.pyplot
-import rebuttal.functions, rebuttal.plan, rebuttal.run_folder, rebuttal.analysis.figures
+import rebuttal.functions, rebuttal.runs.execute, rebuttal.figures.training
 from rebuttal import train
 torch.zeros(8) @ torch.zeros(8)
 held = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
@@ -122,7 +123,7 @@ def test_a_real_run_that_runs_out_of_memory_says_so_and_gets_through_in_pieces(t
     assert len(done.stderr.splitlines()) == 1
     through = limited(400, *WIDE, "batch_size=auto", cwd=tmp_path)
     assert through.returncode == 0, through.stderr
-    assert "out of memory; batches go through in" in through.stdout
+    assert "out of memory; batches are processed in" in through.stdout
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ import torch
 from scipy.stats import spearmanr
 
 import rebuttal
-from rebuttal.analysis.claims import read_claims
 from rebuttal.data import ImageFolder
+from rebuttal.report.claims import read_claims
 
 pytestmark = pytest.mark.real_data
 

@@ -66,7 +66,7 @@ def job_of(folder):
 
 
 def resumed(folder):
-    return [int(step) for step in re.findall(r"goes on from step (\d+) of", (folder / "train.log").read_text())]
+    return [int(step) for step in re.findall(r"resuming from step (\d+) of", (folder / "train.log").read_text())]
 
 
 def check(process, folder, expected, seen):
@@ -101,7 +101,7 @@ def test_a_failing_job_and_one_that_is_killed_do_not_stop_the_others(tmp_path):
     assert sweep.returncode == 1, said + complaint
     assert "2 done" in said and "1 failed" in said and "1 cut short" in said
     assert "training.lr=-1: input should be greater than 0" in said
-    assert complaint.endswith("the same command goes on where it stopped\n")
+    assert complaint.endswith("rerun the command to resume it\n")
 
 
 def test_a_job_that_overruns_its_time_limit_goes_on(undisturbed, tmp_path):

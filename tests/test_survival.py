@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from rebuttal.store import read_entry
+from rebuttal.store.entries import read_entry
 from tests.test_train import command, metrics_of, runs
 
 pytestmark = pytest.mark.slow
@@ -68,7 +68,7 @@ def test_a_run_killed_at_a_random_moment_ends_with_the_same_weights_and_metrics(
         process.communicate()
         done = command(*RUN, "hydra.run.dir=run", cwd=folder)
         assert done.returncode == 0, done.stderr
-        resumed += "goes on from step" in done.stdout
+        resumed += "resuming from step" in done.stdout
         assert metrics_of(folder / "run") == metrics_of(whole / "run")
         assert (folder / "run" / "history.csv").read_text() == (whole / "run" / "history.csv").read_text()
         assert entries(folder) == entries(whole)
@@ -86,7 +86,7 @@ def test_interrupted_from_the_keyboard_it_says_how_to_go_on(tmp_path):
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert said == "rebuttal: interrupted; the same command goes on where this one stopped\n"
+    assert said == "rebuttal: interrupted; rerun the command to resume\n"
 
 
 def test_eight_processes_with_one_command_train_once_and_agree(undisturbed, tmp_path):
@@ -150,7 +150,7 @@ def test_a_full_disk_is_named_and_the_run_goes_on_from_the_checkpoint_before(und
     (small_disk / "filler").unlink()
     again = command(*run, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
-    assert "goes on from step" in again.stdout
+    assert "resuming from step" in again.stdout
     assert metrics_of(tmp_path / "run") == metrics_of(whole / "run")
 
 
@@ -164,8 +164,7 @@ def test_a_store_that_can_only_be_read_serves_what_it_has_and_says_what_it_canno
     missing = command(*RUN, "seed=1", f"store={small_disk}/store", cwd=tmp_path)
     assert missing.returncode == 2
     assert missing.stderr == (
-        f"rebuttal: store={small_disk}/store: cannot be written (Read-only file system); "
-        "allowed: a folder to write in\n"
+        f"rebuttal: store={small_disk}/store: cannot be written (Read-only file system); allowed: a writable folder\n"
     )
 
 

@@ -13,13 +13,14 @@ from filelock import FileLock
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from rebuttal import run_folder, train
-from rebuttal.analysis.claims import read_claims
+from rebuttal import train
 from rebuttal.config import CONFIG_DIR
-from rebuttal.files import write_json
-from rebuttal.forecast import trainings
-from rebuttal.plan import plan
-from rebuttal.session import Session
+from rebuttal.report.claims import read_claims
+from rebuttal.runs import folder as run_folder
+from rebuttal.runs.build import build_run
+from rebuttal.stages.session import Session
+from rebuttal.stages.stage import trainings
+from rebuttal.store.files import write_json
 from tests import golden
 from tests.conftest import save_images
 from tests.golden import EXPERIMENTS
@@ -78,7 +79,7 @@ def test_every_experiment_runs_in_debug_size_and_leaves_what_a_run_leaves(experi
     assert provenance["config"]["name"] == experiment
     assert provenance["config"] == OmegaConf.to_container(config)
     monkeypatch.chdir(tmp_path)
-    settings, stages = plan(OmegaConf.to_container(config))
+    settings, stages = build_run(OmegaConf.to_container(config))
     trained = {name for name in provenance["computed"] if name.startswith(("fit/", "mimic/"))}
     assert set(trainings(stages.values(), Session(settings))) == trained  # what plan=true would have told
     pictures = list((run / "figures").glob("*.png"))
@@ -152,7 +153,7 @@ def test_a_sweep_is_one_call_and_a_failing_job_does_not_stop_the_others(images, 
     sweep = ["-m", "experiment=corruption", "model=linear", "dataset=image_folder", images, "debug=tiny"]
     done = command(*sweep, "seed=0,1", "corruption.fraction=0,0.5,2", cwd=tmp_path)
     assert done.returncode == 1
-    assert done.stderr.endswith("rebuttal: the sweep is not complete; the same command goes on where it stopped\n")
+    assert done.stderr.endswith("rebuttal: the sweep is not complete; rerun the command to resume it\n")
     assert "4 done, 2 failed" in done.stdout
     for seed, job in ((0, 4), (1, 5)):
         why = "failed: corruption.fraction=2: input should be less than or equal to 1"

@@ -15,7 +15,7 @@ def test_the_wheel_carries_the_config(tmp_path):
     for path in (root / "conf").rglob("*.yaml"):
         assert f"rebuttal/conf/{path.relative_to(root / 'conf')}" in packed
     assert any(name.endswith("entry_points.txt") for name in packed)
-    assert "rebuttal/analysis/page.html.j2" in packed
+    assert "rebuttal/report/page.html.j2" in packed
     done = subprocess.run(
         [sys.executable, "-m", "rebuttal.train", "--cfg", "job", "model=vgg11"],
         cwd=tmp_path / "site",

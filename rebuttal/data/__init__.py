@@ -1,11 +1,12 @@
-"""Datasets, and what may be done to their labels and pixels.
+"""Datasets, and the corruptions of their labels and pixels.
 
-A dataset here is a config object with one method, `open(cache)`, that gives a `Source`: whole tensors in
-memory, in three disjoint splits: `train` (n1), `student` (n2: new inputs for a student), `test` (held out).
+A dataset is a config object whose method `open(cache)` returns a `Source`: whole tensors in memory, in three disjoint
+splits: `train` (n1), `student` (n2: new inputs for a student), `test` (held out).
 """
 
 from rebuttal.data.cifar10 import CIFAR10
-from rebuttal.data.examples import Examples, Source
+from rebuttal.data.dataset import Source
+from rebuttal.data.examples import Examples
 from rebuttal.data.image_folder import ImageFolder
 from rebuttal.data.labels import PermutedLabels, RandomLabels
 from rebuttal.data.mixture import Mixture

@@ -1,7 +1,7 @@
 """CIFAR-10 (Krizhevsky 2009), downloaded and verified through torchvision.
 
-The *binary* version is read: plain bytes. torchvision's own CIFAR10 class reads the Python version, which
-is a pickle, and nothing is ever unpickled here.
+The *binary* version is used: plain bytes. torchvision's own CIFAR10 class reads the Python version, which is a
+pickle, and this package never unpickles anything.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from rebuttal.errors import ConfigError
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
-_RECORD = 1 + 3 * 32 * 32  # one byte of label, then red, green and blue planes
+_RECORD = 1 + 3 * 32 * 32  # one byte of label, then the red, green and blue planes
 
 
 @checked
 class CIFAR10(ImageSet):
-    """60,000 colour images 3×32×32 in 10 classes; kept as one archive in `root`.
+    """60,000 colour images 3×32×32 in 10 classes; the archive is kept in the folder `root`.
 
-    `url` and `md5` let a mirror stand in for the original.
+    `url` and `md5`: where it is downloaded from and its checksum, so that a mirror can replace the original.
     """
 
     root: str = field(metadata={"decides": False})
@@ -55,21 +55,25 @@ class CIFAR10(ImageSet):
             return
         try:
             archive.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(archive.with_suffix(".lock")):  # of several jobs one downloads, the others find it done
+            with FileLock(archive.with_suffix(".lock")):  # one of several jobs downloads, the others wait for it
                 download_url(self.url, str(archive.parent), archive.name, md5=self.md5)
         except (URLError, OSError, RuntimeError) as error:
             raise ConfigError(
-                f"dataset.root={self.root}: CIFAR-10 is not there and could not be downloaded ({error}). "
-                f"Two ways out: put {archive.name} (md5 {self.md5}) into that folder by hand, or use images "
-                "that you have with dataset=image_folder dataset.root=FOLDER_OR_TAR"
+                f"dataset.root={self.root}: CIFAR-10 is not there and could not be downloaded ({error}); either "
+                f"put {archive.name} (md5 {self.md5}) into that folder by hand, or use your own images: "
+                "dataset=image_folder dataset.root=FOLDER_OR_TAR"
             ) from None
 
 
 def _member(tar: tarfile.TarFile, name: str) -> bytes:
-    return tar.extractfile(f"cifar-10-batches-bin/{name}").read()
+    file = tar.extractfile(f"cifar-10-batches-bin/{name}")
+    if file is None:
+        raise tarfile.ReadError(f"{name} is not a file")
+    return file.read()
 
 
 def _decode(raw: bytes) -> tuple[Tensor, Tensor]:
+    """Return images (n, 3, 32, 32) uint8 and labels (n,) int64."""
     records = np.frombuffer(raw, dtype=np.uint8).reshape(-1, _RECORD)
     labels = torch.from_numpy(records[:, 0].astype(np.int64))
     images = torch.from_numpy(np.ascontiguousarray(records[:, 1:]).reshape(-1, 3, 32, 32))

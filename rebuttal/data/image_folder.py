@@ -1,7 +1,7 @@
-"""Images in class folders, or a tar of them: `train/<class>/*.jpg` and `test/<class>/*.jpg`.
+"""Images in class folders, or a tar archive of them: `train/<class>/*.jpg` and `test/<class>/*.jpg`.
 
-Decoded once and kept in the store as uint8, under a digest of the files' contents. An archive is read
-member by member and never unpacked to disk.
+They are decoded once and stored as uint8 under a digest of the files' contents. An archive is read member by member
+and never unpacked to disk.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pydantic import Field, PositiveInt
 from rebuttal.config import checked
 from rebuttal.data.image_set import Images, ImageSet
 from rebuttal.errors import ConfigError
-from rebuttal.store import Artifact, Store
+from rebuttal.store.entries import Artifact, Store
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
 _MODES = {1: "L", 3: "RGB"}
@@ -30,10 +30,10 @@ _MODES = {1: "L", 3: "RGB"}
 
 @checked
 class ImageFolder(ImageSet):
-    """`root`: a folder or a tar (also .tar.gz, .tar.bz2, .tar.xz) that holds `train` and `test`.
+    """Images of the user. `root`: a folder or a tar (also .tar.gz, .tar.bz2, .tar.xz) that contains `train` and `test`.
 
-    Class names in alphabetical order are the labels 0, 1, …. `size`: (height, width) to resize to; null
-    means that all images must already have one size. `channels`: 3 (colour) or 1 (grey).
+    Labels 0, 1, … number the classes in alphabetical order. `size`: (height, width) to resize to; None requires that
+    all images have the same size. `channels`: 3 (colour) or 1 (grey).
     """
 
     root: str = field(metadata={"decides": False})
@@ -59,6 +59,7 @@ class ImageFolder(ImageSet):
         )
 
     def _decode(self, root: Path) -> Artifact:
+        """Decode all images. Raises `ConfigError` for unreadable images, different sizes, or a wrong folder layout."""
         pixels: dict[str, list[np.ndarray]] = {"train": [], "test": []}
         names: dict[str, list[str]] = {"train": [], "test": []}
         for path, raw in _files(root):
@@ -71,7 +72,7 @@ class ImageFolder(ImageSet):
                 if first.shape != image.shape:
                     raise ConfigError(
                         f"dataset.size=null: {path} is {image.shape[1]}x{image.shape[2]}, others are "
-                        f"{first.shape[1]}x{first.shape[2]}; give dataset.size=[height,width] to resize all"
+                        f"{first.shape[1]}x{first.shape[2]}; set dataset.size=[height,width] to resize all"
                     )
             pixels[split].append(image)
             names[split].append(name)
@@ -85,7 +86,7 @@ class ImageFolder(ImageSet):
         return Artifact({"class_names": classes}, tensors)
 
     def _pixels(self, path: str, raw: bytes) -> np.ndarray:
-        """One image, uint8 (C, H, W)."""
+        """Decode one image: uint8 (C, H, W)."""
         try:
             image = Image.open(io.BytesIO(raw)).convert(_MODES[self.channels])
         except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -98,15 +99,16 @@ class ImageFolder(ImageSet):
 
 
 def _files(root: Path) -> Iterator[tuple[str, bytes]]:
-    """Every image file as (path below the root, content), in alphabetical order within a folder."""
+    """Yield every image file as (path relative to the root, content), in alphabetical order."""
     if root.is_dir():
         for path in _images(root.rglob("*")):
             yield path.relative_to(root).as_posix(), path.read_bytes()
         return
     try:
         with tarfile.open(root) as tar:
-            # A compressed archive can only be read forwards; sorting comes after reading.
-            members = [(m.name, tar.extractfile(m).read()) for m in tar if m.isfile() and _is_image(m.name)]
+            # A compressed archive can only be read forwards, so members are sorted after reading.
+            files = ((m.name, tar.extractfile(m)) for m in tar if m.isfile() and _is_image(m.name))
+            members = [(name, file.read()) for name, file in files if file is not None]
     except (tarfile.TarError, EOFError, OSError) as error:
         raise ConfigError(f"dataset.root={root}: not a readable tar archive ({error})") from None
     yield from sorted(members)
@@ -122,7 +124,9 @@ def _is_image(name: str) -> bool:
 
 
 def _split_and_class(path: str) -> tuple[str | None, str]:
-    """`…/train/cat/1.jpg` gives ("train", "cat"); the archive may have a folder above `train`."""
+    """Return ("train", "cat") for `…/train/cat/1.jpg`, (None, "") for a path of another form.
+
+    The archive may have a folder above `train`."""
     parts = PurePosixPath(path).parts
     if len(parts) >= 3 and parts[-3] in ("train", "test"):
         return parts[-3], parts[-2]
@@ -135,13 +139,13 @@ def _check_classes(root: str, classes: list[str], test: list[str]) -> None:
             f"dataset.root={root}: found {len(classes)} class folders below train/ and {len(test)} images below "
             "test/; allowed: at least 2 classes and 1 test image, as train/<class>/… and test/<class>/…"
         )
-    strangers = sorted(set(test) - set(classes))
-    if strangers:
-        raise ConfigError(f"dataset.root={root}: test/{strangers[0]} has no counterpart below train/")
+    unknown = sorted(set(test) - set(classes))
+    if unknown:
+        raise ConfigError(f"dataset.root={root}: test/{unknown[0]} has no counterpart below train/")
 
 
 def _digest(root: Path) -> str:
-    """SHA-256 of an archive, or of every image's path and content."""
+    """Return the SHA-256 of an archive, or of the path and content of every image in a folder."""
     if root.is_file():
         return hashlib.sha256(root.read_bytes()).hexdigest()
     digest = hashlib.sha256()

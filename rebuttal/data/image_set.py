@@ -1,4 +1,4 @@
-"""What finite sets of images share: subsets, class subsets, pixel corruptions, disjoint splits."""
+"""Finite image datasets: subsets, class subsets, pixel corruptions, disjoint splits."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from rebuttal.config import checked, describe
-from rebuttal.data.examples import Examples, Source, Split
+from rebuttal.config import checked
+from rebuttal.data.dataset import Source
+from rebuttal.data.examples import Examples, Split
 from rebuttal.data.pixels import Pixels, corrupt_pixels
 from rebuttal.errors import ConfigError
 from rebuttal.seeds import generator
+from rebuttal.store.identity import describe
 
 
 @dataclass(frozen=True)
 class Images:
-    """Everything that was read: uint8 images (n, C, H, W), int64 labels (n,), and a digest of the bytes
-    they came from."""
+    """All images of a dataset: uint8 images (n, C, H, W), int64 labels (n,), and a digest of the bytes that they were
+    decoded from."""
 
     train: Tensor
     train_labels: Tensor
@@ -33,12 +35,12 @@ class Images:
 
 @checked
 class ImageSet:
-    """Settings of every finite image dataset. A size of null takes all there is.
+    """The settings that finite image datasets share. A size of None takes all available images.
 
-    The student's images are training images that the train split leaves over: with `train_size=null`
-    there are none. `subset` says how a smaller part is chosen: `stratified` keeps class shares equal to
-    within one example, `random` draws without regard to class; either way smaller parts lie within larger.
-    `classes` = k keeps the first k classes.
+    The student's images are the training images that the train split does not use: with `train_size` None there are
+    none. `subset`: how a smaller part is chosen; `stratified` keeps class shares equal to within one example, `random`
+    ignores classes; in both cases smaller parts are subsets of larger ones. `classes` = k keeps the first k classes,
+    None all. `pixels`: see `rebuttal.data.pixels`.
     """
 
     train_size: PositiveInt | None = None
@@ -52,7 +54,7 @@ class ImageSet:
         return ImageSource(self, self.read(cache))
 
     def read(self, cache: Path) -> Images:
-        """Raises `ConfigError` where the images are not to be had."""
+        """Read all images. Raises `ConfigError` if they are not available."""
         raise NotImplementedError
 
 
@@ -67,8 +69,8 @@ class ImageSource:
         self.digest = images.digest
         self.classes = settings.classes or available
         self.shape = tuple(images.train.shape[1:])
-        self._train = _keep(images.train, images.train_labels, self.classes)
-        self._test = _keep(images.test, images.test_labels, self.classes)
+        self._train = _of_first_classes(images.train, images.train_labels, self.classes)
+        self._test = _of_first_classes(images.test, images.test_labels, self.classes)
         self._size("train")
         self._size("test")
 
@@ -81,7 +83,7 @@ class ImageSource:
         inputs = corrupt_pixels(pool.inputs[chosen], self.settings.pixels, split, seed)
         return Examples(inputs, pool.labels[chosen])
 
-    def identity(self, split: Split) -> Any:
+    def identity(self, split: Split) -> dict[str, Any]:
         start = self._size("train") if split == "student" else 0
         return {
             "kind": "images",
@@ -95,13 +97,15 @@ class ImageSource:
         }
 
     def _size(self, split: Split) -> int:
+        """Return the size of a split. Raises `ConfigError` if it is empty or larger than the available images."""
         taken = self._size("train") if split == "student" else 0
         available = len(self._test if split == "test" else self._train) - taken
         wanted = getattr(self.settings, f"{split}_size")
         if wanted is None and available == 0:
+            train_size = "null" if self.settings.train_size is None else self.settings.train_size
             raise ConfigError(
-                f"dataset.{split}_size=null: no image is left for this split; the student's images are those that "
-                f"dataset.train_size={self.settings.train_size} leaves of {len(self._train)}"
+                f"dataset.{split}_size=null: no images are left for this split; the student's images are those that "
+                f"dataset.train_size={train_size} leaves of {len(self._train)} training images"
             )
         if wanted is not None and wanted > available:
             raise ConfigError(f"dataset.{split}_size={wanted}: only {available} images are available")
@@ -109,10 +113,10 @@ class ImageSource:
 
 
 def arrangement(labels: np.ndarray, subset: str, rng: np.random.Generator) -> np.ndarray:
-    """An order of all examples of which every prefix is a fair subset of its size.
+    """Return an order of all examples, (n,), every prefix of which is a fair subset of its size.
 
-    `stratified`: the k-th of the n_c examples of a class (in random order) stands at (k + ½)/n_c of the
-    way, so that each prefix holds every class in proportion; `random`: a random permutation.
+    `stratified`: the k-th of the n_c examples of a class (in random order) is placed at the fraction (k + ½)/n_c of
+    the order, so that each prefix contains the classes in proportion; `random`: a random permutation.
     """
     order = rng.permutation(len(labels))
     if subset == "random":
@@ -124,7 +128,7 @@ def arrangement(labels: np.ndarray, subset: str, rng: np.random.Generator) -> np
     return order[np.argsort(position[order], kind="stable")]
 
 
-def _keep(images: Tensor, labels: Tensor, classes: int) -> Examples:
+def _of_first_classes(images: Tensor, labels: Tensor, classes: int) -> Examples:
     kept = labels < classes
     return Examples(images, labels) if bool(kept.all()) else Examples(images[kept], labels[kept])
 

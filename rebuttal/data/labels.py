@@ -1,4 +1,4 @@
-"""Label corruptions (Zhang et al. 2017, section 2.1): a share drawn anew, or all shuffled."""
+"""Label corruptions (Zhang et al. 2017, section 2.1): random labels for a share, or all labels permuted."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from rebuttal.seeds import generator
 
 @checked
 class RandomLabels:
-    """A share `fraction` of the examples, chosen at random, has its label drawn anew from the uniform
-    distribution over all K classes, so that about fraction/K of all examples keep the old one by luck.
+    """Replace the labels of a share `fraction` of the examples, chosen at random, by labels drawn uniformly from all K
+    classes; about fraction/K of all examples thus keep their true label by chance.
 
-    Nested: for one seed the examples corrupted at 25 % are among those corrupted at 50 %, with the same
-    new labels.
+    Nested: with the same seed, the examples corrupted at 25 % are among those corrupted at 50 %, with the same new
+    labels.
     """
 
     fraction: Annotated[float, Field(ge=0, le=1)]
@@ -34,18 +34,18 @@ class RandomLabels:
 
 
 def true_labels() -> RandomLabels:
-    """No corruption: the same thing as a fraction of 0, so both find the same networks in the store."""
+    """No corruption: equal to a fraction of 0, so that both find the same networks in the store."""
     return RandomLabels(fraction=0.0)
 
 
 def random_labels() -> RandomLabels:
-    """Every label drawn anew: the same thing as a fraction of 1."""
+    """Every label random: equal to a fraction of 1."""
     return RandomLabels(fraction=1.0)
 
 
 @checked
 class PermutedLabels:
-    """The true labels in a random order: class counts are kept exactly."""
+    """The true labels in a random order, which keeps class counts exactly."""
 
     def __call__(self, labels: Tensor, classes: int, seed: int) -> Tensor:
         order = generator(seed, "corruption", "permutation").permutation(len(labels))

@@ -1,4 +1,4 @@
-"""Inputs on the way from new ones to those that a network was trained on."""
+"""Mixtures of new inputs and the inputs that a network was trained on."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field
 
-from rebuttal.config import checked, option_of
-from rebuttal.data.examples import Examples, Source, Split, in_unit_range
+from rebuttal.config import checked
+from rebuttal.data.dataset import DatasetOption, Source
+from rebuttal.data.examples import Examples, Split, in_unit_range
 from rebuttal.errors import ConfigError
 from rebuttal.seeds import generator
 
 
 @checked
 class Mixture:
-    """x = (1 − `share`)·u + `share`·z: u an input of the dataset `new`, z a random training input of `towards`.
+    """Inputs x = (1 − `share`)·u + `share`·z, u an input of the dataset `new`, z a random training input of `towards`.
 
-    `share` 0 is `new` itself; 1 repeats training inputs of `towards`.
+    A share of 0 gives `new` itself, a share of 1 training inputs of `towards`.
     """
 
-    new: option_of("dataset", "open")
-    towards: option_of("dataset", "open")
+    new: DatasetOption
+    towards: DatasetOption
     share: Annotated[float, Field(ge=0, le=1)]
 
     def open(self, cache: Path) -> Source:
@@ -35,7 +36,7 @@ class Mixture:
 
 @dataclass(frozen=True)
 class MixtureSource:
-    """An opened `Mixture`; its labels are those of `new`."""
+    """An opened `Mixture`. Labels are those of `new`."""
 
     new: Source
     towards: Source
@@ -50,11 +51,11 @@ class MixtureSource:
         return self.towards.classes
 
     def examples(self, split: Split, seed: int) -> Examples:
-        fresh = self.new.examples(split, seed)
-        known = in_unit_range(self.towards.examples("train", seed).inputs)
-        chosen = torch.from_numpy(generator(seed, split, "mixture").integers(len(known), size=len(fresh)))
-        return Examples(torch.lerp(in_unit_range(fresh.inputs), known[chosen], self.share), fresh.labels)
+        new = self.new.examples(split, seed)
+        training = in_unit_range(self.towards.examples("train", seed).inputs)
+        chosen = torch.from_numpy(generator(seed, split, "mixture").integers(len(training), size=len(new)))
+        return Examples(torch.lerp(in_unit_range(new.inputs), training[chosen], self.share), new.labels)
 
-    def identity(self, split: Split) -> Any:
+    def identity(self, split: Split) -> dict[str, Any]:
         new, towards = self.new.identity(split), self.towards.identity("train")
         return {"kind": "mixture", "new": new, "towards": towards, "share": self.share, "size": new["size"]}

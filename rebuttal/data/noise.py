@@ -1,4 +1,4 @@
-"""Independent noise inputs with random labels: there is nothing to learn but the examples themselves."""
+"""Independent noise with random labels: nothing can be learnt but the examples themselves."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
-from rebuttal.config import checked, describe, option_of
-from rebuttal.data.examples import Examples, Source, Split
+from rebuttal.config import checked
+from rebuttal.data.dataset import DatasetOption, Source
+from rebuttal.data.examples import Examples, Split
 from rebuttal.device import require_memory
 from rebuttal.seeds import generator
+from rebuttal.store.identity import describe
 
 Shape = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 Classes = Annotated[int, Field(ge=2)]
@@ -21,7 +23,7 @@ Classes = Annotated[int, Field(ge=2)]
 
 @checked
 class Noise:
-    """n independent inputs a split, and labels drawn uniformly and independently of them."""
+    """Independent inputs, with labels drawn uniformly and independently of them."""
 
     shape: Shape = (3, 32, 32)
     classes: Classes = 10
@@ -39,13 +41,13 @@ class Noise:
         labels = generator(seed, split, "labels").integers(self.classes, size=size)
         return Examples(torch.from_numpy(inputs), torch.from_numpy(labels))
 
-    def identity(self, split: Split) -> Any:
+    def identity(self, split: Split) -> dict[str, Any]:
         sizes = {"train_size", "student_size", "test_size"}
         kept = {key: value for key, value in describe(self).items() if key not in sizes}
         return {**kept, "split": split, "size": getattr(self, f"{split}_size")}
 
     def draw(self, size: int, rng: np.random.Generator) -> np.ndarray:
-        """`size` inputs, float32 (size, *shape)."""
+        """Draw `size` inputs: float32 (size, *shape)."""
         raise NotImplementedError
 
 
@@ -59,7 +61,7 @@ class UniformNoise(Noise):
 
 @checked
 class GaussianNoise(Noise):
-    """Every coordinate normal; not clipped, so that mean and variance are exactly those asked for."""
+    """Every coordinate normal, not clipped, so that mean and variance are exactly as configured."""
 
     mean: float = 0.5
     std: NonNegativeFloat = 0.25
@@ -71,9 +73,9 @@ class GaussianNoise(Noise):
 
 @checked
 class NoiseLike:
-    """Noise in the input space of the dataset `like`: its shape and its number of classes."""
+    """Noise in the input space of the dataset `like`: the same shape and number of classes."""
 
-    like: option_of("dataset", "open")
+    like: DatasetOption
     kind: Literal["uniform", "gaussian"]
     train_size: PositiveInt = 10_000
     student_size: PositiveInt = 10_000

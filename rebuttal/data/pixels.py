@@ -1,4 +1,4 @@
-"""Zhang's input corruptions: images whose structure is taken away while the labels stay."""
+"""Input corruptions (Zhang et al. 2017, section 2.1): the structure of images is destroyed, their labels are kept."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Pixels = Literal["original", "shuffled", "random", "gaussian"]
 
 
 def corrupt_pixels(images: Tensor, kind: Pixels, split: Split, seed: int) -> Tensor:
-    """`images` (n, C, H, W) uint8.
+    """Return corrupted `images` (n, C, H, W) uint8.
 
-    `shuffled`: one permutation of the locations for all images of all splits; `random`: one for each
-    image; channels stay together in both. `gaussian`: independent normal pixels with each channel's mean
-    and variance over `images`, as float32 in units where 255 is 1.0, not clipped.
+    `shuffled`: one permutation of the pixel locations for all images of all splits; `random`: a permutation of its own
+    for each image; both move the channels of a location together. `gaussian`: independent normal pixels with the mean
+    and variance of each channel over `images`, as float32 in units where 255 is 1.0, not clipped.
     """
     n, channels, height, width = images.shape
     flat = images.flatten(2)
@@ -28,8 +28,8 @@ def corrupt_pixels(images: Tensor, kind: Pixels, split: Split, seed: int) -> Ten
         return flat[:, :, torch.from_numpy(order)].reshape(images.shape)
     if kind == "random":
         keys = generator(seed, split, "pixels", "random").random((n, height * width), dtype=np.float32)
-        order = torch.from_numpy(keys).argsort(dim=1)[:, None].expand(-1, channels, -1)
-        return flat.gather(2, order).reshape(images.shape)
+        orders = torch.from_numpy(keys).argsort(dim=1)[:, None].expand(-1, channels, -1)
+        return flat.gather(2, orders).reshape(images.shape)
     if kind == "gaussian":
         std, mean = torch.std_mean(flat.float() / 255, dim=(0, 2), correction=0)
         noise = generator(seed, split, "pixels", "gaussian").standard_normal(images.shape, dtype=np.float32)

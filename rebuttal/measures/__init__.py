@@ -1,6 +1,6 @@
-"""Measures: small functions from a subject and its surroundings to named numbers.
+"""Measures: small functions from a subject and its probes to named numbers.
 
-Each is a config object with its settings; calling it with a `Subject` and its `Surroundings` gives `Findings`.
+Each is a config object that holds its settings; calling it with a `Subject` and `Probes` returns `Findings`.
 """
 
 from rebuttal.measures.demand import LabelDemand
@@ -9,7 +9,7 @@ from rebuttal.measures.frequency import FourierSensitivity, GradientSpectrum, Li
 from rebuttal.measures.gradients import GradientNorms
 from rebuttal.measures.lipschitz import LipschitzBracket
 from rebuttal.measures.margins import Margins
-from rebuttal.measures.operators import OperatorNorms
+from rebuttal.measures.operator_norms import OperatorNorms
 from rebuttal.measures.path_norm import PathNorm
 from rebuttal.measures.segments import SegmentCrossings
 from rebuttal.measures.variation import LocalVariation

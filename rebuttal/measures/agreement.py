@@ -1,4 +1,4 @@
-"""How far two classifiers agree, and how much of it a constant or a guess would get."""
+"""Agreement of two classifiers, against what a constant or a guess would reach."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor
 def agreement(teacher: Tensor, student: Tensor) -> dict[str, float | None]:
     """Compare a student's logits with its teacher's on the same held-out inputs, both (n, K).
 
-    `agreement`: share with equal argmax, with its Wilson 95 % interval. `majority_agreement`: share of the
-    teacher's most common class, what a constant student gets. `chance_agreement`: Σ_k p_k q_k of both
-    marginals. `kappa` (Cohen 1960): (agreement − chance)/(1 − chance), with the 95 % interval of Fleiss,
-    Cohen & Everitt (1969); null where chance is 1, when both always answer one and the same class.
-    `output_correlation`: Pearson's, over all inputs and classes, of the logits less their mean over the
-    classes of each input (softmax does not see that mean); null where one of them is constant.
-    `teacher_classes`: the effective number of classes that the teacher gives, the exponential of their entropy;
-    near 1 its answers have collapsed.
+    `agreement`: share of inputs with equal argmax, with its Wilson 95 % interval. `majority_agreement`: share of the
+    teacher's most common class, which a constant student reaches. `chance_agreement`: Σ_k p_k q_k of the two
+    marginals. `kappa` (Cohen 1960): (agreement − chance)/(1 − chance), with the 95 % interval of Fleiss, Cohen &
+    Everitt (1969); None if chance is 1, that is if both always predict one and the same class.
+    `output_correlation`: Pearson correlation, over all inputs and classes, of the logits minus their mean over the
+    classes of each input (softmax is invariant to that mean); None if one of them is constant.
+    `teacher_classes`: the effective number of classes that the teacher predicts, the exponential of their entropy;
+    near 1 its predictions have collapsed.
     The intervals are over inputs, for these two networks.
     """
     table = confusion(teacher, student)
@@ -38,54 +38,54 @@ def agreement(teacher: Tensor, student: Tensor) -> dict[str, float | None]:
 
 
 def confusion(teacher: Tensor, student: Tensor) -> np.ndarray:
-    """Counts (K, K) of inputs by the teacher's class (row) and the student's (column)."""
+    """Return counts (K, K) of inputs by the teacher's class (row) and the student's (column)."""
     classes = teacher.shape[1]
     pairs = teacher.argmax(dim=1) * classes + student.argmax(dim=1)
     return pairs.bincount(minlength=classes**2).reshape(classes, classes).cpu().numpy()
 
 
 def chance(table: np.ndarray) -> float:
-    """The agreement of two independent classifiers with the table's marginals: Σ_k p_k q_k."""
+    """Return the agreement of two independent classifiers with the table's marginals: Σ_k p_k q_k."""
     n = table.sum()
     return float((table.sum(axis=1) / n) @ (table.sum(axis=0) / n))
 
 
 def effective_classes(counts: np.ndarray) -> float:
-    """exp(−Σ p log p) of class counts: K when all K are equally frequent, 1 when there is only one."""
+    """Return exp(−Σ p log p) of class counts: K if all K are equally frequent, 1 if only one occurs."""
     return float(np.exp(entropy(counts)))
 
 
 def cohen_kappa(table: np.ndarray) -> dict[str, float | None]:
-    """Cohen's kappa of a confusion table, with its asymptotic 95 % interval."""
+    """Return Cohen's kappa of a confusion table, with its asymptotic 95 % interval."""
     from statsmodels.stats.inter_rater import cohens_kappa  # here, because the import takes a second
 
     if chance(table) == 1.0:
         return {"kappa": None, "kappa_low": None, "kappa_high": None}
     with np.errstate(invalid="ignore", divide="ignore"):
         found = cohens_kappa(table)
-    # Where one classifier is constant the variance is 0, and rounding may take it below.
+    # If one classifier is constant the variance is 0, and rounding may make it negative.
     kappa, half = float(found.kappa), 1.959964 * float(np.nan_to_num(found.std_kappa))
     return {"kappa": kappa, "kappa_low": kappa - half, "kappa_high": kappa + half}
 
 
 def output_correlation(teacher: Tensor, student: Tensor) -> float | None:
-    """Pearson correlation of two sets of logits (n, K), each input's mean over classes removed."""
+    """Return the Pearson correlation of two sets of logits (n, K), each input's mean over classes removed."""
     value = torch.corrcoef(torch.stack([centred(teacher).flatten(), centred(student).flatten()]))[0, 1].item()
     return value if np.isfinite(value) else None
 
 
 def centred(logits: Tensor) -> Tensor:
-    """Logits (n, K) in float64, less each input's mean over the classes."""
+    """Return logits (n, K) in float64, minus each input's mean over the classes."""
     logits = logits.double()
     return logits - logits.mean(dim=1, keepdim=True)
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Share of inputs whose argmax is the label."""
+    """Return the share of inputs whose argmax is the label."""
     return (logits.argmax(dim=1) == labels).double().mean().item()
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % score interval of a proportion."""
+    """Return Wilson's 95 % score interval of a proportion."""
     interval = binomtest(successes, n).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)

@@ -1,4 +1,4 @@
-"""What the labels demand of any function that gives them."""
+"""Bounds that the training labels alone impose on any function that fits them."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ import torch
 from torch import Tensor
 
 from rebuttal.config import checked
-from rebuttal.measures.subject import Findings, Subject, Surroundings, spread_at
-from rebuttal.training import predict
+from rebuttal.measures.measure import Findings, Probes, Subject, spread_at
+from rebuttal.training.evaluation import predict
 
 
 @checked
 class LabelDemand:
-    """How steep the training labels force a function to be, among the train probes with different labels:
+    """How steep the training labels force a function to be, from the pairs of train probes with different labels:
 
-    `demand_distance`: the smallest distance δ of two of them; `demand_one_hot`, √2/δ: the Lipschitz constant
-    that a function needs which gives the labels as one-hot vectors; `demand_secant`: the largest
-    ‖f(x) − f(y)‖/‖x − y‖ over those pairs, which the function's own constant cannot be below, and `_scaled` by
-    the spread of the logits at the test probes.
+    `demand_distance`: the smallest distance δ of such a pair; `demand_one_hot`, √2/δ: a lower bound on the Lipschitz
+    constant of any function that outputs the labels as one-hot vectors; `demand_secant`: the largest
+    ‖f(x) − f(y)‖/‖x − y‖ over those pairs, a lower bound on the function's own constant, and `_scaled` by the spread
+    of the logits at the test probes. None if all labels are equal.
     """
 
-    def __call__(self, subject: Subject, around: Surroundings) -> Findings:
-        inputs, labels = around.probes["train"].flatten(1), around.labels
+    def __call__(self, subject: Subject, probes: Probes) -> Findings:
+        train, labels = probes.inputs["train"], probes.labels
         differ = labels[:, None] != labels
         if not differ.any():
             return Findings({"demand_distance": None, "demand_one_hot": None, "demand_secant": None})
-        distances = exact_distances(inputs).masked_fill(~differ, torch.inf)
-        changes = exact_distances(predict(subject.function, around.probes["train"]))
+        distances = exact_distances(train.flatten(1)).masked_fill(~differ, torch.inf)
+        changes = exact_distances(predict(subject.function, train))
         nearest = distances.min().item()
         secant = (changes / distances.masked_fill(distances == 0, torch.inf)).max().item()
-        scale = spread_at(subject, around.probes["test"])
+        scale = spread_at(subject, probes.inputs["test"])
         return Findings(
             {
                 "demand_distance": nearest,
@@ -41,6 +41,8 @@ class LabelDemand:
 
 
 def exact_distances(points: Tensor) -> Tensor:
-    """Euclidean distances (n, n) of points (n, d), in float64 and without the cancellation of the usual trick."""
+    """Return Euclidean distances (n, n) of points (n, d), in float64.
+
+    They are computed from differences: expanding ‖x − y‖² into a matrix product cancels for close points."""
     points = points.double()
     return torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")

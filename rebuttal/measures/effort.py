@@ -1,4 +1,4 @@
-"""How thoroughly measures look: numbers that several of them share."""
+"""Sample sizes and resolutions that several measures share."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from rebuttal.config import checked
 
 @checked
 class Effort:
-    """The group `measuring`: the entries of `conf/stage/smoothness.yaml` and `frequency.yaml` refer to it.
+    """The group `measuring`, whose entries `conf/stage/smoothness.yaml` and `frequency.yaml` interpolate.
 
-    It is read through those references; this class says what is allowed.
+    No code reads an instance; building one validates the values.
     """
 
     probes: Annotated[int, Field(ge=3)]

@@ -1,7 +1,8 @@
-"""At which frequencies a function varies: spectra of its gradients and of its values on planes and lines."""
+"""The frequencies at which a function varies: spectra of its gradients and of its values on planes and lines."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -12,15 +13,16 @@ from torch import Tensor
 from rebuttal.config import checked
 from rebuttal.errors import ConfigError
 from rebuttal.measures.gradients import jacobian
+from rebuttal.measures.measure import Findings, Probes, Subject, chunks, distribution
 from rebuttal.measures.plane import Plane
 from rebuttal.measures.spectra import Spectrum, hann
-from rebuttal.measures.subject import Findings, Subject, Surroundings, chunks, distribution
-from rebuttal.training import EVALUATION_BATCH, predict
+from rebuttal.training.evaluation import EVALUATION_BATCH, predict
 
 
 @checked
 class GradientSpectrum:
-    """The 2-D spectra of the input gradients of the margin (top logit minus runner-up), channels added:
+    """The 2-D spectra of the input gradients of the margin (top logit minus runner-up), summed over channels:
+
     `gradient_low_share_<kind>`, the share of their energy up to `cutoff` (cycles per pixel; ½ is Nyquist),
     beside `gradient_low_share_white`, that of white noise; `gradient_low_to_high_<kind>`, energy below over
     energy above; `gradient_centroid_<kind>`, their mean frequency; `gradient_<direction>_<kind>`, directional
@@ -33,12 +35,12 @@ class GradientSpectrum:
     bins: PositiveInt
     needs_images: ClassVar[bool] = True
 
-    def __call__(self, subject: Subject, around: Surroundings) -> Findings:
+    def __call__(self, subject: Subject, probes: Probes) -> Findings:
         found = Findings()
-        for kind, inputs in around.probes.items():
-            if not subject.differentiable:
-                continue
-            gradients = torch.cat([margin_gradients(subject, part) for part in chunks(subject, inputs, around.memory)])
+        if not subject.differentiable:
+            return found
+        for kind, inputs in probes.inputs.items():
+            gradients = _margin_gradients_in_chunks(subject, inputs, probes.memory)
             spectrum = Spectrum(Spectrum.of(gradients).power.sum(dim=1))
             found |= self._findings(spectrum, kind)
         return found
@@ -62,23 +64,27 @@ class GradientSpectrum:
 
 
 def margin_gradients(subject: Subject, inputs: Tensor) -> Tensor:
-    """∇ₓ(top logit − runner-up), (n, *shape)."""
+    """Return ∇ₓ(top logit − runner-up), (n, *shape)."""
     logits, rows = jacobian(subject, inputs)
     top, runner_up = logits.topk(2, dim=1).indices.T
     each = torch.arange(len(inputs), device=inputs.device)
     return (rows[each, top] - rows[each, runner_up]).reshape(inputs.shape)
 
 
+def _margin_gradients_in_chunks(subject: Subject, inputs: Tensor, memory: int) -> Tensor:
+    return torch.cat([margin_gradients(subject, part) for part in chunks(subject, inputs, memory)])
+
+
 @checked
 class SliceSpectrum:
     """f on `planes` 2-D slices, `resolution` points a side, through `probes` (three of one kind, so that the
-    slice lies where the data are) or `random` (one probe, two random directions): mean removed, Hann window,
-    2-D FFT, power added over the logits.
+    slice lies among the data) or `random` (one probe, two random directions): mean removed, Hann window,
+    2-D FFT, power summed over the logits.
 
     `slice_centroid_<kind>`: mean frequency in cycles per unit of length in input space;
     `slice_low_share_<kind>`: share of the energy up to `cutoff` (same unit); `slice_low_to_high_<kind>`: energy
-    below over energy above. Arrays of the first slice: `slice_values_<kind>`, the logit that varies most there,
-    (resolution, resolution); `slice_power_<kind>`, its spectrum, zero frequency in the middle;
+    below over energy above. Arrays of the first slice: `slice_values_<kind>`, the logit that varies most on it,
+    (resolution, resolution); `slice_power_<kind>`, the spectrum, zero frequency in the middle;
     `slice_extent_<kind>`, (left, right, bottom, top).
     """
 
@@ -87,26 +93,26 @@ class SliceSpectrum:
     through: Literal["probes", "random"]
     cutoff: PositiveFloat
 
-    def __call__(self, subject: Subject, around: Surroundings) -> Findings:
+    def __call__(self, subject: Subject, probes: Probes) -> Findings:
         found = Findings()
-        for kind, inputs in around.probes.items():
+        for kind, inputs in probes.inputs.items():
             if len(inputs) < 3:
                 raise ConfigError(f"stages.*.probes={len(inputs)}: a slice goes through 3 probes; allowed: 3 or more")
-            planes = [self._plane(inputs, around.rng) for _ in range(self.planes)]
+            planes = [self._plane(inputs, probes.rng) for _ in range(self.planes)]
             values = [slice_values(subject, plane, self.resolution) for plane in planes]
             spectra = [slice_spectrum(v, plane) for v, plane in zip(values, planes)]
             centroids = torch.stack([s.centroid() for s in spectra])
             low = torch.stack([s.low_share(self.cutoff) for s in spectra])
             found |= distribution(f"slice_centroid_{kind}", centroids) | distribution(f"slice_low_share_{kind}", low)
             found |= Findings({f"slice_low_to_high_{kind}": low_to_high(low.mean().item())})
-            found |= self._picture(values[0], spectra[0], planes[0], kind)
+            found |= self._arrays(values[0], spectra[0], planes[0], kind)
         return found
 
     def _plane(self, inputs: Tensor, rng: np.random.Generator) -> Plane:
         corners = torch.from_numpy(rng.choice(len(inputs), size=3, replace=False)).to(inputs.device)
         return Plane.through(inputs[corners]) if self.through == "probes" else Plane.random(inputs[corners[:2]], rng)
 
-    def _picture(self, values: Tensor, spectrum: Spectrum, plane: Plane, kind: str) -> Findings:
+    def _arrays(self, values: Tensor, spectrum: Spectrum, plane: Plane, kind: str) -> Findings:
         arrays = {
             "values": values[values.var(dim=(1, 2)).argmax()],
             "power": torch.fft.fftshift(spectrum.power),
@@ -116,13 +122,13 @@ class SliceSpectrum:
 
 
 def slice_values(subject: Subject, plane: Plane, resolution: int) -> Tensor:
-    """f on a plane: (K, resolution, resolution), float64."""
+    """Return f on a plane: (K, resolution, resolution), float64."""
     values = predict(subject.function, plane.grid(resolution)).double().cpu()
     return values.T.reshape(-1, resolution, resolution)
 
 
 def slice_spectrum(values: Tensor, plane: Plane) -> Spectrum:
-    """The windowed spectrum of values (K, resolution, resolution) on a plane, added up over K."""
+    """Return the windowed spectrum of values (K, resolution, resolution) on a plane, summed over K."""
     resolution = values.shape[-1]
     values = values - values.mean(dim=(1, 2), keepdim=True)
     window = hann(resolution)
@@ -132,7 +138,7 @@ def slice_spectrum(values: Tensor, plane: Plane) -> Spectrum:
 
 
 def low_to_high(low_share: float) -> float | None:
-    """Energy below the cut-off over energy above it; null where there is none above."""
+    """Return the energy below the cutoff over the energy above it; None if there is none above."""
     return low_share / (1 - low_share) if low_share < 1 else None
 
 
@@ -151,20 +157,19 @@ class LineSpectrum:
     points: Annotated[int, Field(ge=8)]
     cutoff: Annotated[float, Field(gt=0, lt=0.5)]
 
-    def __call__(self, subject: Subject, around: Surroundings) -> Findings:
+    def __call__(self, subject: Subject, probes: Probes) -> Findings:
         found = Findings()
-        for kind, probes in around.probes.items():
-            inputs = probes[: self.lines]
-            for name, direction in self._directions(subject, inputs, around).items():
+        for kind, all_inputs in probes.inputs.items():
+            inputs = all_inputs[: self.lines]
+            for name, direction in self._directions(subject, inputs, probes).items():
                 found |= distribution(f"line_{name}_centroid_{kind}", self.centroids(subject, inputs, direction))
         return found
 
-    def _directions(self, subject: Subject, inputs: Tensor, around: Surroundings) -> dict[str, Tensor]:
-        drawn = torch.from_numpy(around.rng.standard_normal(inputs.shape)).to(inputs)
+    def _directions(self, subject: Subject, inputs: Tensor, probes: Probes) -> dict[str, Tensor]:
+        drawn = torch.from_numpy(probes.rng.standard_normal(inputs.shape)).to(inputs)
         directions = {"random": drawn}
         if subject.differentiable:
-            parts = chunks(subject, inputs, around.memory)
-            directions["gradient"] = torch.cat([margin_gradients(subject, part) for part in parts])
+            directions["gradient"] = _margin_gradients_in_chunks(subject, inputs, probes.memory)
         if inputs.ndim == 4:
             low = Spectrum(torch.zeros(inputs.shape[-2:], device=inputs.device)).radius <= self.cutoff
             directions["low_pass"] = torch.fft.ifft2(torch.fft.fft2(drawn) * low).real
@@ -172,13 +177,13 @@ class LineSpectrum:
         return {name: _normalised(direction) for name, direction in directions.items()}
 
     def centroids(self, subject: Subject, inputs: Tensor, direction: Tensor) -> Tensor:
-        """(n,): the mean frequency of f along `direction` (n, *shape) through each input."""
+        """Return the mean frequency (n,) of f along `direction` (n, *shape) through each input."""
         at = torch.linspace(-self.length / 2, self.length / 2, self.points, dtype=torch.float64)
         window, spacing = hann(self.points), self.length / (self.points - 1)
         frequency = torch.fft.rfftfreq(self.points, spacing, dtype=torch.float64)
-        together = max(1, EVALUATION_BATCH // self.points)
+        batch = max(1, EVALUATION_BATCH // self.points)
         found = []
-        for x, u in zip(inputs.split(together), direction.split(together)):
+        for x, u in zip(inputs.split(batch), direction.split(batch)):
             lines = x[:, None] + at.to(x).reshape(-1, *[1] * (x.ndim - 1)) * u[:, None]
             values = predict(subject.function, lines.flatten(0, 1)).double().cpu().reshape(len(x), self.points, -1)
             values = (values - values.mean(dim=1, keepdim=True)) * window[:, None]
@@ -202,35 +207,43 @@ class FourierSensitivity:
     cutoff: Annotated[float, Field(gt=0, lt=0.5)]
     needs_images: ClassVar[bool] = True
 
-    def __call__(self, subject: Subject, around: Surroundings) -> Findings:
-        inputs = around.probes["test"][: self.probes]
+    def __call__(self, subject: Subject, probes: Probes) -> Findings:
+        inputs = probes.inputs["test"][: self.probes]
         height, width = inputs.shape[-2:]
         heat = torch.zeros(height, width, dtype=torch.float64)
         here = predict(subject.function, inputs).argmax(dim=1)
-        signs = torch.from_numpy(around.rng.choice([-1.0, 1.0], size=inputs.shape[:2])).to(inputs)
-        for i in range(height):
-            for j in range(width):
-                mirror = (-i % height, -j % width)
-                if (i, j) > mirror:
-                    continue
-                wave = basis_image(i, j, height, width).to(inputs)
-                added = self.norm / inputs.shape[1] ** 0.5 * signs[:, :, None, None] * wave
-                flips = (predict(subject.function, inputs + added).argmax(dim=1) != here).double().mean()
-                heat[i, j] = heat[mirror] = flips.cpu()
+        signs = torch.from_numpy(probes.rng.choice([-1.0, 1.0], size=inputs.shape[:2])).to(inputs)
+        for i, j in _half_of_cells(height, width):
+            wave = basis_image(i, j, height, width).to(inputs)
+            added = self.norm / inputs.shape[1] ** 0.5 * signs[:, :, None, None] * wave
+            flips = (predict(subject.function, inputs + added).argmax(dim=1) != here).double().mean()
+            heat[i, j] = heat[-i % height, -j % width] = flips.cpu()
         low = Spectrum(heat).radius <= self.cutoff
-        numbers = {"fourier_flips_low": heat[low].mean().item(), "fourier_flips_high": heat[~low].mean().item()}
+        numbers: dict[str, float | None] = {
+            "fourier_flips_low": heat[low].mean().item(),
+            "fourier_flips_high": heat[~low].mean().item(),
+        }
         return Findings(numbers, {"fourier_flips": torch.fft.fftshift(heat)})
 
 
 def basis_image(i: int, j: int, height: int, width: int) -> Tensor:
-    """The real image (H, W) of norm 1 whose FFT is nonzero only at cell (i, j) and its mirror."""
+    """Return the real image (H, W) of norm 1 whose FFT is nonzero only at cell (i, j) and its mirror."""
     spectrum = torch.zeros(height, width, dtype=torch.complex128)
     spectrum[i, j] += 1
     spectrum[-i % height, -j % width] += 1
-    image = torch.fft.ifft2(spectrum).real
-    return image / image.norm()
+    image: Tensor = torch.fft.ifft2(spectrum).real
+    norm: Tensor = image.norm()
+    return image / norm
+
+
+def _half_of_cells(height: int, width: int) -> Iterator[tuple[int, int]]:
+    """Yield one of each pair of FFT cells that mirror each other."""
+    for i in range(height):
+        for j in range(width):
+            if (i, j) <= (-i % height, -j % width):
+                yield i, j
 
 
 def _normalised(directions: Tensor) -> Tensor:
-    lengths = directions.flatten(1).norm(dim=1).clamp(min=torch.finfo(directions.dtype).tiny)
+    lengths: Tensor = directions.flatten(1).norm(dim=1).clamp(min=torch.finfo(directions.dtype).tiny)
     return directions / lengths.reshape(-1, *[1] * (directions.ndim - 1))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from rebuttal.config import checked
-from rebuttal.measures.subject import Findings, Subject, Surroundings, chunks, distribution, spread_at
+from rebuttal.measures.measure import Findings, Probes, Subject, chunks, distribution, spread_at
 
 
 @checked
@@ -15,17 +15,17 @@ class GradientNorms:
 
     `margin_gradient`: ‖∇ₓ(top logit − runner-up)‖₂. `jacobian_frobenius` and `jacobian_spectral`: ‖J‖_F and
     ‖J‖₂ of the logits' Jacobian J (K, d). `softmax_jacobian`: ‖J_softmax‖_F of the probabilities
-    (Novak et al. 2018, section 3.1), which is not scaled: probabilities have a scale of their own.
+    (Novak et al. 2018, section 3.1), which is not scaled, because probabilities have a fixed scale.
 
     Undefined for functions that are not differentiable.
     """
 
-    def __call__(self, subject: Subject, around: Surroundings) -> Findings:
+    def __call__(self, subject: Subject, probes: Probes) -> Findings:
         if not subject.differentiable:
             return Findings()
         found = Findings()
-        for kind, inputs in around.probes.items():
-            parts = [norms(*jacobian(subject, part)) for part in chunks(subject, inputs, around.memory)]
+        for kind, inputs in probes.inputs.items():
+            parts = [norms(*jacobian(subject, part)) for part in chunks(subject, inputs, probes.memory)]
             scale = spread_at(subject, inputs)
             for name in parts[0]:
                 values = torch.cat([part[name] for part in parts])
@@ -34,10 +34,10 @@ class GradientNorms:
 
 
 def jacobian(subject: Subject, inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits (n, K) and their Jacobians (n, K, d) at inputs (n, *shape).
+    """Return logits (n, K) and their Jacobians (n, K, d) at inputs (n, *shape).
 
-    One batched backward pass for all classes and inputs: inputs do not meet in evaluation mode, so the
-    gradient of the sum over inputs of logit k holds each input's own.
+    One batched backward pass computes all of them: in evaluation mode inputs do not interact, so the gradient of the
+    sum over inputs of logit k holds each input's own gradient.
     """
     inputs = inputs.detach().requires_grad_()
     with torch.enable_grad():
@@ -49,7 +49,7 @@ def jacobian(subject: Subject, inputs: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def norms(logits: Tensor, jacobians: Tensor) -> dict[str, Tensor]:
-    """The four norms of each input, (n,) each, from logits (n, K) and Jacobians (n, K, d)."""
+    """Return the four norms of `GradientNorms`, (n,) each, from logits (n, K) and Jacobians (n, K, d)."""
     top, runner_up = logits.topk(2, dim=1).indices.T
     each = torch.arange(len(logits), device=logits.device)
     # ‖AJ‖_F² = tr(A JJᵀ Aᵀ): everything follows from the small Gram matrices JJᵀ (n, K, K).

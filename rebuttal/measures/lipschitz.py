@@ -1,4 +1,4 @@
-"""The Lipschitz bracket: what the constant is at least, and at most."""
+"""Lower and upper bounds on the Lipschitz constant."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from torch import Tensor
 
 from rebuttal.config import checked
 from rebuttal.measures.gradients import jacobian
-from rebuttal.measures.operators import lipschitz_upper
-from rebuttal.measures.structure import is_whitened, parts_of
-from rebuttal.measures.subject import Findings, Subject, Surroundings, chunks, spread_at
+from rebuttal.measures.layers import is_whitened, parts_of
+from rebuttal.measures.measure import Findings, Probes, Subject, chunks, spread_at
+from rebuttal.measures.operator_norms import lipschitz_upper
 from rebuttal.measures.variation import unit_vectors
 
 
 @checked
 class LipschitzBracket:
-    """`lipschitz_lower`: the largest ‖J(x)‖₂ met at the probes and on a climb from the `starts` steepest of
+    """`lipschitz_lower`: the largest ‖J(x)‖₂ found at the probes and on a climb from the `starts` steepest of
     them; `lipschitz_upper`: the product of the layers' operator norms (Virmaux & Scaman 2018; Khromov & Singh
     2024), also as `_log10`.
 
-    A ReLU network's Jacobian is constant in the linear region around x, so its gradient shows no way up.
+    A ReLU network's Jacobian is constant in the linear region around x, so that ‖J‖ has no gradient to follow.
     The climb therefore tries, `steps` times, ± the leading right singular vector, along which f changes fastest,
     and ± a random direction, each by `step` times √d and clipped to [0, 1]^d, and keeps a point that is steeper.
-    `_scaled`: over the spread of the logits at the test probes.
-    Where each image is whitened the product bounds the layers behind that only: `lipschitz_upper_whitened`.
+    `_scaled`: divided by the spread of the logits at the test probes.
+    If each image is whitened, the product bounds only the layers after whitening: `lipschitz_upper_whitened`.
     """
 
     starts: NonNegativeInt
@@ -35,32 +35,31 @@ class LipschitzBracket:
     step: PositiveFloat
     needs_layers: ClassVar[bool] = True
 
-    def __call__(self, subject: Subject, around: Surroundings) -> Findings:
+    def __call__(self, subject: Subject, probes: Probes) -> Findings:
         numbers: dict[str, float | None] = {}
-        scale = spread_at(subject, around.probes["test"])
+        scale = spread_at(subject, probes.inputs["test"])
         if subject.differentiable:
-            lower = self._lower(subject, around)
+            lower = self._lower(subject, probes)
             numbers |= {"lipschitz_lower": lower, "lipschitz_lower_scaled": lower / scale if scale > 0 else None}
         if subject.network is not None:
-            shape = tuple(next(iter(around.probes.values())).shape[1:])
-            upper = lipschitz_upper(parts_of(subject.network, shape))
+            upper = lipschitz_upper(parts_of(subject.network, probes.shape))
             name = "lipschitz_upper_whitened" if is_whitened(subject.network) else "lipschitz_upper"
             numbers |= {name: upper, f"{name}_log10": float(np.log10(upper)) if upper > 0 else None}
             numbers[f"{name}_scaled"] = upper / scale if scale > 0 else None
         return Findings(numbers)
 
-    def _lower(self, subject: Subject, around: Surroundings) -> float:
-        inputs = torch.cat(list(around.probes.values()))
-        steepness = torch.cat([_steepest(subject, part)[0] for part in chunks(subject, inputs, around.memory)])
+    def _lower(self, subject: Subject, probes: Probes) -> float:
+        inputs = torch.cat(list(probes.inputs.values()))
+        steepness = torch.cat([_leading_singular(subject, part)[0] for part in chunks(subject, inputs, probes.memory)])
         best = steepness.max().item()
         points = inputs[steepness.topk(min(self.starts, len(inputs))).indices]
         length = self.step * inputs[0].numel() ** 0.5
         for _ in range(self.steps if len(points) else 0):
-            here, leading = _climb_direction(subject, points, around.memory)
-            aside = unit_vectors(points, around.rng)
-            for direction in (leading, -leading, aside, -aside):
+            here, leading = _leading_singular_in_chunks(subject, points, probes.memory)
+            random = unit_vectors(points, probes.rng)
+            for direction in (leading, -leading, random, -random):
                 candidate = (points + length * direction).clamp(0, 1)
-                there, _ = _climb_direction(subject, candidate, around.memory)
+                there, _ = _leading_singular_in_chunks(subject, candidate, probes.memory)
                 better = there > here
                 points = torch.where(better.reshape(-1, *[1] * (points.ndim - 1)), candidate, points)
                 here = torch.maximum(here, there)
@@ -68,13 +67,13 @@ class LipschitzBracket:
         return best
 
 
-def _climb_direction(subject: Subject, inputs: Tensor, memory: int) -> tuple[Tensor, Tensor]:
-    found = [_steepest(subject, part) for part in chunks(subject, inputs, memory)]
+def _leading_singular_in_chunks(subject: Subject, inputs: Tensor, memory: int) -> tuple[Tensor, Tensor]:
+    found = [_leading_singular(subject, part) for part in chunks(subject, inputs, memory)]
     return torch.cat([norm for norm, _ in found]), torch.cat([direction for _, direction in found])
 
 
-def _steepest(subject: Subject, inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """‖J‖₂ (n,) and the unit direction (n, *shape) in input space that reaches it."""
+def _leading_singular(subject: Subject, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ‖J‖₂ (n,) and the unit right singular vector (n, *shape) that attains it."""
     _, jacobians = jacobian(subject, inputs)
     gram = (jacobians @ jacobians.transpose(1, 2)).double()
     values, vectors = torch.linalg.eigh(gram)

@@ -1,4 +1,4 @@
-"""Margins: how clear an answer is, and how far the next answer."""
+"""Margins: in the logits, and in input space as the distance to the decision boundary."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from torch import Tensor
 
 from rebuttal.config import checked
 from rebuttal.measures.gradients import jacobian
-from rebuttal.measures.subject import Findings, Subject, Surroundings, chunks, distribution, spread_at
-from rebuttal.training import predict
+from rebuttal.measures.measure import Findings, Probes, Subject, chunks, distribution, spread_at
+from rebuttal.training.evaluation import predict
 
-BISECTIONS = 20  # of one step towards the boundary: to a millionth of it
+BISECTIONS = 20  # halvings of the step that crosses the boundary, which locate it to a millionth of the step
 
 
 @checked
 class Margins:
     """`margin_<kind>`: top logit minus runner-up, and `_scaled` by the spread of the logits;
-    `given_margin_train`: the logit of the label that the network was given minus the largest other.
+    `given_margin_train`: the logit of the label that the network was given minus the largest other logit.
 
     `boundary_<kind>`: the distance at which the prediction changes along the straight line towards the
     boundary that is nearest to first order, argmin_j (f_top − f_j)/‖∇(f_top − f_j)‖ (exact for a linear
-    classifier; compare DeepFool, Moosavi-Dezfooli et al. 2016). Looked for at distances up to `reach` in
-    `points` steps, then by bisection; `boundary_unreached_<kind>` is the share of probes where it does not
-    change on the way. They are left out of the mean.
+    classifier; compare DeepFool, Moosavi-Dezfooli et al. 2016). Searched up to distance `reach` in `points` steps,
+    then by bisection. `boundary_unreached_<kind>`: the share of probes whose prediction does not change within
+    `reach`; they are left out of the mean.
     """
 
     reach: PositiveFloat
     points: PositiveInt
 
-    def __call__(self, subject: Subject, around: Surroundings) -> Findings:
+    def __call__(self, subject: Subject, probes: Probes) -> Findings:
         found = Findings()
-        for kind, inputs in around.probes.items():
+        for kind, inputs in probes.inputs.items():
             logits = predict(subject.function, inputs)
             scale = spread_at(subject, inputs)
             found |= distribution(f"margin_{kind}", margin(logits, logits.argmax(dim=1)), scale)
             if kind == "train":
-                found |= distribution("given_margin_train", margin(logits, around.labels), scale)
+                found |= distribution("given_margin_train", margin(logits, probes.labels), scale)
             if subject.differentiable:
-                found |= self._boundary(subject, inputs, around.memory, kind)
+                found |= self._boundary(subject, inputs, probes.memory, kind)
         return found
 
     def _boundary(self, subject: Subject, inputs: Tensor, memory: int, kind: str) -> Findings:
@@ -50,39 +50,40 @@ class Margins:
         return unreached | distribution(f"boundary_{kind}", distance[reached])
 
     def _distances(self, subject: Subject, inputs: Tensor) -> Tensor:
-        """(n,): the distance to the first change of class along the line; infinite where there is none."""
+        """Return the distance (n,) to the first change of class along the line; infinite if there is none."""
         direction, classes = _towards_boundary(subject, inputs)
         found = torch.full((len(inputs),), torch.inf, dtype=inputs.dtype, device=inputs.device)
 
-        def changed(those: Tensor, lengths: Tensor) -> Tensor:
-            steps = lengths.reshape(-1, *[1] * (inputs.ndim - 1)) * direction[those]
-            return predict(subject.function, inputs[those] + steps).argmax(dim=1) != classes[those]
+        def changed(rows: Tensor, lengths: Tensor) -> Tensor:
+            steps = lengths.reshape(-1, *[1] * (inputs.ndim - 1)) * direction[rows]
+            return predict(subject.function, inputs[rows] + steps).argmax(dim=1) != classes[rows]
 
         lengths = torch.linspace(0, self.reach, self.points + 1, dtype=inputs.dtype, device=inputs.device)[1:]
         for length in lengths:
-            those = found.isinf().nonzero()[:, 0]
-            if len(those):
-                found[those[changed(those, length)]] = length
-        those = found.isfinite().nonzero()[:, 0]
-        far = found[those]
+            rows = found.isinf().nonzero()[:, 0]
+            if len(rows):
+                found[rows[changed(rows, length)]] = length
+        rows = found.isfinite().nonzero()[:, 0]
+        far = found[rows]
         near = far - self.reach / self.points
-        for _ in range(BISECTIONS if len(those) else 0):
+        for _ in range(BISECTIONS if len(rows) else 0):
             middle = (near + far) / 2
-            beyond = changed(those, middle)
+            beyond = changed(rows, middle)
             near, far = torch.where(beyond, near, middle), torch.where(beyond, middle, far)
-        found[those] = far
+        found[rows] = far
         return found
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """(n,): the label's logit minus the largest other."""
+    """Return the label's logit minus the largest other logit, (n,)."""
     own = logits.gather(1, labels[:, None])
     others = logits.scatter(1, labels[:, None], -torch.inf)
     return (own - others.max(dim=1, keepdim=True).values)[:, 0]
 
 
 def _towards_boundary(subject: Subject, inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Unit directions (n, *shape) towards the nearest boundary to first order, and the classes (n,) there."""
+    """Return unit directions (n, *shape) towards the nearest boundary to first order, and the predicted classes (n,)
+    at the inputs."""
     logits, rows = jacobian(subject, inputs)
     each = torch.arange(len(inputs), device=inputs.device)
     top = logits.argmax(dim=1)

@@ -14,8 +14,11 @@ from rebuttal.measures.variation import unit_vectors
 
 @dataclass(frozen=True)
 class Plane:
-    """The plane through three inputs: `origin` (*shape), orthonormal `axes` (2, d), the inputs' own
-    coordinates `corners` (3, 2), and the square `extent` (left, right, bottom, top) that is drawn."""
+    """The plane through three inputs.
+
+    `origin`: the first of them, (*shape). `axes`: orthonormal, (2, d). `corners`: coordinates of the inputs along the
+    axes, (3, 2). `extent`: the square that a figure shows, as (left, right, bottom, top) in the same coordinates.
+    """
 
     origin: Tensor
     axes: Tensor
@@ -24,7 +27,7 @@ class Plane:
 
     @classmethod
     def through(cls, inputs: Tensor) -> Plane:
-        """Raises `ConfigError` where the three inputs (3, *shape) lie on one line."""
+        """Return the plane through inputs (3, *shape). Raises `ConfigError` if they lie on one line."""
         flat = inputs.flatten(1).double()
         edges = flat[1:] - flat[0]
         axes, triangle = torch.linalg.qr(edges.T)
@@ -40,19 +43,19 @@ class Plane:
 
     @classmethod
     def random(cls, inputs: Tensor, rng: np.random.Generator) -> Plane:
-        """A plane in two random directions through the first of the inputs (2, *shape), drawn as large as
-        their distance."""
+        """Return a plane in two random directions through the first of the inputs (2, *shape), scaled to the distance
+        between them."""
         first, second = inputs
         length = (second - first).norm()
         return cls.through(torch.cat([first[None], first + length * unit_vectors(inputs, rng)]))
 
     def grid(self, resolution: int) -> Tensor:
-        """Inputs (resolution², *shape), row by row from the bottom left."""
+        """Return inputs (resolution², *shape) on the extent, row by row from the bottom left."""
         left, right, bottom, top = self.extent
-        kind = {"dtype": torch.float64, "device": self.axes.device}
+        device = self.axes.device
         y, x = torch.meshgrid(
-            torch.linspace(bottom, top, resolution, **kind),
-            torch.linspace(left, right, resolution, **kind),
+            torch.linspace(bottom, top, resolution, dtype=torch.float64, device=device),
+            torch.linspace(left, right, resolution, dtype=torch.float64, device=device),
             indexing="ij",
         )
         points = torch.stack([x.flatten(), y.flatten()], dim=1) @ self.axes

@@ -1,4 +1,4 @@
-"""Power spectra, and the numbers that sum them up."""
+"""Power spectra and their summary statistics."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ DIRECTIONS = ("horizontal", "diagonal_up", "vertical", "diagonal_down")
 
 @dataclass(frozen=True)
 class Spectrum:
-    """`power` (…, H, W) of a 2-D FFT in FFT order, on a grid with `spacing` between points (1 for pixels):
-    frequencies are in cycles per that unit."""
+    """The power spectra (…, H, W) of 2-D FFTs, in FFT order.
+
+    `spacing`: the distance between grid points (1 for pixels); frequencies are in cycles per unit of it."""
 
     power: Tensor
     spacing: float = 1.0
 
     @classmethod
     def of(cls, images: Tensor, spacing: float = 1.0) -> Spectrum:
-        """|FFT|²/(HW) of images (…, H, W): by Parseval its sum is the images' own sum of squares."""
+        """Return |FFT|²/(HW) of images (…, H, W). By Parseval its sum is the images' sum of squares."""
         transformed = torch.fft.fft2(images.double(), norm="ortho")
         return cls(transformed.abs().square(), spacing)
 
     @property
     def frequencies(self) -> tuple[Tensor, Tensor]:
-        """The vertical and horizontal frequency of each cell, (H, W) each."""
+        """The vertical and the horizontal frequency of each cell, (H, W) each."""
         height, width = self.power.shape[-2:]
         axes = (torch.fft.fftfreq(n, self.spacing, dtype=torch.float64) for n in (height, width))
         y, x = torch.meshgrid(*axes, indexing="ij")
@@ -34,42 +35,44 @@ class Spectrum:
 
     @property
     def radius(self) -> Tensor:
+        """The frequency of each cell, whatever its direction, (H, W)."""
         y, x = self.frequencies
         return (x.square() + y.square()).sqrt()
 
     def low_share(self, cutoff: float) -> Tensor:
-        """(…,): the share of the energy at frequencies up to `cutoff`."""
+        """Return the share (…,) of the energy at frequencies up to `cutoff`."""
         return self._share(self.radius <= cutoff)
 
     def centroid(self) -> Tensor:
-        """(…,): the energy's mean frequency."""
+        """Return the energy's mean frequency (…,)."""
         return (self.power * self.radius).sum(dim=(-2, -1)) / self._total()
 
     def directional_shares(self) -> dict[str, Tensor]:
-        """The share of the energy, zero frequency left out, within 22.5° of each of four directions of the
-        frequency vector: a picture of vertical stripes is `horizontal`."""
+        """Return the shares (…,) of the energy, zero frequency left out, within 22.5° of each of four directions of the
+        frequency vector: an image of vertical stripes is `horizontal`."""
         y, x = self.frequencies
         sector = (torch.atan2(y, x) / (torch.pi / 4)).round().remainder(4)
-        moving = self.radius > 0
-        total = (self.power * moving).sum(dim=(-2, -1))
+        nonzero = self.radius > 0
+        total = (self.power * nonzero).sum(dim=(-2, -1))
         tiny = torch.finfo(total.dtype).tiny
         return {
-            name: (self.power * (moving & (sector == k))).sum(dim=(-2, -1)) / total.clamp(min=tiny)
+            name: (self.power * (nonzero & (sector == k))).sum(dim=(-2, -1)) / total.clamp(min=tiny)
             for k, name in enumerate(DIRECTIONS)
         }
 
     def radial_profile(self, bins: int) -> tuple[Tensor, Tensor]:
-        """The mean power of the cells in each of `bins` rings up to the Nyquist frequency, and the rings'
-        middle frequencies; for white noise the profile is flat."""
+        """Return the middle frequencies (bins,) of `bins` rings up to the Nyquist frequency, and the mean power
+        (…, bins) of the cells in each; for white noise the profile is flat."""
         nyquist = 0.5 / self.spacing
         ring = (self.radius / nyquist * bins).long().clamp(max=bins)
-        member = torch.nn.functional.one_hot(ring, bins + 1)[..., :bins].double()  # corners beyond it left out
+        member = torch.nn.functional.one_hot(ring, bins + 1)[..., :bins].double()  # corners beyond Nyquist left out
         profile = torch.einsum("...hw,hwb->...b", self.power, member) / member.sum(dim=(0, 1)).clamp(min=1)
         middles = (torch.arange(bins, dtype=torch.float64) + 0.5) * nyquist / bins
         return middles, profile
 
     def white(self) -> Spectrum:
-        """White noise's expected spectrum on the same grid: every cell alike, so that a share is one of cells."""
+        """Return the expected spectrum of white noise on the same grid: all cells equal, so that a share of the energy
+        is a share of the cells."""
         return Spectrum(torch.ones_like(self.frequencies[0]), self.spacing)
 
     def _share(self, cells: Tensor) -> Tensor:
@@ -81,5 +84,5 @@ class Spectrum:
 
 
 def hann(size: int) -> Tensor:
-    """The Hann window, (size,)."""
+    """Return the Hann window, (size,)."""
     return torch.hann_window(size, periodic=False, dtype=torch.float64)

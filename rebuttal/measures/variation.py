@@ -1,16 +1,17 @@
-"""Local variation: how much the function changes over a small, but not infinitesimal, distance."""
+"""Local variation: how much the function changes over small but finite distances."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
+import numpy as np
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from rebuttal.config import checked
-from rebuttal.measures.subject import Findings, Subject, Surroundings, distribution, spread_at
-from rebuttal.training import predict
+from rebuttal.measures.measure import Findings, Probes, Subject, distribution, spread_at
+from rebuttal.training.evaluation import predict
 
 
 @checked
@@ -25,12 +26,12 @@ class LocalVariation:
     radii: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
     directions: PositiveInt
 
-    def __call__(self, subject: Subject, around: Surroundings) -> Findings:
+    def __call__(self, subject: Subject, probes: Probes) -> Findings:
         found = Findings()
-        for kind, inputs in around.probes.items():
+        for kind, inputs in probes.inputs.items():
             here = predict(subject.function, inputs)
             scale = spread_at(subject, inputs)
-            steps = [unit_vectors(inputs, around.rng) for _ in range(self.directions)]
+            steps = [unit_vectors(inputs, probes.rng) for _ in range(self.directions)]
             for radius in self.radii:
                 there = [predict(subject.function, inputs + radius * step) for step in steps]
                 change = torch.stack([(f - here).norm(dim=1) for f in there]).mean(dim=0) / radius
@@ -40,7 +41,8 @@ class LocalVariation:
         return found
 
 
-def unit_vectors(like: Tensor, rng) -> Tensor:
-    """Independent uniform directions: (n, *shape) of Euclidean length 1 each."""
+def unit_vectors(like: Tensor, rng: np.random.Generator) -> Tensor:
+    """Draw independent uniform directions, one for each row of `like`: (n, *shape) of Euclidean length 1."""
     drawn = torch.from_numpy(rng.standard_normal(like.shape)).to(like)
-    return drawn / drawn.flatten(1).norm(dim=1).reshape(-1, *[1] * (like.ndim - 1))
+    lengths: Tensor = drawn.flatten(1).norm(dim=1)
+    return drawn / lengths.reshape(-1, *[1] * (like.ndim - 1))

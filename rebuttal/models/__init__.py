@@ -1,5 +1,5 @@
-"""Architectures. Each is a config object whose `network(shape, classes)` gives a fresh `nn.Module` from
-inputs (n, *shape) to logits (n, classes), initialised from torch's global generator."""
+"""Architectures: config objects whose `network(shape, classes)` returns a newly initialised `nn.Module` from inputs
+(n, *shape) to logits (n, classes). Initial weights are drawn from torch's global generator."""
 
 from rebuttal.models.mlp import MLP
 from rebuttal.models.resnet import ResNet18

@@ -1,4 +1,4 @@
-"""What convolutional models ask of their inputs."""
+"""The check of the input shape that convolutional models share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from rebuttal.errors import ConfigError
 
 
 def require_image(model: str, shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """(channels, height, width), or a `ConfigError` where the inputs are not images."""
+    """Return `shape` as (channels, height, width). Raises `ConfigError` if the inputs are not images."""
     if len(shape) != 3:
         raise ConfigError(
             f"model={model}: needs images, but the dataset's inputs have shape {list(shape)}; "

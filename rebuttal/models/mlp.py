@@ -14,7 +14,8 @@ from rebuttal.config import checked
 
 @checked
 class MLP:
-    """`hidden`: units of each hidden layer. Zhang et al. 2017 use (512, 512, 512) and (512,)."""
+    """A multilayer perceptron. `hidden`: units of each hidden layer; Zhang et al. 2017 use (512, 512, 512) and (512,).
+    `dropout`: probability of dropping a hidden unit during training; 0 adds no dropout layers."""
 
     hidden: tuple[PositiveInt, ...]
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0

@@ -1,6 +1,6 @@
-"""The fixed first layer of every network: from pixels in [0, 1] to what the layers see.
+"""The fixed first layer of every network: cropping and normalisation of inputs in [0, 1].
 
-It is part of the function f, so every measure is taken in the same input space.
+It is part of the function f, so that every measure is taken in the same input space.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ Normalisation = Literal["none", "per_channel", "per_image"]
 
 
 class Preprocess(nn.Module):
-    """Centre crop, then normalisation.
+    """Centre crop to `crop` × `crop` pixels (None: no crop), then normalisation.
 
     `per_channel`: (x − mean)/std with fixed statistics of the training data; affine.
     `per_image` (Zhang et al. 2017, appendix A): subtract the image's mean, divide by max(std, 1/√d), both
     over all its d values; not affine.
-    Accepts uint8 pixels as well, which it takes as multiples of 1/255.
+    uint8 pixels are accepted as well, in units of 1/255.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, shape: tuple[int, ...], crop: int | None, normalisation: Normalisation):
         super().__init__()
@@ -36,7 +39,7 @@ class Preprocess(nn.Module):
 
     @torch.no_grad()
     def fit(self, inputs: Tensor) -> None:
-        """Take the statistics that `per_channel` needs from training inputs (n, *shape)."""
+        """Compute the statistics of `per_channel` from training inputs (n, *shape)."""
         if self.normalisation != "per_channel":
             return
         by_channel = inputs.transpose(0, 1).flatten(1) if inputs.ndim > 2 else inputs.reshape(1, -1)
@@ -55,25 +58,26 @@ class Preprocess(nn.Module):
         if self.normalisation == "per_image":
             flat = x.flatten(1)
             flat = flat - flat.mean(dim=1, keepdim=True)
-            # By way of the norm: torch.std is ten times slower along rows on the CPU.
-            std = torch.linalg.vector_norm(flat, dim=1, keepdim=True) * flat.shape[1] ** -0.5
-            return (flat / std.clamp(min=flat.shape[1] ** -0.5)).reshape(x.shape)
+            floor: float = flat.shape[1] ** -0.5
+            # From the norm, because torch.std along rows is ten times slower on the CPU.
+            std: Tensor = torch.linalg.vector_norm(flat, dim=1, keepdim=True) * floor
+            return (flat / std.clamp(min=floor)).reshape(x.shape)
         return x
 
 
 def centre_crop(x: Tensor, size: int) -> Tensor:
-    """(…, H, W) to (…, size, size)."""
+    """Return the central (…, size, size) of images (…, H, W)."""
     top, left = (x.shape[-2] - size) // 2, (x.shape[-1] - size) // 2
     return x[..., top : top + size, left : left + size]
 
 
 def cropped_shape(shape: tuple[int, ...], crop: int | None) -> tuple[int, ...]:
-    """The shape after the crop. Raises `ConfigError` where there is nothing to crop."""
+    """Return the shape after the crop. Raises `ConfigError` if the inputs are not images at least that large."""
     if crop is None:
         return tuple(shape)
     if len(shape) != 3 or min(shape[1:]) < crop:
         raise ConfigError(
             f"training.crop={crop}: needs images of at least {crop}x{crop}, but the dataset's inputs have shape "
-            f"{list(shape)}; allowed: null"
+            f"{list(shape)}; allowed: null, for no crop"
         )
     return (shape[0], crop, crop)

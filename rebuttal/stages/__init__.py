@@ -1,5 +1,5 @@
-"""Stages: what a run is made of. A stage is a value, built from the config, that refers to earlier stages
-by containing them; what it makes is kept in the store under its identity."""
+"""Stages: the parts of a run. A stage is a value, built from the config, that contains the stages it builds on; its
+results are kept in the store under its identity."""
 
 from rebuttal.stages.architectures import Architectures
 from rebuttal.stages.fit import Fit

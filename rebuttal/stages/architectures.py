@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from rebuttal.config import checked, option_of
+from rebuttal.config import checked
 from rebuttal.errors import ConfigError
-from rebuttal.session import Session
+from rebuttal.models.model import ModelOption
 from rebuttal.stages.mimic import Mimic
+from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome, Stage
+from rebuttal.stages.variants import changed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,13 +19,13 @@ if TYPE_CHECKING:
 
 @checked
 class Architectures:
-    """Repeat `student` with each of `models` (by name) as its teacher's architecture and each as its own.
+    """Repeat `student` for each pair of `models` (by name): one as its teacher's architecture, one as its own.
 
     Metrics: `<teacher>_<student>_agreement`, `…_majority_agreement`, `…_kappa`, and `<teacher>_train_accuracy`.
     """
 
     student: Mimic
-    models: dict[str, option_of("model", "network", arguments=2)]
+    models: dict[str, ModelOption]
 
     def check(self, session: Session) -> None:
         if not self.models:
@@ -31,11 +33,14 @@ class Architectures:
         for _, _, student in self._pairs():
             student.check(session)
 
-    def identity(self, session: Session) -> Any:
+    def identity(self, session: Session) -> list[Any]:
         return [[teacher, own, student.identity(session)] for teacher, own, student in self._pairs()]
 
     def needs(self, session: Session) -> list[Stage]:
         return [stage for _, _, student in self._pairs() for stage in (student.teacher.fit, student)]
+
+    def work(self, session: Session) -> None:
+        return None
 
     def run(self, session: Session) -> Outcome:
         metrics: Metrics = {}
@@ -46,22 +51,21 @@ class Architectures:
                 metrics[f"{teacher}_{own}_{key}"] = found[key]
         kappas = {(t, s): metrics[f"{t}_{s}_kappa"] or 0.0 for t, s, _ in self._pairs()}
         (teacher, own), best = max(kappas.items(), key=lambda item: item[1])
-        words = f"κ from {min(kappas.values()):.2f} to {best:.2f}, the most for a {own} that learns from a {teacher}"
+        words = f"κ from {min(kappas.values()):.2f} to {best:.2f}; highest for student {own} and teacher {teacher}"
         return Outcome(metrics, words=words)
 
     def figures(self, session: Session) -> dict[str, Figure]:
-        from rebuttal.analysis import student_figures
+        from rebuttal.figures import students
 
         names, found = list(self.models), self.run(session).metrics
         table = [[found[f"{teacher}_{own}_kappa"] for own in names] for teacher in names]
-        return {"kappa": student_figures.architecture_table(table, names)}
+        return {"kappa": students.architecture_table(table, names)}
 
     def _pairs(self) -> list[tuple[str, str, Mimic]]:
+        """Return (the teacher's model, the student's model, the student) for each pair."""
         pairs = []
         for teacher, model in self.models.items():
-            fit = replace(self.student.teacher.fit, model=model)
-            function = replace(self.student.teacher, fit=fit)
-            pairs += [
-                (teacher, name, replace(self.student, teacher=function, model=own)) for name, own in self.models.items()
-            ]
+            function = changed(self.student.teacher, fit=replace(self.student.teacher.fit, model=model))
+            student = replace(self.student, teacher=function)
+            pairs += [(teacher, name, replace(student, model=own)) for name, own in self.models.items()]
         return pairs

@@ -1,4 +1,4 @@
-"""The `fit` stage: a network is trained on a dataset whose labels may be corrupted."""
+"""The `fit` stage: train a network on a dataset, with true or corrupted labels."""
 
 from __future__ import annotations
 
@@ -8,38 +8,43 @@ from pydantic import NonNegativeInt
 from torch import nn
 from torch.nn import functional as F
 
-from rebuttal.config import checked, describe, option_of
+from rebuttal.config import checked
+from rebuttal.data.dataset import CorruptionOption, DatasetOption
 from rebuttal.data.examples import Examples
 from rebuttal.measures.agreement import accuracy, wilson
+from rebuttal.models.model import ModelOption
 from rebuttal.seeds import generator, torch_stream
-from rebuttal.session import Session
-from rebuttal.stages.networks import empty_network, new_network, parameter_count, restore_network
+from rebuttal.stages.networks import Network, empty_network, new_network, parameter_count, restore_network
+from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome, Work
-from rebuttal.store import Artifact
-from rebuttal.training import Recipe, predict, time_to_fit, train
+from rebuttal.store.entries import Artifact
+from rebuttal.store.identity import describe
+from rebuttal.training.evaluation import predict, time_to_fit
+from rebuttal.training.loop import train
+from rebuttal.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-VERSION = 1  # raised when the same settings come to mean another result
+VERSION = 1  # raised when the same settings give another result
 
 
 @checked
 class Fit:
-    """Train `model` on `dataset` with labels changed by `corruption`, and test it against true labels.
+    """Train `model` on `dataset` with labels corrupted by `corruption`, and test it on true labels.
 
-    Metrics: `train_accuracy` on the labels it was given and `test_accuracy` on true ones, with Wilson 95 %
-    intervals; `generalization_gap`, their difference; `train_loss`, the last epoch's mean; the time to fit,
-    see `time_to_fit`; `epochs`, `steps`, `parameters`, `train_size`, `test_size`; `label_noise`, the share
-    of training labels that differ from the true ones.
+    Metrics: `train_accuracy` on the (corrupted) training labels and `test_accuracy` on true labels, with Wilson 95 %
+    intervals; `generalization_gap`, their difference; `train_loss`, the mean of the last epoch; the time to fit, see
+    `time_to_fit`; `epochs`, `steps`, `parameters`, `train_size`, `test_size`; `label_noise`, the share of training
+    labels that differ from the true ones.
 
-    `initialisation`: 0, the initial weights that go with the seed; 1, 2, …, others for the same data, labels
-    and order.
+    `initialisation`: 0 for the initial weights of the seed; 1, 2, … for other initial weights with the same data,
+    labels and order.
     """
 
-    model: option_of("model", "network", arguments=2)
-    dataset: option_of("dataset", "open")
-    corruption: option_of("corruption", "__call__", arguments=3)
+    model: ModelOption
+    dataset: DatasetOption
+    corruption: CorruptionOption
     training: Recipe
     initialisation: NonNegativeInt = 0
     seed: NonNegativeInt
@@ -50,7 +55,7 @@ class Fit:
             source.identity(split)
         empty_network(self.model, self.training, source)
 
-    def identity(self, session: Session) -> Any:
+    def identity(self, session: Session) -> dict[str, Any]:
         source = session.open(self.dataset)
         return {
             "stage": "fit",
@@ -64,8 +69,8 @@ class Fit:
             "seed": self.seed,
         }
 
-    def initial_identity(self, session: Session) -> Any:
-        """What determines the network before training."""
+    def initial_identity(self, session: Session) -> dict[str, Any]:
+        """Return everything that decides the network before training."""
         source = session.open(self.dataset)
         return {
             "version": VERSION,
@@ -76,19 +81,20 @@ class Fit:
             "seed": self.seed,
         }
 
-    def data_identity(self, session: Session) -> Any:
-        """What determines the training inputs and the labels given with them."""
+    def data_identity(self, session: Session) -> dict[str, Any]:
+        """Return everything that decides the training inputs and their (corrupted) labels."""
         train = session.open(self.dataset).identity("train")
         return {"train": train, "corruption": describe(self.corruption), "seed": self.seed}
 
     def training_examples(self, session: Session) -> Examples:
-        """The training inputs with the labels that the network is given."""
+        """Return the training inputs with their (corrupted) labels."""
         examples = session.examples(self.dataset, "train", self.seed)
         classes = session.open(self.dataset).classes
         labels = self.corruption(examples.labels.cpu(), classes, self.seed).to(examples.labels.device)
         return Examples(examples.inputs, labels)
 
-    def initial_network(self, session: Session) -> nn.Module:
+    def initial_network(self, session: Session) -> Network:
+        """Return the network before training, its preprocessing fitted, on the session's device."""
         role = f"fit{self.initialisation or ''}"
         network = new_network(self.model, self.training, session.open(self.dataset), self.seed, role)
         network.to(session.device)
@@ -104,10 +110,11 @@ class Fit:
         return Work(self.model, self.training, source, train, train + test)
 
     def artifact(self, session: Session) -> Artifact:
+        """Return the trained network and its record from the store; train it if it is not there."""
         return session.store.get_or_make("fit", self.identity(session), lambda: self._train(session))
 
-    def network(self, session: Session) -> nn.Module:
-        """The trained network in evaluation mode."""
+    def network(self, session: Session) -> Network:
+        """Return the trained network in evaluation mode."""
         source = session.open(self.dataset)
         return restore_network(self.model, self.training, source, self.artifact(session), session)
 
@@ -116,27 +123,27 @@ class Fit:
         return Outcome(record["metrics"], record["history"], _words(record["metrics"]))
 
     def figures(self, session: Session) -> dict[str, Figure]:
-        from rebuttal.analysis import figures
+        from rebuttal.figures.training import training_curves
 
-        return {"curves": figures.training_curves(self.artifact(session).record["history"])}
+        return {"curves": training_curves(self.artifact(session).record["history"])}
 
     def _train(self, session: Session) -> Artifact:
-        given = self.training_examples(session)
-        true = session.examples(self.dataset, "train", self.seed)
-        test = session.examples(self.dataset, "test", self.seed)
+        train_set = self.training_examples(session)
+        true_labels = session.examples(self.dataset, "train", self.seed).labels
+        test_set = session.examples(self.dataset, "test", self.seed)
         network = self.initial_network(session)
 
         def evaluate(network: nn.Module) -> dict[str, float]:
             return {
-                "train_accuracy": accuracy(predict(network, given.inputs), given.labels),
-                "test_accuracy": accuracy(predict(network, test.inputs), test.labels),
+                "train_accuracy": accuracy(predict(network, train_set.inputs), train_set.labels),
+                "test_accuracy": accuracy(predict(network, test_set.inputs), test_set.labels),
             }
 
         with torch_stream(self.seed, "fit", "dropout"):
             history = train(
                 network,
-                given.inputs,
-                given.labels,
+                train_set.inputs,
+                train_set.labels,
                 F.cross_entropy,
                 self.training,
                 generator(self.seed, "fit", "order"),
@@ -145,15 +152,15 @@ class Fit:
                 session.support("fit", self.identity(session)),
             )
         metrics = {
-            **_accuracies(history[-1], len(given), len(test)),
+            **_accuracies(history[-1], len(train_set), len(test_set)),
             "train_loss": history[-1]["loss"],
-            "label_noise": (given.labels != true.labels).double().mean().item(),
+            "label_noise": (train_set.labels != true_labels).double().mean().item(),
             "epochs": len(history),
             "steps": history[-1]["step"],
             **time_to_fit(history),
             "parameters": parameter_count(network),
-            "train_size": len(given),
-            "test_size": len(test),
+            "train_size": len(train_set),
+            "test_size": len(test_set),
         }
         return Artifact({"metrics": metrics, "history": history}, network.state_dict())
 
@@ -171,4 +178,4 @@ def _words(m: Metrics) -> str:
         fitted = f"fits {m['train_accuracy']:.2%} of its training labels after {m['epochs']} epochs (never all)"
     else:
         fitted = f"fits every training label after {m['epochs_to_fit']} epochs ({m['steps_to_fit']} steps)"
-    return f"{fitted}; {m['test_accuracy']:.1%} right on {m['test_size']} test inputs"
+    return f"{fitted}; test accuracy {m['test_accuracy']:.1%} on {m['test_size']} inputs"

@@ -1,113 +1,123 @@
-"""The `judge` stage: two functions compared where neither has to have been trained."""
+"""The `judge` stage: compare two functions without training anything."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 
-from rebuttal.config import checked, option_of
+from rebuttal.config import checked
+from rebuttal.data.dataset import Dataset, DatasetOption
 from rebuttal.errors import ConfigError
 from rebuttal.measures.agreement import agreement, cohen_kappa, confusion, wilson
-from rebuttal.session import Session
+from rebuttal.stages.function import FunctionOption, Logits
+from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome, Stage
-from rebuttal.store import Artifact
-from rebuttal.training import predict
+from rebuttal.store.entries import Artifact
+from rebuttal.training.evaluation import predict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-VERSION = 1  # raised when the same settings come to mean another result
+VERSION = 1  # raised when the same settings give another result
 
 
 @checked
 class Judge:
-    """How far the function `student` agrees with the function `teacher` on the held-out inputs of the teacher's
-    own dataset, and on those of each dataset in `also` (by name).
+    """Measure how far the functions `student` and `teacher` agree on the held-out inputs of the teacher's dataset and
+    of each dataset in `also` (by name).
 
-    Metrics: those of `rebuttal.measures.agreement`, for the inputs in `also` with `_<name>` behind. And with
-    `training_label_…`: how often the student gives the labels that the teacher was trained on at the teacher's
-    own training inputs (`accuracy`, with its Wilson interval, and `kappa`): memorised or structured?
+    Metrics: those of `rebuttal.measures.agreement`, with the suffix `_<name>` for the datasets in `also`; and
+    `training_label_accuracy`, with its Wilson interval, and `training_label_kappa`: how often the student gives the
+    labels that the teacher was trained on, at the teacher's training inputs. They distinguish memorised labels from
+    structure.
     """
 
-    student: option_of("function", "function")
-    teacher: option_of("function", "function")
-    also: dict[str, option_of("dataset", "open")]
+    student: FunctionOption
+    teacher: FunctionOption
+    also: dict[str, DatasetOption]
 
     def check(self, session: Session) -> None:
-        theirs = session.open(self.teacher.fit.dataset)
+        expected = session.open(self.teacher.fit.dataset).shape
         for name, dataset in self.also.items():
             shape = session.open(dataset).shape
-            if tuple(shape) != tuple(theirs.shape):
-                raise ConfigError(f"stages.*.also.{name}: inputs of shape {list(shape)}; allowed: {list(theirs.shape)}")
+            if tuple(shape) != tuple(expected):
+                raise ConfigError(f"stages.*.also.{name}: inputs of shape {list(shape)}; allowed: {list(expected)}")
         for function in (self.student, self.teacher):
             function.fit.check(session)
 
-    def identity(self, session: Session) -> Any:
-        places = {"": self.teacher.fit.dataset, **self.also}
+    def identity(self, session: Session) -> dict[str, Any]:
         return {
             "stage": "judge",
             "version": VERSION,
             "student": self.student.identity(session),
             "teacher": self.teacher.identity(session),
-            "inputs": {name: session.open(dataset).identity("test") for name, dataset in places.items()},
+            "inputs": {name: session.open(dataset).identity("test") for name, dataset in self._datasets().items()},
             "training": self.teacher.fit.data_identity(session),
             "seed": self.teacher.fit.seed,
         }
 
     def needs(self, session: Session) -> tuple[Stage, ...]:
-        return (*self.student.needs(), *self.teacher.needs())
+        return (*self.student.needs(session), *self.teacher.needs(session))
 
     def artifact(self, session: Session) -> Artifact:
+        """Return the comparison from the store; make it if it is not there."""
         return session.store.get_or_make("judge", self.identity(session), lambda: self._compare(session))
+
+    def work(self, session: Session) -> None:
+        return None
 
     def run(self, session: Session) -> Outcome:
         metrics = self.artifact(session).record["metrics"]
         return Outcome(metrics, words=_words(metrics, list(self.also)))
 
     def figures(self, session: Session) -> dict[str, Figure]:
-        from rebuttal.analysis import student_figures
+        from rebuttal.figures import students
 
         record = self.artifact(session).record
-        return {"classes": student_figures.class_shares({k: np.array(v) for k, v in record["confusion"].items()})}
+        return {"classes": students.class_shares({k: np.array(v) for k, v in record["confusion"].items()})}
+
+    def _datasets(self) -> dict[str, Dataset]:
+        """Return the datasets by suffix."""
+        return {"": self.teacher.fit.dataset, **self.also}
 
     def _compare(self, session: Session) -> Artifact:
         student, teacher = self.student.function(session), self.teacher.function(session)
         seed = self.teacher.fit.seed
         metrics: Metrics = {}
         tables: dict[str, list[list[int]]] = {}
-        for name, dataset in {"": self.teacher.fit.dataset, **self.also}.items():
+        for name, dataset in self._datasets().items():
             inputs = session.examples(dataset, "test", seed).inputs
-            ours, theirs = predict(student, inputs), predict(teacher, inputs)
-            end = f"_{name}" if name else ""
-            metrics |= {f"{key}{end}": value for key, value in agreement(theirs, ours).items()}
-            tables[name or "held out"] = confusion(theirs, ours).tolist()
+            student_logits, teacher_logits = predict(student, inputs), predict(teacher, inputs)
+            suffix = f"_{name}" if name else ""
+            metrics |= {f"{key}{suffix}": value for key, value in agreement(teacher_logits, student_logits).items()}
+            tables[name or "held out"] = confusion(teacher_logits, student_logits).tolist()
         metrics |= self._training_labels(session, student)
         return Artifact({"metrics": metrics, "confusion": tables})
 
-    def _training_labels(self, session: Session, student: Callable[[Tensor], Tensor]) -> Metrics:
-        known = self.teacher.fit.training_examples(session)
-        logits = predict(student, known.inputs)
-        return {f"training_label_{key}": value for key, value in label_recall(logits, known.labels).items()}
+    def _training_labels(self, session: Session, student: Logits) -> Metrics:
+        examples = self.teacher.fit.training_examples(session)
+        logits = predict(student, examples.inputs)
+        return {f"training_label_{key}": value for key, value in label_recall(logits, examples.labels).items()}
 
 
 def label_recall(logits: Tensor, labels: Tensor) -> dict[str, float | None]:
-    """How well the argmax of `logits` (n, K) gives `labels` (n,): accuracy, Wilson's interval, Cohen's kappa."""
+    """Compare the argmax of `logits` (n, K) with `labels` (n,): accuracy, its Wilson 95 % interval, Cohen's kappa."""
     table = confusion(F.one_hot(labels, logits.shape[1]).float(), logits)
-    right, n = int(np.trace(table)), int(table.sum())
-    low, high = wilson(right, n)
-    return {"accuracy": right / n, "accuracy_low": low, "accuracy_high": high, **cohen_kappa(table)}
+    correct, n = int(np.trace(table)), int(table.sum())
+    low, high = wilson(correct, n)
+    return {"accuracy": correct / n, "accuracy_low": low, "accuracy_high": high, **cohen_kappa(table)}
 
 
 def _words(m: Metrics, also: list[str]) -> str:
-    def told(kappa: float | None) -> str:
-        return "κ undefined" if kappa is None else f"κ {kappa:.2f}"
-
-    said = f"agreement {m['agreement']:.1%} on held-out inputs ({told(m['kappa'])})"
+    words = f"agreement {m['agreement']:.1%} on held-out inputs ({_kappa_in_words(m['kappa'])})"
     for name in also:
-        said += f", {m[f'agreement_{name}']:.1%} on {name} ({told(m[f'kappa_{name}'])})"
-    label = m["training_label_accuracy"]
-    return f"{said}; {label:.1%} of the labels that the teacher was trained on ({told(m['training_label_kappa'])})"
+        words += f", {m[f'agreement_{name}']:.1%} on {name} ({_kappa_in_words(m[f'kappa_{name}'])})"
+    recall = f"{m['training_label_accuracy']:.1%} of the teacher's training labels recalled"
+    return f"{words}; {recall} ({_kappa_in_words(m['training_label_kappa'])})"
+
+
+def _kappa_in_words(kappa: float | None) -> str:
+    return "κ undefined" if kappa is None else f"κ {kappa:.2f}"

@@ -1,4 +1,4 @@
-"""The `learning_curve` stage: how a student's agreement grows with the number of inputs it learns from."""
+"""The `learning_curve` stage: a student's agreement as a function of the number of its training inputs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pydantic import Field
 
 from rebuttal.config import checked
 from rebuttal.errors import ConfigError
-from rebuttal.session import Session
 from rebuttal.stages.mimic import Mimic
+from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome
+from rebuttal.stages.variants import changed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,7 +24,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 class LearningCurve:
     """Repeat each of the `students` (by name) on the first `shares` of its inputs.
 
-    The smaller sets lie within the larger. Metrics: `<student>_agreement_<n2>` and `<student>_kappa_<n2>`.
+    Smaller sets are subsets of larger ones. Metrics: `<student>_agreement_<n2>` and `<student>_kappa_<n2>`.
     """
 
     students: dict[str, Mimic]
@@ -35,11 +36,14 @@ class LearningCurve:
         for _, _, student in self._points(session):
             student.check(session)
 
-    def identity(self, session: Session) -> Any:
+    def identity(self, session: Session) -> list[Any]:
         return [[name, student.identity(session)] for name, _, student in self._points(session)]
 
     def needs(self, session: Session) -> list[Mimic]:
         return [student for _, _, student in self._points(session)]
+
+    def work(self, session: Session) -> None:
+        return None
 
     def run(self, session: Session) -> Outcome:
         metrics: Metrics = {}
@@ -49,27 +53,28 @@ class LearningCurve:
         return Outcome(metrics, words=self._words(session))
 
     def figures(self, session: Session) -> dict[str, Figure]:
-        from rebuttal.analysis import student_figures
+        from rebuttal.figures import students
 
         curves: dict[str, list[Metrics]] = {name: [] for name in self.students}
         for name, _, student in self._points(session):
             curves[name].append(student.run(session).metrics)
-        return {"agreement": student_figures.learning_curves(curves)}
+        return {"agreement": students.learning_curves(curves)}
 
     def _points(self, session: Session) -> list[tuple[str, int, Mimic]]:
+        """Return (the student's name, its number of inputs, the student) for each point, sizes in increasing order."""
         points = []
         for name, student in self.students.items():
             dataset = student.dataset or student.teacher.fit.dataset
             largest = session.open(dataset).identity("student")["size"]
             for size in sorted({max(1, round(share * largest)) for share in self.shares}):
-                points.append((name, size, replace(student, dataset=replace(dataset, student_size=size))))
+                points.append((name, size, replace(student, dataset=changed(dataset, student_size=size))))
         return points
 
     def _words(self, session: Session) -> str:
-        said = []
+        curves = []
         for name in self.students:
-            sizes: list[Any] = [(n, s) for owner, n, s in self._points(session) if owner == name]
-            (least, first), (most, last) = sizes[0], sizes[-1]
-            before, after = (s.run(session).metrics["agreement"] for s in (first, last))
-            said.append(f"{name}: {before:.0%} with {least} inputs, {after:.0%} with {most}")
-        return "agreement by number of new inputs. " + "; ".join(said)
+            points = [(size, student) for owner, size, student in self._points(session) if owner == name]
+            (fewest, first), (most, last) = points[0], points[-1]
+            low, high = (student.run(session).metrics["agreement"] for student in (first, last))
+            curves.append(f"{name}: {low:.0%} with {fewest} inputs, {high:.0%} with {most}")
+        return "agreement by number of new inputs. " + "; ".join(curves)

@@ -1,7 +1,8 @@
-"""The `measure` stage: several functions, looked at in the same places with the same measures."""
+"""The `measure` stage: several functions, measured at the same probes with the same measures."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,43 +10,45 @@ import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
-from rebuttal.config import checked, describe, offering, option_of
+from rebuttal.config import checked
+from rebuttal.data.dataset import DatasetOption
 from rebuttal.data.examples import in_unit_range
 from rebuttal.errors import ConfigError
-from rebuttal.measures.structure import check_layers
-from rebuttal.measures.subject import Findings, Subject, Surroundings
+from rebuttal.measures.layers import check_layers
+from rebuttal.measures.measure import Findings, MeasureOption, Probes, Subject
 from rebuttal.seeds import generator
-from rebuttal.session import Session
+from rebuttal.stages.function import FunctionOption
 from rebuttal.stages.networks import empty_network
+from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome, Stage
-from rebuttal.store import Artifact
+from rebuttal.store.entries import Artifact
+from rebuttal.store.identity import describe
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-VERSION = 2  # raised when the same settings come to mean another result
-KINDS = ("train", "test", "noise", "between")
+VERSION = 2  # increment when the same settings give different results
+KINDS = ("train", "test", "noise", "between")  # of probes
 
 
 @checked
 class Measure:
-    """Apply `measures` (by name; null switches one off) to `functions` (by name; see `rebuttal.functions`).
+    """Apply `measures` (by name; None switches one off) to `functions` (by name; see `rebuttal.functions`).
 
-    Each is looked at, at `probes` points of each kind (all there are, where the dataset has fewer), the same for
-    all functions: `train` and `test`, images or points of `dataset`; `noise`, uniform on [0, 1]^d; `between`,
-    uniform on segments between pairs of training points. `only`: the names of the measures to take, null for
-    all. `memory`: MiB that a measure may use at a time, as far as it can choose. A network whose training
-    accuracy is below `fit_target` is marked: `<function>_fitted` is 0. `show`: the numbers that are also told
-    on the terminal.
+    All functions are evaluated at the same `probes` points of each kind (fewer if the dataset is smaller): `train` and
+    `test`, inputs of `dataset`; `noise`, uniform on [0, 1]^d; `between`, uniform on segments between pairs of training
+    inputs. `only`: the names of the measures to apply; None for all. `memory`: MiB that a measure may use at a time, as
+    far as it can choose. A network whose training accuracy is below `fit_target` is marked: `<function>_fitted` is 0.
+    `show`: the numbers that are also printed on the terminal.
 
-    Metrics: `<function>_<number>`, where the measures name the numbers.
+    Metrics: `<function>_<number>`, with the numbers' names from the measures.
     """
 
-    functions: dict[str, option_of("function", "function")]
-    measures: dict[str, offering("__call__", 2, "a measure, such as those of rebuttal.measures") | None]
+    functions: dict[str, FunctionOption]
+    measures: dict[str, MeasureOption | None]
     only: tuple[str, ...] | None
     show: tuple[str, ...]
-    dataset: option_of("dataset", "open")
+    dataset: DatasetOption
     probes: Annotated[int, Field(ge=3)]
     memory: PositiveInt
     fit_target: Annotated[float, Field(gt=0, le=1)]
@@ -62,18 +65,21 @@ class Measure:
             function.fit.check(session)
             if session.open(function.fit.dataset).identity("train") != train or function.fit.seed != self.seed:
                 raise ConfigError(
-                    f"stages.*.functions.{name}: was fitted to other inputs than those of stages.*.dataset and "
-                    "stages.*.seed, where it would be measured; allowed: the same"
+                    f"stages.*.functions.{name}: was fitted to inputs other than the training inputs of "
+                    "stages.*.dataset and stages.*.seed; allowed: the same dataset and seed"
                 )
         self._check_measures(session)
         if self._count(session) < 3:
             raise ConfigError("dataset.test_size: the measures need 3 probes; allowed: 3 or more, also in train_size")
 
     def identity(self, session: Session) -> Any:
-        return [self._identity(session, f, m) for f in self.functions for m in self._chosen()]
+        return [self._identity(session, f, m) for f in self.functions for m, _ in self._chosen()]
 
     def needs(self, session: Session) -> list[Stage]:
-        return [stage for function in self.functions.values() for stage in function.needs()]
+        return [stage for function in self.functions.values() for stage in function.needs(session)]
+
+    def work(self, session: Session) -> None:
+        return None
 
     def run(self, session: Session) -> Outcome:
         metrics: Metrics = {}
@@ -89,27 +95,32 @@ class Measure:
         return Outcome(metrics, words=self._words(table), table=table, shown=shown, arrays=arrays)
 
     def findings(self, session: Session, function: str) -> Findings:
-        """All that the chosen measures say of one function."""
-        subject = cache(lambda: self._subject(session, function))  # made once, and only if something is missing
+        """Return the findings of all chosen measures for one function."""
+        subject = cache(lambda: self._subject(session, function))  # built once, and only if a result is missing
         found = Findings()
-        for name in self._chosen():
-            artifact = session.store.get_or_make(
-                "measure",
-                self._identity(session, function, name),
-                lambda name=name: self._take(subject(), self._surroundings(session, function, name), name),
-            )
+        for name, measure in self._chosen():
+            artifact = self._artifact(session, function, name, measure, subject)
             found |= Findings(artifact.record["numbers"], artifact.tensors)
         return found | Findings(self._fitted(session, function))
 
     def figures(self, session: Session) -> dict[str, Figure]:
-        from rebuttal.analysis import measure_figures
+        from rebuttal.figures import measures
 
         found = {name: self.findings(session, name) for name in self.functions}
-        return measure_figures.draw({n: f.numbers for n, f in found.items()}, {n: f.arrays for n, f in found.items()})
+        return measures.draw({n: f.numbers for n, f in found.items()}, {n: f.arrays for n, f in found.items()})
 
-    def _chosen(self) -> list[str]:
+    def _chosen(self) -> list[tuple[str, MeasureOption]]:
         wanted = self.measures if self.only is None else self.only
-        return [name for name in wanted if self.measures[name] is not None]
+        return [(name, measure) for name in wanted if (measure := self.measures[name]) is not None]
+
+    def _artifact(
+        self, session: Session, function: str, name: str, measure: MeasureOption, subject: Callable[[], Subject]
+    ) -> Artifact:
+        def compute() -> Artifact:
+            found = measure(subject(), self._probes(session, function, name))
+            return Artifact({"numbers": found.numbers}, found.arrays)
+
+        return session.store.get_or_make("measure", self._identity(session, function, name), compute)
 
     def _identity(self, session: Session, function: str, measure: str) -> Any:
         source = session.open(self.dataset)
@@ -125,26 +136,24 @@ class Measure:
         }
 
     def _check_measures(self, session: Session) -> None:
-        """Raise `ConfigError` where a measure needs what the data or the networks do not have."""
+        """Raise `ConfigError` if a measure needs images or layers that the data or the networks do not have."""
         source = session.open(self.dataset)
-        chosen = {name: self.measures[name] for name in self._chosen()}
-        for name, measure in chosen.items():
+        for name, measure in self._chosen():
             if getattr(measure, "needs_images", False) and len(source.shape) != 3:
                 raise ConfigError(
                     f"stages.*.measures.{name}: needs images, but the dataset's inputs have shape "
                     f"{list(source.shape)}; allowed: [channels,height,width], or stages.*.measures.{name}=null"
                 )
-        if any(getattr(measure, "needs_layers", False) for measure in chosen.values()):
+        if any(getattr(measure, "needs_layers", False) for _, measure in self._chosen()):
             for function in self.functions.values():
                 check_layers(empty_network(function.fit.model, function.fit.training, source))
 
     def _count(self, session: Session) -> int:
+        """Return the number of probes of each kind."""
         source = session.open(self.dataset)
-        return min(self.probes, *(source.identity(split)["size"] for split in ("train", "test")))
-
-    def _take(self, subject: Subject, around: Surroundings, name: str) -> Artifact:
-        found = self.measures[name](subject, around)
-        return Artifact({"numbers": found.numbers}, found.arrays)
+        train_size: int = source.identity("train")["size"]
+        test_size: int = source.identity("test")["size"]
+        return min(self.probes, train_size, test_size)
 
     def _subject(self, session: Session, name: str) -> Subject:
         chosen = self.functions[name]
@@ -152,7 +161,7 @@ class Measure:
         network = function if isinstance(function, nn.Module) else None
         return Subject(function, network, chosen.differentiable, session.open(chosen.fit.dataset).classes)
 
-    def _surroundings(self, session: Session, function: str, measure: str) -> Surroundings:
+    def _probes(self, session: Session, function: str, measure: str) -> Probes:
         n = self._count(session)
         train, test = (
             in_unit_range(session.examples(self.dataset, split, self.seed).inputs[:n]) for split in ("train", "test")
@@ -162,21 +171,18 @@ class Measure:
         share = torch.from_numpy(rng.random((n, *[1] * (train.ndim - 1)))).to(train)
         between = train + share * (train.roll(1, dims=0) - train)
         labels = self.functions[function].fit.training_examples(session).labels[:n]
-        probes = dict(zip(KINDS, (train, test, noise, between)))
-        return Surroundings(probes, labels, self.memory * 2**20, generator(self.seed, "probe", measure))
+        inputs = dict(zip(KINDS, (train, test, noise, between)))
+        return Probes(inputs, labels, self.memory * 2**20, generator(self.seed, "probe", measure))
 
     def _fitted(self, session: Session, function: str) -> dict[str, float | None]:
-        from rebuttal.functions import Trained
-
         chosen = self.functions[function]
-        if not isinstance(chosen, Trained):
+        if not chosen.fitted:
             return {}
         reached = chosen.fit.artifact(session).record["metrics"]["train_accuracy"] >= self.fit_target
         return {"fitted": float(reached)}
 
     def _words(self, table: dict[str, dict[str, float | None]]) -> str:
-        unfit = [name for name, value in table.get("fitted", {}).items() if value == 0]
-        said = f"{len(table)} numbers for each of {', '.join(self.functions)}; all are in the table beside the metrics"
-        if unfit:
-            said += f". Below the fit target of {self.fit_target:.0%}, not to be compared: {', '.join(unfit)}"
-        return said
+        words = f"{len(table)} numbers for each of {', '.join(self.functions)}; all are in the table beside the metrics"
+        if unfit := [name for name, value in table.get("fitted", {}).items() if value == 0]:
+            words += f". Below the fit target of {self.fit_target:.0%}, not to be compared: {', '.join(unfit)}"
+        return words

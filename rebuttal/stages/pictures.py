@@ -1,4 +1,4 @@
-"""Stages that train nothing of their own: they set the networks of other stages side by side."""
+"""Stages that only draw: they compare the networks of other stages in figures."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from rebuttal.config import checked, option_of
+from rebuttal.config import checked
+from rebuttal.data.dataset import DatasetOption
 from rebuttal.data.examples import in_unit_range
 from rebuttal.errors import ConfigError
 from rebuttal.measures.plane import Plane
-from rebuttal.session import Session
 from rebuttal.stages.fit import Fit
 from rebuttal.stages.mimic import Mimic
-from rebuttal.stages.stage import Outcome, Stage
-from rebuttal.training import predict
+from rebuttal.stages.session import Session
+from rebuttal.stages.stage import Outcome, Stage, StageOption
+from rebuttal.training.evaluation import predict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,38 +24,41 @@ if TYPE_CHECKING:
 
 @checked
 class AgreementChart:
-    """A row for each of the stages `students` (mimic or judge, by name): agreement, against the teacher's
-    majority class and chance, and kappa."""
+    """Draw one row for each of the stages `students` (mimic or judge, by name): agreement, beside that of the teacher's
+    majority class and of chance, and kappa."""
 
-    students: dict[str, option_of("stage", "check")]
+    students: dict[str, StageOption]
 
     def check(self, session: Session) -> None:
         for student in self.students.values():
             student.check(session)
 
-    def identity(self, session: Session) -> Any:
+    def identity(self, session: Session) -> dict[str, Any]:
         return {name: student.identity(session) for name, student in self.students.items()}
 
     def needs(self, session: Session) -> list[Stage]:
         return list(self.students.values())
 
+    def work(self, session: Session) -> None:
+        return None
+
     def run(self, session: Session) -> Outcome:
         return Outcome({})
 
     def figures(self, session: Session) -> dict[str, Figure]:
-        from rebuttal.analysis import student_figures
+        from rebuttal.figures import students
 
         found = {name: student.run(session).metrics for name, student in self.students.items()}
-        return {"agreement": student_figures.agreement_bars(found)}
+        return {"agreement": students.agreement_bars(found)}
 
 
 @checked
 class DecisionRegions:
-    """The classes that a teacher and its student give on one and the same 2-D slice of input space: the
-    plane through three of the teacher's training inputs, `resolution` points a side.
+    """Draw the classes of a teacher and its student on a 2-D slice of input space: the plane through three of the
+    teacher's training inputs, with `resolution` points per side.
 
-    Metric: `agreement`, the share of the slice's points with equal class (points are not independent
-    inputs: it describes the picture).
+    Metric: `agreement`, the share of the slice's points with equal classes. The points are not independent inputs, so
+    it describes the figure only.
     """
 
     teacher: Fit
@@ -64,29 +68,33 @@ class DecisionRegions:
     def check(self, session: Session) -> None:
         self.teacher.check(session)
         self.student.check(session)
-        if session.open(self.teacher.dataset).identity("train")["size"] < 3:
-            raise ConfigError("dataset.train_size: a slice goes through 3 training inputs; allowed: 3 or more")
+        size = session.open(self.teacher.dataset).identity("train")["size"]
+        if size < 3:
+            raise ConfigError(f"dataset.train_size={size}: a slice goes through 3 training inputs; allowed: 3 or more")
 
-    def identity(self, session: Session) -> Any:
+    def identity(self, session: Session) -> list[Any]:
         return [self.teacher.identity(session), self.student.identity(session), self.resolution]
 
     def needs(self, session: Session) -> tuple[Stage, ...]:
         return (self.teacher, self.student)
 
+    def work(self, session: Session) -> None:
+        return None
+
     def run(self, session: Session) -> Outcome:
         teacher, student, _ = self._regions(session)
         share = float((teacher == student).mean())
-        return Outcome({"agreement": share}, words=f"teacher and student give one class to {share:.1%} of a 2-D slice")
+        return Outcome({"agreement": share}, words=f"teacher and student agree on {share:.1%} of a 2-D slice")
 
     def figures(self, session: Session) -> dict[str, Figure]:
-        from rebuttal.analysis import figures
+        from rebuttal.figures import input_space
 
         teacher, student, plane = self._regions(session)
         classes = session.open(self.teacher.dataset).classes
-        return {"slice": figures.decision_regions(teacher, student, plane.corners, plane.extent, classes)}
+        return {"slice": input_space.decision_regions(teacher, student, plane.corners, plane.extent, classes)}
 
     def _regions(self, session: Session) -> tuple[np.ndarray, np.ndarray, Plane]:
-        """The classes of teacher and student on the slice, (resolution, resolution) each, and the slice."""
+        """Return the classes of teacher and student on the slice, (resolution, resolution) each, and the slice."""
         inputs = session.examples(self.teacher.dataset, "train", self.teacher.seed).inputs[:3]
         plane = Plane.through(in_unit_range(inputs))
         points = plane.grid(self.resolution)
@@ -98,9 +106,9 @@ class DecisionRegions:
 
 @checked
 class WalkStrip:
-    """The first `images` of a dataset's training inputs in their order, and what changes from each to the next."""
+    """Draw the first `images` training inputs of a dataset in order, and the change from each to the next."""
 
-    dataset: option_of("dataset", "open")
+    dataset: DatasetOption
     images: Annotated[int, Field(ge=2)]
     seed: NonNegativeInt
 
@@ -109,17 +117,20 @@ class WalkStrip:
         if len(shape) != 3 or shape[0] not in (1, 3):
             raise ConfigError(f"dataset.shape={list(shape)}: a strip shows images; allowed: [3,height,width] or [1,…]")
 
-    def identity(self, session: Session) -> Any:
+    def identity(self, session: Session) -> list[Any]:
         return [session.open(self.dataset).identity("train"), self.images, self.seed]
 
     def needs(self, session: Session) -> tuple[()]:
         return ()
 
+    def work(self, session: Session) -> None:
+        return None
+
     def run(self, session: Session) -> Outcome:
         return Outcome({})
 
     def figures(self, session: Session) -> dict[str, Figure]:
-        from rebuttal.analysis import figures
+        from rebuttal.figures import input_space
 
         inputs = session.examples(self.dataset, "train", self.seed).inputs[: self.images]
-        return {"strip": figures.strip(in_unit_range(inputs).permute(0, 2, 3, 1).cpu().numpy())}
+        return {"strip": input_space.strip(in_unit_range(inputs).permute(0, 2, 3, 1).cpu().numpy())}

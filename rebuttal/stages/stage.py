@@ -1,29 +1,31 @@
-"""What every stage offers a run."""
+"""The interface of stages."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 from torch import Tensor
 
-from rebuttal.data.examples import Source
-from rebuttal.session import Session
-from rebuttal.training import Recipe
+from rebuttal.config import Offers
+from rebuttal.data.dataset import Source
+from rebuttal.models.model import Model
+from rebuttal.stages.session import Session
+from rebuttal.store.identity import name_of
+from rebuttal.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Metrics = dict[str, float | int | bool | None]
+Metrics = dict[str, Any]  # numbers by name; None: undefined or censored
 
 
 @dataclass(frozen=True)
 class Work:
-    """What there is to do where a network is trained: on `examples` inputs, with `evaluated` inputs looked at after
-    each epoch."""
+    """The training of a stage: on `examples` inputs, with `evaluated` inputs evaluated after each epoch."""
 
-    model: Any
+    model: Model
     recipe: Recipe
     source: Source
     examples: int
@@ -32,9 +34,9 @@ class Work:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a stage found: named numbers (null: undefined or censored), a row an epoch, a sentence; from
-    stages that measure several functions also a `table` (measure by function), of which the rows `shown` are
-    told on the terminal, and `arrays` by name."""
+    """The results of a stage: named numbers (None: undefined or censored), one row per epoch, and a summary in `words`.
+    Stages that measure several functions add a `table` (measure by function), whose rows `shown` are printed on the
+    terminal, and `arrays` by name."""
 
     metrics: Metrics
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -45,15 +47,41 @@ class Outcome:
 
 
 class Stage(Protocol):
+    """A config object of the group `stage`: a frozen dataclass that contains the stages and functions it builds on."""
+
     def check(self, session: Session) -> None:
-        """Raise `ConfigError` for what cannot work, before anything is trained."""
+        """Raise `ConfigError` for settings that cannot be used, before anything is trained."""
 
     def identity(self, session: Session) -> Any:
-        """JSON-able: everything that decides the outcome."""
+        """Return everything that decides the outcome, as JSON-serialisable values; for a stage that trains, a dict with
+        its kind under `stage`."""
 
-    def needs(self, session: Session) -> Iterable[Stage]:
-        """The stages whose results it takes, which are made first where they are not there."""
+    def needs(self, session: Session) -> Sequence[Stage]:
+        """Return the stages whose results it needs; they are computed first if the store does not hold them."""
+        ...
 
-    def run(self, session: Session) -> Outcome: ...
+    def work(self, session: Session) -> Work | None:
+        """Return the training that the stage does itself; None if it trains no network."""
 
-    def figures(self, session: Session) -> dict[str, Figure]: ...
+    def run(self, session: Session) -> Outcome:
+        """Compute the outcome, taking from the store what it holds."""
+        ...
+
+    def figures(self, session: Session) -> dict[str, Figure]:
+        """Return figures by name, drawn from the results that `run` has stored."""
+        ...
+
+
+StageOption = Annotated[Stage, Offers("check", 1, "an option of the group stage")]
+
+
+def trainings(stages: Iterable[Stage], session: Session) -> dict[str, tuple[Stage, Work]]:
+    """Return every stage that trains a network, among `stages` and those that they build on, with its work, by the name
+    under which the store keeps the network."""
+    found: dict[str, tuple[Stage, Work]] = {}
+    for stage in stages:
+        found |= trainings(stage.needs(session), session)
+        if (work := stage.work(session)) is not None:
+            identity = stage.identity(session)
+            found[name_of(identity["stage"], identity)] = stage, work
+    return found

@@ -1,4 +1,4 @@
-"""The `thinning` stage: from a random walk, step by step, to independent noise."""
+"""The `thinning` stage: random walks of which every k-th image is kept, from single steps to independent noise."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, PositiveInt
 
-from rebuttal.analysis.statistics import interval_metrics, mean_interval
 from rebuttal.config import checked
 from rebuttal.errors import ConfigError
-from rebuttal.session import Session
 from rebuttal.stages.mimic import Mimic
+from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome, Stage
 from rebuttal.stages.variants import variant
+from rebuttal.statistics import interval_metrics, mean_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @checked
 class Thinning:
-    """Repeat `student` and its teacher on walks of which each k-th image is kept, for each k in `every` and
-    `repeats` seeds, from the student's own seed on.
+    """Repeat `student` and its teacher on walks of which every k-th image is kept, for each k in `every` and `repeats`
+    seeds, beginning with the student's own.
 
-    Metrics, means over seeds with 95 % t-intervals: `kappa_<k>`, `agreement_<k>`, the student's;
-    `steps_to_fit_<k>`, the teacher's, null where a seed did not fit within its epochs; `fitted_<k>`, the share
-    of seeds that did; `train_accuracy_<k>`, the teacher's.
+    Metrics, means over seeds with 95 % t-intervals: `kappa_<k>` and `agreement_<k>` of the student; `steps_to_fit_<k>`
+    of the teacher, None if it did not fit its labels with every seed; `fitted_<k>`, the share of seeds with which it
+    did; `train_accuracy_<k>` of the teacher. Undefined kappas count as 0.
     """
 
     student: Mimic
@@ -38,33 +38,36 @@ class Thinning:
         for k in self.every:
             self._student(k, 0).check(session)
 
-    def identity(self, session: Session) -> Any:
+    def identity(self, session: Session) -> list[Any]:
         return [student.identity(session) for student in self._students()]
 
     def needs(self, session: Session) -> list[Stage]:
         students = self._students()
         return [*(student.teacher.fit for student in students), *students]
 
+    def work(self, session: Session) -> None:
+        return None
+
     def run(self, session: Session) -> Outcome:
         metrics: Metrics = {}
         for k in self.every:
             students = [self._student(k, repeat) for repeat in range(self.repeats)]
             learnt = [student.run(session).metrics for student in students]
-            fitted = [student.teacher.fit.run(session).metrics for student in students]
+            teachers = [student.teacher.fit.run(session).metrics for student in students]
             for what in ("kappa", "agreement"):
                 metrics |= interval_metrics(f"{what}_{k}", mean_interval([m[what] or 0.0 for m in learnt]))
-            steps = [m["steps_to_fit"] for m in fitted]
+            steps = [m["steps_to_fit"] for m in teachers]
             metrics[f"fitted_{k}"] = sum(s is not None for s in steps) / len(steps)
             time = (None, None, None) if None in steps else mean_interval(steps)
             metrics |= interval_metrics(f"steps_to_fit_{k}", time)
-            accuracy = mean_interval([m["train_accuracy"] for m in fitted])
+            accuracy = mean_interval([m["train_accuracy"] for m in teachers])
             metrics |= interval_metrics(f"train_accuracy_{k}", accuracy)
         return Outcome(metrics, words=self._words(metrics))
 
     def figures(self, session: Session) -> dict[str, Figure]:
-        from rebuttal.analysis import student_figures
+        from rebuttal.figures import students
 
-        return {"curve": student_figures.thinning(self.run(session).metrics, self.every)}
+        return {"curve": students.thinning(self.run(session).metrics, self.every)}
 
     def _students(self) -> list[Mimic]:
         return [self._student(k, repeat) for k in self.every for repeat in range(self.repeats)]
@@ -73,9 +76,9 @@ class Thinning:
         return variant(self.student, self.student.seed + repeat, every=k)
 
     def _words(self, m: Metrics) -> str:
-        said = []
+        words = []
         for k in (self.every[0], self.every[-1]):
             steps = m[f"steps_to_fit_{k}"]
-            time = "not fitted by every seed" if steps is None else f"fitted after {steps:.0f} steps"
-            said.append(f"every {k}: {time}, student's κ {m[f'kappa_{k}']:.2f}")
-        return "; ".join(said)
+            time = "not fitted with every seed" if steps is None else f"fitted after {steps:.0f} steps"
+            words.append(f"every = {k}: {time}, student's κ {m[f'kappa_{k}']:.2f}")
+        return "; ".join(words)

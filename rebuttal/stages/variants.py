@@ -1,20 +1,31 @@
-"""Students and teachers like a given pair, with another seed or other data: what curves are made of."""
+"""Variants of a student and its teacher: the points of a curve."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar, cast
 
+from rebuttal.data.dataset import Dataset
 from rebuttal.stages.mimic import Mimic
 
-
-def variant(student: Mimic, seed: int, **changes: Any) -> Mimic:
-    """The same student and teacher with `seed` and with these settings of their datasets, where they have them."""
-    fit = student.teacher.fit
-    fit = replace(fit, dataset=_changed(fit.dataset, changes), seed=seed)
-    own = None if student.dataset is None else _changed(student.dataset, changes)
-    return replace(student, teacher=replace(student.teacher, fit=fit), dataset=own, seed=seed)
+Option = TypeVar("Option")
 
 
-def _changed(dataset: Any, changes: dict[str, Any]) -> Any:
-    return replace(dataset, **{key: value for key, value in changes.items() if hasattr(dataset, key)})
+def changed(option: Option, **fields: Any) -> Option:
+    """Return a copy of a config object with other values for `fields`.
+
+    `dataclasses.replace` for what its type only describes by a protocol, as options of config groups are."""
+    return cast(Option, replace(cast(Any, option), **fields))
+
+
+def variant(student: Mimic, seed: int, **fields: Any) -> Mimic:
+    """Return the student and its teacher with another seed and with other values for those `fields` that their datasets
+    have."""
+    teacher = student.teacher
+    fit = replace(teacher.fit, dataset=_changed_if_present(teacher.fit.dataset, fields), seed=seed)
+    own = None if student.dataset is None else _changed_if_present(student.dataset, fields)
+    return replace(student, teacher=changed(teacher, fit=fit), dataset=own, seed=seed)
+
+
+def _changed_if_present(dataset: Dataset, fields: dict[str, Any]) -> Dataset:
+    return changed(dataset, **{name: value for name, value in fields.items() if hasattr(dataset, name)})

@@ -50,7 +50,7 @@ def test_it_is_downloaded_verified_and_decoded(mirror, tmp_path):
     assert images.test.shape == (20, 3, 32, 32)
 
 
-def test_of_jobs_that_begin_together_one_downloads_and_all_get_it(mirror, tmp_path, monkeypatch):
+def test_one_of_several_concurrent_jobs_downloads_and_all_read_it(mirror, tmp_path, monkeypatch):
     url, md5, _ = mirror
     asked = []
     get = SimpleHTTPRequestHandler.do_GET
@@ -70,7 +70,7 @@ def test_of_jobs_that_begin_together_one_downloads_and_all_get_it(mirror, tmp_pa
     assert all(torch.equal(images.train, found[0].train) for images in found)
 
 
-def test_a_kept_archive_needs_no_network(mirror, tmp_path):
+def test_an_existing_archive_needs_no_network(mirror, tmp_path):
     url, md5, _ = mirror
     root = str(tmp_path / "data")
     first = CIFAR10(root=root, url=url, md5=md5).read(tmp_path)
@@ -78,7 +78,7 @@ def test_a_kept_archive_needs_no_network(mirror, tmp_path):
     assert torch.equal(first.train, again.train)
 
 
-def test_without_network_there_are_two_ways_out(tmp_path):
+def test_without_network_the_error_names_two_alternatives(tmp_path):
     with pytest.raises(ConfigError) as caught:
         CIFAR10(root=str(tmp_path), url=(tmp_path / "gone").as_uri()).read(tmp_path)
     message = str(caught.value)
@@ -87,7 +87,7 @@ def test_without_network_there_are_two_ways_out(tmp_path):
     assert "put cifar-10-binary.tar.gz" in message and "dataset=image_folder" in message
 
 
-def test_a_wrong_download_is_refused(mirror, tmp_path):
+def test_a_wrong_download_is_rejected(mirror, tmp_path):
     url, _, _ = mirror
     with pytest.raises(ConfigError, match="could not be downloaded"):
         CIFAR10(root=str(tmp_path / "data"), url=url, md5="0" * 32).read(tmp_path)

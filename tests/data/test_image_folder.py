@@ -25,7 +25,7 @@ def test_pixels_and_labels_are_those_of_the_files(folder, tmp_path):
 
 
 @pytest.mark.parametrize("prefix", ["", "a/b/"])
-def test_a_tar_gives_what_its_folder_gives(folder, tmp_path, prefix):
+def test_a_tar_equals_its_folder(folder, tmp_path, prefix):
     root, _ = folder
     from_folder = ImageFolder(root=str(root)).read(tmp_path)
     archive = pack(root, tmp_path / "images.tar.xz", prefix)
@@ -52,7 +52,7 @@ def test_size_and_channels_can_be_set(folder, tmp_path):
     assert images.train.shape == (5, 1, 5, 6)
 
 
-def test_a_broken_image_is_named(folder, tmp_path):
+def test_an_unreadable_image_is_named_in_the_error(folder, tmp_path):
     root, _ = folder
     broken = root / "train/dog/0001.png"
     broken.write_bytes(broken.read_bytes()[:60])
@@ -60,7 +60,7 @@ def test_a_broken_image_is_named(folder, tmp_path):
         ImageFolder(root=str(root)).read(tmp_path)
 
 
-def test_images_of_several_sizes_are_refused_unless_resized(folder, tmp_path):
+def test_images_of_several_sizes_are_rejected_unless_resized(folder, tmp_path):
     root, _ = folder
     save_images(root, {"train/elk": 1, "test/elk": 1}, size=(9, 8))
     with pytest.raises(ConfigError, match=r"dataset\.size=null: test/elk/0000\.png is 9x8, others are 8x8"):
@@ -83,7 +83,7 @@ def test_a_folder_without_the_expected_layout(tmp_path, counts, message):
         ImageFolder(root=str(tmp_path / "images")).read(tmp_path)
 
 
-def test_what_is_no_folder_and_no_archive(tmp_path):
+def test_a_missing_root_and_other_files_are_rejected(tmp_path):
     with pytest.raises(ConfigError, match=r"^dataset\.root=.*gone: no such folder or archive"):
         ImageFolder(root=str(tmp_path / "gone")).read(tmp_path)
     (tmp_path / "text.tar").write_text("not a tar")

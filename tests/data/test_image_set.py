@@ -19,7 +19,7 @@ def numbers(examples):
     return examples.inputs[:, 0, 0, 0].tolist()
 
 
-def test_by_default_a_split_is_all_there_is():
+def test_by_default_a_split_has_all_images():
     assert sorted(numbers(source().examples("train", 0))) == list(range(90))
     assert sorted(numbers(source().examples("test", 0))) == list(range(100, 130))
 
@@ -40,7 +40,7 @@ def test_a_stratified_subset_keeps_class_shares_within_one_example(size):
     assert np.abs(counts.numpy() - expected).max() <= 1
 
 
-def test_labels_go_with_their_images():
+def test_labels_belong_to_their_images():
     examples = source(train_size=50).examples("train", 0)
     assert [0 if n < 45 else 1 if n < 75 else 2 for n in numbers(examples)] == examples.labels.tolist()
 
@@ -64,10 +64,10 @@ def test_an_arrangement_is_a_permutation():
         ({"train_size": 91}, "train", r"dataset\.train_size=91: only 90 images"),
         ({"test_size": 31}, "test", r"dataset\.test_size=31: only 30 images"),
         ({"train_size": 80, "student_size": 11}, "student", r"dataset\.student_size=11: only 10 images"),
-        ({}, "student", r"dataset\.train_size=None leaves of 90"),
+        ({}, "student", r"dataset\.train_size=null leaves of 90"),
         ({"classes": 4}, "train", r"dataset\.classes=4: allowed: 2 to 3"),
     ],
 )
-def test_asking_for_more_than_there_is(settings, split, message):
+def test_sizes_beyond_the_available_images_are_rejected(settings, split, message):
     with pytest.raises(ConfigError, match=message):
         source(**settings).identity(split)

@@ -22,18 +22,18 @@ def test_corrupted_sets_are_nested_and_keep_their_labels(p, q, seed):
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.25, 0.5, 0.75, 1.0])
-def test_a_share_of_one_in_k_keeps_its_label_by_luck(fraction):
+def test_one_in_k_random_labels_is_true_by_chance(fraction):
     n, expected = len(LABELS), fraction * 0.9
     assert changed(fraction).double().mean().item() == pytest.approx(expected, abs=4 * np.sqrt(0.09 / n) + 1e-12)
 
 
-def test_the_ends_are_true_and_random_labels():
+def test_fractions_0_and_1_are_true_and_random_labels():
     assert torch.equal(true_labels()(LABELS, 10, 0), LABELS)
     assert torch.equal(random_labels()(LABELS, 10, 0), RandomLabels(fraction=1.0)(LABELS, 10, 0))
     assert not torch.equal(changed(0.5, seed=0), changed(0.5, seed=1))
 
 
-def test_permuted_labels_keep_class_counts_and_little_else():
+def test_permuted_labels_keep_class_counts_only():
     permuted = PermutedLabels()(LABELS, 10, 0)
     assert torch.equal(permuted.bincount(), LABELS.bincount())
     assert (permuted == LABELS).double().mean().item() == pytest.approx(0.1, abs=0.02)

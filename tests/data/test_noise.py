@@ -26,7 +26,7 @@ def test_uniform_noise_is_uniform_and_its_labels_are_independent_of_it():
     assert (by_class - 0.5).abs().max() < 5 * np.sqrt(1 / 12 / 1900)
 
 
-def test_gaussian_noise_has_the_moments_asked_for_and_is_not_clipped():
+def test_gaussian_noise_has_the_configured_moments_and_is_not_clipped():
     values = GaussianNoise(shape=(20,), train_size=20_000, mean=0.4, std=0.3).examples("train", 0).inputs
     assert values.mean().item() == pytest.approx(0.4, abs=5 * 0.3 / np.sqrt(values.numel()))
     assert values.std().item() == pytest.approx(0.3, abs=5 * 0.3 / np.sqrt(2 * values.numel()))
@@ -34,7 +34,7 @@ def test_gaussian_noise_has_the_moments_asked_for_and_is_not_clipped():
 
 
 @pytest.mark.parametrize("kind", [UniformNoise, GaussianNoise])
-def test_a_seed_means_the_same_data_and_sizes_are_nested(kind):
+def test_a_seed_gives_the_same_data_and_sizes_are_nested(kind):
     small = kind(shape=(6,), train_size=10).examples("train", 4)
     large = kind(shape=(6,), train_size=33).examples("train", 4)
     assert torch.equal(small.inputs, large.inputs[:10])

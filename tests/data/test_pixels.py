@@ -8,7 +8,7 @@ IMAGES = torch.randint(0, 200, (40, 3, 6, 7), dtype=torch.uint8, generator=torch
 MARKED = torch.arange(42, dtype=torch.uint8).reshape(1, 1, 6, 7).repeat(40, 3, 1, 1)
 
 
-def test_original_pixels_are_left_alone():
+def test_original_pixels_are_unchanged():
     assert torch.equal(corrupt_pixels(IMAGES, "original", "train", 0), IMAGES)
 
 

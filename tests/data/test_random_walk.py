@@ -20,7 +20,7 @@ def test_exactly_one_pixel_changes_at_each_step(step, values, value):
     changed = walk[1:] != walk[:-1]
     assert (changed.any(dim=1).flatten(1).sum(dim=1) == 1).all()  # one location
     assert (changed.flatten(1).sum(dim=1) == values).all()
-    assert changed.any(dim=1).any(dim=0).all()  # every location has its turn
+    assert changed.any(dim=1).any(dim=0).all()  # every location changes at some step
 
 
 def test_a_vector_walks_one_coordinate_at_a_time():
@@ -28,7 +28,7 @@ def test_a_vector_walks_one_coordinate_at_a_time():
     assert ((walk[1:] != walk[:-1]).sum(dim=1) == 1).all()
 
 
-def test_the_test_split_continues_the_walk_and_the_student_walks_elsewhere():
+def test_the_test_split_continues_the_walk_and_the_student_has_its_own():
     walk = opened(shape=(3, 8, 8), train_size=200, student_size=200, test_size=100)
     train, student, test = (walk.examples(split, 0).inputs for split in ("train", "student", "test"))
     whole = opened(shape=(3, 8, 8), train_size=300).examples("train", 0).inputs
@@ -44,7 +44,7 @@ def test_fifty_thousand_steps_take_under_two_seconds():
     assert images.numel() * images.element_size() == 50_000 * 3072
 
 
-def test_grey_levels_go_up_or_down_by_one_and_turn_back_at_black_and_white():
+def test_grey_levels_change_by_one_and_are_reflected_at_black_and_white():
     walk = opened(shape=(1,), train_size=200_000, value="grey_level").examples("train", 0).inputs.numpy().astype(int)
     steps = np.diff(walk[:, 0])
     assert set(np.unique(steps)) == {-1, 1}
@@ -60,7 +60,7 @@ def test_each_kth_image_of_the_same_walk():
     assert torch.equal(third.examples("test", 0).inputs, longer[401:])
 
 
-def test_a_thin_walk_is_as_far_from_itself_as_noise_is():
+def test_images_of_a_thinned_walk_are_as_far_apart_as_noise():
     thin = opened(shape=(3, 8, 8), train_size=200, every=2000).examples("train", 0).inputs.double() / 255
     noise = UniformNoise(shape=(3, 8, 8), train_size=200).examples("train", 0).inputs.double()
     ours, theirs = ((x[1:] - x[:-1]).flatten(1).norm(dim=1).mean().item() for x in (thin, noise))

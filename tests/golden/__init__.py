@@ -9,7 +9,6 @@ environment they must repeat exactly; elsewhere (another CPU or library rounds d
 from __future__ import annotations
 
 import json
-import platform
 import subprocess
 import sys
 from csv import DictReader
@@ -17,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
+from rebuttal.device import machine
 from tests.conftest import save_images
 
 FOLDER = Path(__file__).parent
@@ -52,16 +51,8 @@ def outcome(run: Path) -> dict[str, Any]:
 
 
 def environment() -> dict[str, Any]:
-    """What decides the last bits of a result."""
-    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    return {
-        "cpu": models[0].partition(": ")[2] if models else platform.processor(),
-        "instructions": torch.backends.cpu.get_cpu_capability(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "threads": 1,
-    }
+    """What decides the last bits of the recorded results, which were computed by one thread."""
+    return machine() | {"threads": 1}
 
 
 def assert_golden(experiment: str, run: Path) -> None:

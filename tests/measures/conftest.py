@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from rebuttal.measures.subject import Subject, Surroundings
+from rebuttal.measures.measure import Probes, Subject
 
 
 def subject(function, classes, differentiable=True):
@@ -12,7 +12,7 @@ def subject(function, classes, differentiable=True):
 
 
 def linear(weight, bias=None):
-    """f(x) = Wx + b on flattened inputs, as a network, in W's precision."""
+    """Return f(x) = Wx + b on flattened inputs, as a network, in W's precision."""
     layer = nn.Linear(weight.shape[1], weight.shape[0], dtype=weight.dtype)
     layer.weight.data.copy_(weight)
     layer.bias.data.copy_(torch.zeros(len(weight)) if bias is None else bias)
@@ -20,11 +20,11 @@ def linear(weight, bias=None):
 
 
 @pytest.fixture
-def around():
-    """Builds surroundings of given probes."""
+def make_probes():
+    """Return a function that builds `Probes` from inputs by kind."""
 
-    def build(memory=2**28, seed=0, **probes):
-        n = len(next(iter(probes.values())))
-        return Surroundings(probes, torch.zeros(n, dtype=torch.long), memory, np.random.default_rng(seed))
+    def build(memory=2**28, seed=0, **inputs):
+        n = len(next(iter(inputs.values())))
+        return Probes(inputs, torch.zeros(n, dtype=torch.long), memory, np.random.default_rng(seed))
 
     return build

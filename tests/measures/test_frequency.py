@@ -22,7 +22,7 @@ def wave(ky, kx, size=16):
     return torch.cos(2 * torch.pi * (ky * y + kx * x).double() / size)
 
 
-def test_energies_sum_to_the_total():
+def test_the_power_sums_to_the_squared_norm():
     images = torch.randn(5, 3, 12, 10, dtype=torch.float64)
     assert torch.allclose(Spectrum.of(images).power.sum(dim=(-2, -1)), images.square().sum(dim=(-2, -1)), rtol=1e-12)
 
@@ -51,10 +51,10 @@ def test_one_sinusoid_is_one_peak_in_its_direction(ky, kx, direction):
     }
 
 
-def test_the_gradient_spectrum_of_a_linear_function_is_that_of_its_weights(around):
+def test_the_gradient_spectrum_of_a_linear_function_is_that_of_its_weights(make_probes):
     weight = torch.stack([wave(0, 5), -wave(0, 5)]).reshape(2, 256)
-    probes = torch.rand(6, 1, 16, 16, dtype=torch.float64)
-    found = GradientSpectrum(cutoff=0.2, bins=8)(subject(linear(weight), 2), around(test=probes)).numbers
+    inputs = torch.rand(6, 1, 16, 16, dtype=torch.float64)
+    found = GradientSpectrum(cutoff=0.2, bins=8)(subject(linear(weight), 2), make_probes(test=inputs)).numbers
     assert found["gradient_centroid_test"] == pytest.approx(5 / 16, rel=1e-8)
     assert found["gradient_low_share_test"] == pytest.approx(0, abs=1e-12)
     assert found["gradient_horizontal_test"] == pytest.approx(1, rel=1e-10)
@@ -91,23 +91,23 @@ def test_a_wave_along_a_line_has_its_frequency():
         assert found.tolist() == pytest.approx([7.0 * scale] * 4, rel=0.02)
 
 
-def test_low_pass_directions_have_low_frequencies_only(around):
-    probes = torch.rand(3, 2, 12, 12, dtype=torch.float64)
+def test_low_pass_directions_have_low_frequencies_only(make_probes):
+    inputs = torch.rand(3, 2, 12, 12, dtype=torch.float64)
     f = subject(lambda x: x.flatten(1)[:, :2] ** 2, 2)
-    made = LineSpectrum(lines=10, length=1.0, points=16, cutoff=0.2)._directions(f, probes, around(test=probes))
+    made = LineSpectrum(lines=10, length=1.0, points=16, cutoff=0.2)._directions(f, inputs, make_probes(test=inputs))
     low = Spectrum(Spectrum.of(made["low_pass"]).power.sum(dim=1)).low_share(0.2)
     high = Spectrum(Spectrum.of(made["high_pass"]).power.sum(dim=1)).low_share(0.2)
     assert low.tolist() == pytest.approx([1.0] * 3) and high.tolist() == pytest.approx([0.0] * 3, abs=1e-12)
     assert all(torch.allclose(d.flatten(1).norm(dim=1), torch.ones(3, dtype=torch.float64)) for d in made.values())
 
 
-def test_only_the_cell_of_a_linear_function_s_one_frequency_reacts(around):
+def test_only_the_cell_of_a_linear_function_s_one_frequency_reacts(make_probes):
     ky, kx, size = 2, 5, 16
     weight = torch.stack([wave(ky, kx), torch.zeros(size, size)]).reshape(2, 256).double()
-    probes = 1e-6 * torch.randn(40, 1, size, size, dtype=torch.float64)
+    inputs = 1e-6 * torch.randn(40, 1, size, size, dtype=torch.float64)
     measure = FourierSensitivity(norm=1.0, probes=40, cutoff=0.2)
-    heat = torch.fft.ifftshift(measure(subject(linear(weight), 2), around(test=probes)).arrays["fourier_flips"])
-    assert heat[ky, kx] == heat[-ky, -kx] > 0.2  # where the sign happens to point across the boundary
+    heat = torch.fft.ifftshift(measure(subject(linear(weight), 2), make_probes(test=inputs)).arrays["fourier_flips"])
+    assert heat[ky, kx] == heat[-ky, -kx] > 0.2  # the share of signs that point across the boundary
     others = heat.clone()
     others[ky, kx] = others[-ky, -kx] = 0
     assert others.max() < 1e-9
@@ -120,18 +120,18 @@ def test_basis_images_are_real_orthonormal_waves():
     assert power[2, 1].item() == pytest.approx(0.5) and power[4, 4].item() == pytest.approx(0.5)
 
 
-def test_a_slice_needs_three_inputs_that_span_a_plane(around):
+def test_a_slice_needs_three_inputs_that_span_a_plane(make_probes):
     f = subject(lambda x: x[:, :2], 2)
     with pytest.raises(ConfigError, match="a slice goes through 3 probes"):
-        SliceSpectrum(planes=1, resolution=8, through="probes", cutoff=1.0)(f, around(test=torch.rand(2, 9)))
+        SliceSpectrum(planes=1, resolution=8, through="probes", cutoff=1.0)(f, make_probes(test=torch.rand(2, 9)))
     with pytest.raises(ConfigError, match="lie on one line"):
-        SliceSpectrum(planes=1, resolution=8, through="probes", cutoff=1.0)(f, around(test=torch.ones(3, 9)))
+        SliceSpectrum(planes=1, resolution=8, through="probes", cutoff=1.0)(f, make_probes(test=torch.ones(3, 9)))
 
 
-def test_the_pictured_slice_is_the_one_that_was_transformed(around):
-    probes = torch.rand(3, 12, dtype=torch.float64)
+def test_the_returned_slice_is_the_one_that_was_transformed(make_probes):
+    inputs = torch.rand(3, 12, dtype=torch.float64)
     f = subject(lambda x: torch.stack([x[:, 0], 5 * (3 * x[:, 1]).sin()], dim=1), 2)
-    found = SliceSpectrum(planes=1, resolution=16, through="random", cutoff=0.5)(f, around(test=probes))
+    found = SliceSpectrum(planes=1, resolution=16, through="random", cutoff=0.5)(f, make_probes(test=inputs))
     spectrum = Spectrum(torch.fft.ifftshift(found.arrays["slice_power_test"]))
     left, right, *_ = found.arrays["slice_extent_test"].tolist()
     assert spectrum.centroid().item() * 15 / (right - left) == pytest.approx(found.numbers["slice_centroid_test"])
@@ -141,12 +141,12 @@ def test_the_pictured_slice_is_the_one_that_was_transformed(around):
     assert values.abs().max() <= 5 and values.std() > 0.5  # the second logit, which varies more
 
 
-def test_lines_are_looked_at_together_as_they_are_alone(around):
-    probes = torch.rand(70, 1, 8, 8, dtype=torch.float64)
+def test_lines_in_a_batch_equal_single_lines(make_probes):
+    inputs = torch.rand(70, 1, 8, 8, dtype=torch.float64)
     f = subject(lambda x: x.flatten(1)[:, :3].cos() * 4, 3)
     measure = LineSpectrum(lines=70, length=3.0, points=64, cutoff=0.2)
-    together = measure.centroids(f, probes, probes)
-    alone = torch.cat([measure.centroids(f, x[None], x[None]) for x in probes])
+    together = measure.centroids(f, inputs, inputs)
+    alone = torch.cat([measure.centroids(f, x[None], x[None]) for x in inputs])
     assert torch.allclose(together, alone, rtol=1e-10)
-    found = LineSpectrum(lines=5, length=3.0, points=64, cutoff=0.2)(f, around(test=probes))
+    found = LineSpectrum(lines=5, length=3.0, points=64, cutoff=0.2)(f, make_probes(test=inputs))
     assert found.arrays["line_random_centroid_test"].shape == (5,)

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from rebuttal.measures.gradients import GradientNorms, jacobian, norms
-from rebuttal.measures.subject import chunks, spread
+from rebuttal.measures.measure import chunks, spread
 from rebuttal.models import MLP, VGG11, ResNet18
 from tests.measures.conftest import linear, subject
 
@@ -46,37 +46,37 @@ def test_the_softmax_jacobian_is_that_of_the_probabilities():
     assert torch.allclose(norms(*jacobian(subject(network, 4), X))["softmax_jacobian"], expected, rtol=1e-8)
 
 
-def test_ten_times_the_logits_is_the_same_function_when_scaled(around):
+def test_scaled_norms_are_invariant_to_ten_times_the_logits(make_probes):
     network = MLP(hidden=(16,)).network((3, 2, 2), 4).double().eval()
-    here = GradientNorms()(subject(network, 4), around(test=X)).numbers
-    there = GradientNorms()(subject(lambda x: 10 * network(x), 4), around(test=X)).numbers
+    here = GradientNorms()(subject(network, 4), make_probes(test=X)).numbers
+    there = GradientNorms()(subject(lambda x: 10 * network(x), 4), make_probes(test=X)).numbers
     for name in ("margin_gradient", "jacobian_frobenius", "jacobian_spectral"):
         assert there[f"{name}_test"] == pytest.approx(10 * here[f"{name}_test"], rel=1e-8)
         assert there[f"{name}_test_scaled"] == pytest.approx(here[f"{name}_test_scaled"], rel=1e-8)
 
 
-def test_kinds_of_probes_are_told_apart_and_chunks_do_not_matter(around):
+def test_kinds_of_probes_are_kept_apart_and_chunks_do_not_matter(make_probes):
     network = subject(MLP(hidden=(16,)).network((3, 2, 2), 4).double().eval(), 4)
-    both = GradientNorms()(network, around(train=X, noise=3 * X)).numbers
+    both = GradientNorms()(network, make_probes(train=X, noise=3 * X)).numbers
     assert both["jacobian_frobenius_train"] != both["jacobian_frobenius_noise"]
-    tiny = GradientNorms()(network, around(memory=1, train=X)).numbers
+    tiny = GradientNorms()(network, make_probes(memory=1, train=X)).numbers
     assert len(list(chunks(network, X, memory=1))) == len(X)
     assert tiny["jacobian_frobenius_train"] == pytest.approx(both["jacobian_frobenius_train"], rel=1e-12)
 
 
-def test_the_interval_is_student_s(around):
+def test_the_interval_is_student_s(make_probes):
     network = subject(MLP(hidden=(16,)).network((3, 2, 2), 4).double().eval(), 4)
-    found = GradientNorms()(network, around(test=X))
+    found = GradientNorms()(network, make_probes(test=X))
     values = found.arrays["margin_gradient_test"]
     half = 2.045230 * values.std().item() / np.sqrt(30)  # t at 29 degrees of freedom, 97.5 %
     assert found.numbers["margin_gradient_test_high"] == pytest.approx(values.mean().item() + half, rel=1e-6)
 
 
-def test_a_step_function_has_no_gradient_to_report(around):
-    assert GradientNorms()(subject(torch.sign, 4, differentiable=False), around(test=X)).numbers == {}
+def test_a_step_function_has_no_gradient_to_report(make_probes):
+    assert GradientNorms()(subject(torch.sign, 4, differentiable=False), make_probes(test=X)).numbers == {}
 
 
-def test_spread_is_blind_to_an_offset_and_proportional_to_scale():
+def test_spread_is_invariant_to_an_offset_and_proportional_to_scale():
     logits = torch.randn(1000, 5, generator=torch.Generator().manual_seed(0))
     assert spread(logits + 7) == pytest.approx(spread(logits), rel=1e-5)
     assert spread(3 * logits) == pytest.approx(3 * spread(logits), rel=1e-5)

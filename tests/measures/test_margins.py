@@ -3,7 +3,7 @@ import torch
 
 from rebuttal.measures.margins import Margins, margin
 from rebuttal.models import MLP
-from rebuttal.training import predict
+from rebuttal.training.evaluation import predict
 from tests.measures.conftest import linear, subject
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -11,8 +11,8 @@ W = torch.randn(5, 8, dtype=torch.float64, generator=GENERATOR)
 X = torch.randn(40, 8, dtype=torch.float64, generator=GENERATOR)
 
 
-def test_a_linear_classifier_s_boundary_is_at_its_exact_distance(around):
-    found = Margins(reach=20.0, points=400)(subject(linear(W), 5), around(test=X))
+def test_a_linear_classifier_s_boundary_is_at_its_exact_distance(make_probes):
+    found = Margins(reach=20.0, points=400)(subject(linear(W), 5), make_probes(test=X))
     logits = X @ W.T
     top = logits.argmax(dim=1)
     gaps = (logits.max(dim=1, keepdim=True).values - logits) / (W[top][:, None] - W[None]).norm(dim=2)
@@ -21,10 +21,10 @@ def test_a_linear_classifier_s_boundary_is_at_its_exact_distance(around):
     assert torch.allclose(found.arrays["boundary_test"], exact, rtol=1e-4, atol=1e-5)
 
 
-def test_the_prediction_changes_just_behind_the_distance(around):
+def test_the_prediction_changes_at_a_positive_distance(make_probes):
     torch.manual_seed(0)
     network = MLP(hidden=(32, 32)).network((8,), 5).double().eval()
-    found = Margins(reach=20.0, points=50)(subject(network, 5), around(test=X))
+    found = Margins(reach=20.0, points=50)(subject(network, 5), make_probes(test=X))
     assert found.numbers["boundary_unreached_test"] < 0.5
     assert (found.arrays["boundary_test"] > 0).all()
     assert found.arrays["margin_test"].numpy() == pytest.approx(
@@ -32,8 +32,8 @@ def test_the_prediction_changes_just_behind_the_distance(around):
     )
 
 
-def test_a_boundary_out_of_reach_is_told_and_left_out(around):
-    found = Margins(reach=1e-6, points=2)(subject(linear(W), 5), around(test=X)).numbers
+def test_a_boundary_out_of_reach_is_reported_and_left_out(make_probes):
+    found = Margins(reach=1e-6, points=2)(subject(linear(W), 5), make_probes(test=X)).numbers
     assert found["boundary_unreached_test"] == 1.0
     assert found["boundary_test"] is None
 

@@ -12,7 +12,7 @@ def test_a_slice_goes_through_its_three_inputs():
     assert torch.allclose(plane.axes @ plane.axes.T, torch.eye(2, dtype=torch.float64), atol=1e-12)
     on_plane = plane.origin.flatten() + torch.from_numpy(plane.corners) @ plane.axes
     assert torch.allclose(on_plane.float().reshape(3, 3, 4, 5), inputs, atol=1e-6)
-    # Distances on the picture are distances in input space.
+    # Distances along the axes are distances in input space.
     for i, j in ((0, 1), (0, 2), (1, 2)):
         assert np.linalg.norm(plane.corners[i] - plane.corners[j]) == pytest.approx(
             (inputs[i] - inputs[j]).norm().item()

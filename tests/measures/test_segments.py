@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch import nn
 
+from rebuttal.measures.measure import Probes
 from rebuttal.measures.segments import SegmentCrossings
-from rebuttal.measures.subject import Surroundings
 from rebuttal.models import MLP
 from tests.measures.conftest import linear, subject
 
@@ -25,9 +25,9 @@ def saw_tooth(teeth):
     return nn.Sequential(hidden, nn.ReLU(), out).double().eval()
 
 
-def walk(function, classes=2, points=1001, probes=ENDS):
-    around = Surroundings({"test": probes}, torch.zeros(2), 2**20, np.random.default_rng(0))
-    return SegmentCrossings(pairs=5, points=points)(subject(function, classes), around).numbers
+def walk(function, classes=2, points=1001, inputs=ENDS):
+    probes = Probes({"test": inputs}, torch.zeros(2), 2**20, np.random.default_rng(0))
+    return SegmentCrossings(pairs=5, points=points)(subject(function, classes), probes).numbers
 
 
 @pytest.mark.parametrize("teeth", [1, 3, 10])
@@ -41,25 +41,25 @@ def test_a_saw_tooth_has_its_kinks_its_crossings_and_its_height(teeth):
 def test_numbers_are_per_unit_length():
     stretched = linear(torch.tensor([[1.0], [-1.0]], dtype=torch.float64), torch.tensor([-0.5, 0.5]))
     assert walk(stretched)["class_changes_test"] == 1
-    assert walk(stretched, probes=4 * ENDS)["class_changes_test"] == 1 / 4
+    assert walk(stretched, inputs=4 * ENDS)["class_changes_test"] == 1 / 4
 
 
 def test_a_linear_function_has_no_regions_to_change_and_varies_by_its_slope():
     weight = torch.randn(3, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    probes = torch.rand(10, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    found = walk(linear(weight), classes=3, probes=probes)
+    inputs = torch.rand(10, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    found = walk(linear(weight), classes=3, inputs=inputs)
     assert found["region_changes_test"] == 0
     order = np.random.default_rng(0).permutation(10)
-    edges = probes[order[5:]] - probes[order[:5]]
+    edges = inputs[order[5:]] - inputs[order[:5]]
     expected = ((edges @ weight.T).norm(dim=1) / edges.norm(dim=1)).mean().item()
     assert found["total_variation_test"] == pytest.approx(expected, rel=1e-10)
 
 
-def test_a_finer_walk_of_a_network_sees_no_fewer_changes():
+def test_a_finer_walk_of_a_network_counts_no_fewer_changes():
     torch.manual_seed(0)
     network = MLP(hidden=(64, 64)).network((20,), 5).double().eval()
-    probes = torch.rand(10, 20, dtype=torch.float64) * 4
-    coarse, fine = (walk(network, 5, points, probes)["region_changes_test"] for points in (11, 101))
+    inputs = torch.rand(10, 20, dtype=torch.float64) * 4
+    coarse, fine = (walk(network, 5, points, inputs)["region_changes_test"] for points in (11, 101))
     assert 0 < coarse <= fine
 
 

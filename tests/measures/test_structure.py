@@ -7,10 +7,10 @@ from torch import nn
 
 from rebuttal.errors import ConfigError
 from rebuttal.measures.gradients import GradientNorms
+from rebuttal.measures.layers import Affine, affine_parts, parts_of, run
 from rebuttal.measures.lipschitz import LipschitzBracket
-from rebuttal.measures.operators import OperatorNorms, frobenius_norm, spectral_norm
+from rebuttal.measures.operator_norms import OperatorNorms, frobenius_norm, spectral_norm
 from rebuttal.measures.path_norm import PathNorm, path_norm
-from rebuttal.measures.structure import Affine, affine_parts, parts_of, run
 from rebuttal.models import MLP, VGG11, ResNet18
 from rebuttal.models.preprocess import Preprocess
 from tests.measures.conftest import linear, subject
@@ -25,7 +25,7 @@ MODELS = {
 
 
 def network(name, shape=(3, 8, 8), classes=4, normalisation="per_channel"):
-    """A network whose batch-norms have statistics and weights that are not those of the beginning."""
+    """Return a network whose batch-norms have neither the statistics nor the weights of their initialisation."""
     torch.manual_seed(0)
     preprocess = Preprocess(shape, None, normalisation)
     preprocess.fit(torch.rand(50, *shape) * 0.7)
@@ -40,7 +40,7 @@ def network(name, shape=(3, 8, 8), classes=4, normalisation="per_channel"):
 
 
 def dense(part):
-    """The part's matrix, column by column."""
+    """Return the part's matrix, column by column."""
     size = int(np.prod(part.shape))
     basis = torch.eye(size, dtype=torch.float64).reshape(size, *part.shape)
     with torch.no_grad():
@@ -72,7 +72,8 @@ def test_every_convolution_and_linear_layer_is_among_the_parts(name):
     net = network(name)
     layers = [m for m in net.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
-    modules = [m for part in affine_parts(parts_of(net, (3, 8, 8))) for m in part.modules]
+    parts = affine_parts(parts_of(net, (3, 8, 8)))
+    modules = [m for part in parts for m in (part.module, part.batch_norm)]
     assert sum(isinstance(m, (nn.Conv2d, nn.Linear)) for m in modules) == len(layers)
     assert sum(isinstance(m, nn.BatchNorm2d) for m in modules) == len(norms)
 
@@ -84,51 +85,51 @@ def test_a_circular_convolution_has_the_norm_of_its_fourier_symbol():
     kernel[:, :, :3, :3] = conv.weight.detach()
     symbol = torch.fft.fft2(kernel).permute(2, 3, 0, 1)
     expected = torch.linalg.matrix_norm(symbol, 2).max().item()
-    assert spectral_norm(Affine("conv", (conv,), (2, size, size)))[0] == pytest.approx(expected, rel=1e-8)
+    assert spectral_norm(Affine("conv", conv, (2, size, size)))[0] == pytest.approx(expected, rel=1e-8)
 
 
 def test_strided_and_padded_convolutions():
     for stride, padding, kernel in ((2, 1, 3), (1, 0, 3), (2, 0, 1), (3, 2, 5)):
         conv = nn.Conv2d(2, 4, kernel, stride, padding).double()
-        part = Affine("conv", (conv,), (2, 9, 7))
+        part = Affine("conv", conv, (2, 9, 7))
         assert spectral_norm(part)[0] == pytest.approx(torch.linalg.matrix_norm(dense(part), 2).item(), rel=1e-8)
         assert frobenius_norm(part) == pytest.approx(dense(part).norm().item(), rel=1e-10)
 
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("shape", [(3, 8, 8), (1, 5, 7)])
-def test_lower_never_exceeds_upper(name, shape, around):
-    probes = torch.rand(12, *shape)
+def test_lower_never_exceeds_upper(name, shape, make_probes):
+    inputs = torch.rand(12, *shape)
     found = LipschitzBracket(starts=3, steps=3, step=0.02)(
-        subject(network(name, shape), 4), around(test=probes)
+        subject(network(name, shape), 4), make_probes(test=inputs)
     ).numbers
     assert 0 < found["lipschitz_lower"] <= found["lipschitz_upper"] * (1 + 1e-6)
 
 
-def test_the_climb_never_goes_down(around):
-    net, probes = subject(network("mlp"), 4), torch.rand(30, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+def test_the_climb_never_goes_down(make_probes):
+    net, inputs = subject(network("mlp"), 4), torch.rand(30, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     lower = [
-        LipschitzBracket(starts=10, steps=steps, step=0.1)(net, around(test=probes)).numbers["lipschitz_lower"]
+        LipschitzBracket(starts=10, steps=steps, step=0.1)(net, make_probes(test=inputs)).numbers["lipschitz_lower"]
         for steps in (0, 5, 20)
     ]
-    at_probes = GradientNorms()(net, around(test=probes)).arrays["jacobian_spectral_test"].max().item()
+    at_probes = GradientNorms()(net, make_probes(test=inputs)).arrays["jacobian_spectral_test"].max().item()
     assert lower[0] == pytest.approx(at_probes, rel=1e-5)
     assert lower[0] <= lower[1] <= lower[2]
     assert lower[0] < lower[2]
 
 
-def test_for_one_linear_layer_lower_is_upper(around):
+def test_for_one_linear_layer_lower_is_upper(make_probes):
     weight = torch.randn(4, 192, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    probes = torch.rand(5, 3, 8, 8, dtype=torch.float64)
-    found = LipschitzBracket(starts=2, steps=1, step=0.1)(subject(linear(weight), 4), around(test=probes)).numbers
+    inputs = torch.rand(5, 3, 8, 8, dtype=torch.float64)
+    found = LipschitzBracket(starts=2, steps=1, step=0.1)(subject(linear(weight), 4), make_probes(test=inputs)).numbers
     sigma = torch.linalg.matrix_norm(weight, 2).item()
     assert found["lipschitz_lower"] == pytest.approx(sigma, rel=1e-8)
     assert found["lipschitz_upper"] == pytest.approx(sigma, rel=1e-8)
 
 
-def test_a_function_without_layers_has_no_upper_bound(around):
+def test_a_function_without_layers_has_no_upper_bound(make_probes):
     found = LipschitzBracket(starts=2, steps=1, step=0.1)(
-        subject(lambda x: x.flatten(1)[:, :4] ** 2, 4), around(test=torch.rand(5, 3, 2, 2))
+        subject(lambda x: x.flatten(1)[:, :4] ** 2, 4), make_probes(test=torch.rand(5, 3, 2, 2))
     ).numbers
     assert set(found) == {"lipschitz_lower", "lipschitz_lower_scaled"}
 
@@ -159,11 +160,11 @@ def test_path_norm_of_a_convolution_is_that_of_its_matrix():
     with torch.no_grad():
         bias = conv(torch.zeros(1, 2, 4, 4, dtype=torch.float64)).flatten()
         hidden = dense(conv).abs().sum(dim=1) + bias.abs()
-        expected = (last.modules[0].weight.abs() @ hidden + last.modules[0].bias.abs()).sum().item()
+        expected = (last.module.weight.abs() @ hidden + last.module.bias.abs()).sum().item()
     assert path_norm(parts, (2, 4, 4), 1) == pytest.approx(expected, rel=1e-10)
 
 
-def test_path_norms_do_not_see_a_rescaled_hidden_unit():
+def test_path_norms_are_invariant_to_a_rescaled_hidden_unit():
     for name, before, after in (("mlp", "1.1", "1.3"), ("vgg11_plain", "1.0", "1.3")):
         net = network(name)
         modules = dict(net.named_modules())
@@ -178,7 +179,7 @@ def test_path_norms_do_not_see_a_rescaled_hidden_unit():
 
 def test_max_pooling_counts_as_the_sum_over_its_window_and_a_residual_as_two_ways():
     pool = parts_of(nn.Sequential(nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4, 1, bias=False)), (1, 4, 4))
-    weight = affine_parts(pool)[0].modules[0].weight
+    weight = affine_parts(pool)[0].module.weight
     assert path_norm(pool, (1, 4, 4), 1) == pytest.approx(4 * weight.abs().sum().item())
     net = network("resnet18")
     block = net[1].layer1[0]
@@ -188,8 +189,8 @@ def test_max_pooling_counts_as_the_sum_over_its_window_and_a_residual_as_two_way
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_all_layer_measures_are_finite_on_every_architecture(name, around):
-    probes = around(test=torch.rand(2, 3, 8, 8))
+def test_all_layer_measures_are_finite_on_every_architecture(name, make_probes):
+    probes = make_probes(test=torch.rand(2, 3, 8, 8))
     net = subject(network(name), 4)
     numbers = PathNorm()(net, probes).numbers | OperatorNorms()(net, probes).numbers
     assert all(np.isfinite(value) for value in numbers.values())
@@ -197,8 +198,8 @@ def test_all_layer_measures_are_finite_on_every_architecture(name, around):
     assert all(value >= 1 - 1e-9 for key, value in numbers.items() if key.startswith("stable_rank"))
 
 
-def test_a_whitened_network_says_so(around):
-    probes = around(test=torch.rand(2, 3, 8, 8))
+def test_names_of_a_whitened_network_s_bounds_end_in_whitened(make_probes):
+    probes = make_probes(test=torch.rand(2, 3, 8, 8))
     net = subject(network("mlp", normalisation="per_image"), 4)
     assert "path_norm_l1_log10_whitened" in PathNorm()(net, probes).numbers
     found = LipschitzBracket(starts=1, steps=1, step=0.1)(net, probes).numbers
@@ -207,22 +208,22 @@ def test_a_whitened_network_says_so(around):
 
 def test_an_unknown_layer_is_refused_by_name():
     with pytest.raises(
-        ConfigError, match="layer 1 is a Tanh, which operator and path norms do not know; allowed: Linear"
+        ConfigError, match="layer 1 is a Tanh, which operator and path norms do not support; allowed: Linear"
     ):
         parts_of(nn.Sequential(nn.Linear(3, 3), nn.Tanh()), (3,))
     with pytest.raises(ConfigError, match="layer 0 is a MaxPool2d whose windows overlap"):
         parts_of(nn.Sequential(nn.MaxPool2d(3, 2)), (1, 8, 8))
 
 
-def test_bounds_over_the_spread_do_not_see_logits_times_ten(around):
+def test_bounds_over_the_spread_are_invariant_to_ten_times_the_logits(make_probes):
     torch.manual_seed(0)
     network = MLP(hidden=(16, 16)).network((3, 2, 2), 4).double().eval()
     louder = copy.deepcopy(network)
     louder[-1].weight.data *= 10
     louder[-1].bias.data *= 10
-    probes = torch.rand(20, 3, 2, 2, dtype=torch.float64)
+    inputs = torch.rand(20, 3, 2, 2, dtype=torch.float64)
     for measure in (LipschitzBracket(starts=2, steps=2, step=0.1), PathNorm()):
-        here, there = (measure(subject(f, 4), around(test=probes)).numbers for f in (network, louder))
+        here, there = (measure(subject(f, 4), make_probes(test=inputs)).numbers for f in (network, louder))
         scaled = [name for name in here if name.endswith("_scaled")]
         assert len(scaled) == 2
         for name in scaled:

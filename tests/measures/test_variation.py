@@ -3,16 +3,17 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from rebuttal.measures.measure import Probes
 from rebuttal.measures.variation import LocalVariation, unit_vectors
 from tests.measures.conftest import linear, subject
 
 
-def test_a_linear_function_varies_by_its_frobenius_norm_over_the_root_of_d(around):
+def test_a_linear_function_varies_by_its_frobenius_norm_over_the_root_of_d(make_probes):
     d = 4000
     weight = torch.randn(10, d, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    probes = torch.rand(200, d, dtype=torch.float64)
+    inputs = torch.rand(200, d, dtype=torch.float64)
     measure = LocalVariation(radii=(1e-3, 0.1), directions=4)
-    found = measure(subject(linear(weight), 10), around(test=probes)).numbers
+    found = measure(subject(linear(weight), 10), make_probes(test=inputs)).numbers
     expected = torch.linalg.matrix_norm(weight).item() / np.sqrt(d)
     for radius in ("0.001", "0.1"):
         # E‖Wu‖ lies below its root mean square by a share of about 1/(4·rank) = 2.5 %.
@@ -21,12 +22,10 @@ def test_a_linear_function_varies_by_its_frobenius_norm_over_the_root_of_d(aroun
 
 
 def test_flips_of_a_line_crossing_are_counted():
-    probes = torch.tensor([[0.0], [1.0]], dtype=torch.float64)  # at distances 0.5 from the boundary at 0.5
+    inputs = torch.tensor([[0.0], [1.0]], dtype=torch.float64)  # at distances 0.5 from the boundary at 0.5
     weight, bias = torch.tensor([[1.0], [-1.0]], dtype=torch.float64), torch.tensor([-0.5, 0.5])
-    from rebuttal.measures.subject import Surroundings
-
-    around = Surroundings({"test": probes}, torch.zeros(2), 2**20, np.random.default_rng(0))
-    found = LocalVariation(radii=(0.4, 0.6), directions=200)(subject(linear(weight, bias), 2), around).numbers
+    probes = Probes({"test": inputs}, torch.zeros(2), 2**20, np.random.default_rng(0))
+    found = LocalVariation(radii=(0.4, 0.6), directions=200)(subject(linear(weight, bias), 2), probes).numbers
     assert found["flips_test_0.4"] == 0
     assert found["flips_test_0.6"] == pytest.approx(0.5, abs=0.13)  # in 1-d, half of the directions lead across
     assert found["variation_test_0.6"] == pytest.approx(np.sqrt(2), rel=1e-6)

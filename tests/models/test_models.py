@@ -35,7 +35,7 @@ def test_any_image_shape_and_class_count(model, shape, classes):
 
 
 @pytest.mark.parametrize("model", [ResNet18(), VGG11()])
-def test_a_convolutional_model_refuses_vectors(model):
+def test_a_convolutional_model_rejects_vectors(model):
     with pytest.raises(ConfigError, match=r"needs images, but the dataset's inputs have shape \[100\]"):
         model.network((100,), 10)
 

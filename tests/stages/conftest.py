@@ -2,7 +2,7 @@ import pytest
 
 from rebuttal.data import UniformNoise
 from rebuttal.data.labels import true_labels
-from rebuttal.functions import Trained
+from rebuttal.functions.networks import Trained
 from rebuttal.models import MLP
 from rebuttal.stages import Fit, Mimic
 

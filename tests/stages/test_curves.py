@@ -5,17 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rebuttal.analysis.statistics import mean_interval
 from rebuttal.data import NoiseLike, RandomWalk
 from rebuttal.errors import ConfigError
-from rebuttal.functions import Trained
+from rebuttal.functions.networks import Trained
 from rebuttal.models import MLP
 from rebuttal.stages import Architectures, SampleEfficiency, Thinning
 from rebuttal.stages.variants import variant
+from rebuttal.statistics import mean_interval
 from tests.stages.conftest import DATA
 
 
-def test_points_are_means_over_seeds_and_teachers_are_trained_once(mimic, session):
+def test_points_are_means_over_seeds_and_each_teacher_is_trained_once(mimic, session):
     stage = SampleEfficiency(
         student=mimic, train_sizes=(30, 60), student_sizes=(50, 400), repeats=2, kappas=(0.01, 0.99), agreements=()
     )
@@ -44,14 +44,14 @@ def test_the_order_of_the_jobs_does_not_matter(mimic, session, tmp_path):
     replace(stage, train_sizes=(60,)).run(session)
     before = len(session.store.made)
     stage.run(session)
-    assert len(session.store.made) - before == 2  # the other n1's teacher and student
+    assert len(session.store.made) - before == 2  # teacher and student of the other n1
 
 
-def test_sizes_must_grow(mimic, session):
+def test_sizes_must_increase(mimic, session):
     stage = SampleEfficiency(
         student=mimic, train_sizes=(60, 30), student_sizes=(50,), repeats=1, kappas=(), agreements=()
     )
-    with pytest.raises(ConfigError, match=r"train_sizes=\[60, 30\]: allowed: sizes that grow"):
+    with pytest.raises(ConfigError, match=r"train_sizes=\[60, 30\]: allowed: distinct sizes in increasing order"):
         stage.check(session)
 
 
@@ -61,7 +61,7 @@ def walker(mimic):
     return replace(mimic, teacher=Trained(fit=replace(mimic.teacher.fit, dataset=walk)))
 
 
-def test_thinning_tells_time_to_fit_and_kappa_by_k(walker, session):
+def test_thinning_reports_time_to_fit_and_kappa_by_k(walker, session):
     stage = Thinning(student=walker, every=(1, 20), repeats=2)
     stage.check(session)
     metrics = stage.run(session).metrics
@@ -75,12 +75,12 @@ def test_thinning_tells_time_to_fit_and_kappa_by_k(walker, session):
         assert metrics[f"kappa_{k}"] == pytest.approx(np.mean(kappas))
 
 
-def test_thinning_needs_a_walk(mimic, session):
+def test_thinning_requires_a_random_walk(mimic, session):
     with pytest.raises(ConfigError, match="allowed: dataset=random_walk"):
         Thinning(student=mimic, every=(1,), repeats=1).check(session)
 
 
-def test_settings_that_a_dataset_has_not_are_left_alone(walker):
+def test_fields_that_a_dataset_does_not_have_are_ignored(walker):
     elsewhere = replace(walker, dataset=NoiseLike(like=walker.teacher.fit.dataset, kind="uniform"))
     changed = variant(elsewhere, 3, every=5, student_size=70)
     assert changed.dataset.student_size == 70 and changed.teacher.fit.dataset.every == 5

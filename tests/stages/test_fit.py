@@ -8,9 +8,9 @@ from rebuttal.data import RandomLabels, UniformNoise
 from rebuttal.data.labels import random_labels, true_labels
 from rebuttal.errors import ConfigError
 from rebuttal.models import MLP, VGG11, ResNet18
-from rebuttal.session import Session
 from rebuttal.stages import Fit
-from rebuttal.training import predict
+from rebuttal.stages.session import Session
+from rebuttal.training.evaluation import predict
 
 DATA = UniformNoise(shape=(20,), train_size=100, student_size=150, test_size=80)
 
@@ -21,7 +21,7 @@ def fit(recipe):
     return Fit(model=MLP(hidden=(128,)), dataset=DATA, corruption=true_labels(), training=training, seed=0)
 
 
-def test_numbers_are_those_of_the_network_that_is_kept(fit, session):
+def test_metrics_are_those_of_the_stored_network(fit, session):
     metrics = fit.run(session).metrics
     network = fit.network(session)
     for split, key, n in (("train", "train_accuracy", 100), ("test", "test_accuracy", 80)):
@@ -33,7 +33,7 @@ def test_numbers_are_those_of_the_network_that_is_kept(fit, session):
     assert metrics["parameters"] == 20 * 128 + 128 + 128 * 10 + 10
 
 
-def test_it_fits_random_labels_and_says_when(fit, session):
+def test_it_fits_random_labels_and_reports_the_time(fit, session):
     outcome = fit.run(session)
     assert outcome.metrics["train_accuracy"] == 1.0
     first = outcome.metrics["epochs_to_fit"]
@@ -65,7 +65,7 @@ def test_batch_norm_convolution_and_dropout_are_repeatable_too(model, recipe, se
     assert all(torch.equal(here.tensors[name], there.tensors[name]) for name in here.tensors)
 
 
-def test_a_second_time_nothing_is_trained_and_the_numbers_are_the_same(fit, session):
+def test_a_second_run_trains_nothing_and_returns_the_same_outcome(fit, session):
     first = fit.run(session)
     again = Session(session.settings)
     assert fit.run(again) == first
@@ -98,7 +98,7 @@ def test_label_corruption_reaches_the_training_labels_only(fit, session):
     assert torch.equal(session.examples(DATA, "test", 0).labels, DATA.examples("test", 0).labels)
 
 
-def test_a_model_that_does_not_fit_the_data_is_refused_before_training(fit, session):
+def test_a_model_that_does_not_fit_the_data_is_rejected_before_training(fit, session):
     with pytest.raises(ConfigError, match="needs images"):
         replace(fit, model=ResNet18()).check(session)
     with pytest.raises(ConfigError, match=r"training\.crop=28"):

@@ -5,21 +5,22 @@ import torch
 
 from rebuttal.data import Mixture, UniformNoise
 from rebuttal.errors import ConfigError
-from rebuttal.functions import NearestNeighbour, Student, Trained, independent, refitted
+from rebuttal.functions.nearest_neighbour import NearestNeighbour
+from rebuttal.functions.networks import Student, Trained, independent, refitted
 from rebuttal.measures.agreement import agreement
 from rebuttal.stages import Judge
-from rebuttal.training import predict
+from rebuttal.training.evaluation import predict
 from tests.stages.conftest import DATA
 
 
-def test_on_the_held_out_inputs_it_says_what_the_mimic_stage_says(mimic, session):
+def test_on_held_out_inputs_it_equals_the_mimic_stage(mimic, session):
     found = Judge(student=Student(mimic=mimic), teacher=mimic.teacher, also={}).run(session).metrics
     known = mimic.run(session).metrics
     for key in ("agreement", "kappa", "majority_agreement", "output_correlation"):
         assert found[key] == known[key]
 
 
-def test_other_inputs_are_told_apart_by_name(mimic, session):
+def test_metrics_on_other_inputs_have_their_name_as_suffix(mimic, session):
     there = UniformNoise(shape=(20,), test_size=300)
     found = Judge(student=Student(mimic=mimic), teacher=mimic.teacher, also={"more": there}).run(session).metrics
     inputs = there.examples("test", 0).inputs
@@ -28,11 +29,11 @@ def test_other_inputs_are_told_apart_by_name(mimic, session):
     assert {key: found[f"{key}_more"] for key in expected} == expected
 
 
-def test_a_memory_gives_all_the_labels_that_it_memorised_and_they_are_not_the_true_ones(fit, session):
+def test_nearest_neighbour_recalls_all_training_labels_and_an_independent_network_none(fit, session):
     found = Judge(student=NearestNeighbour(fit=fit), teacher=Trained(fit=fit), also={}).run(session).metrics
     assert found["training_label_accuracy"] == found["training_label_kappa"] == 1.0
-    stranger = Judge(student=independent(fit), teacher=Trained(fit=fit), also={}).run(session).metrics
-    assert stranger["training_label_kappa_low"] < 0 < stranger["training_label_kappa_high"]
+    unrelated = Judge(student=independent(fit), teacher=Trained(fit=fit), also={}).run(session).metrics
+    assert unrelated["training_label_kappa_low"] < 0 < unrelated["training_label_kappa_high"]
 
 
 def test_the_independent_network_is_the_next_seed_s_and_the_refitted_one_has_the_same_data(fit, session):
@@ -60,7 +61,7 @@ def test_a_mixture_leads_from_new_inputs_to_the_training_inputs(session):
     assert nearest[0] > nearest[1] > nearest[2] == pytest.approx(0, abs=1e-3)
 
 
-def test_shapes_that_differ_are_refused_first(mimic, session):
+def test_different_shapes_are_rejected(mimic, session):
     judge = Judge(student=Student(mimic=mimic), teacher=mimic.teacher, also={"images": UniformNoise(shape=(3, 4, 4))})
     with pytest.raises(ConfigError, match=r"also\.images: inputs of shape \[3, 4, 4\]; allowed: \[20\]"):
         judge.check(session)

@@ -5,10 +5,12 @@ import torch
 from torch import nn
 
 from rebuttal.errors import ConfigError
-from rebuttal.functions import Hash, Matched, Trained, Untrained
+from rebuttal.functions.hash import Hash
+from rebuttal.functions.matched import Matched
+from rebuttal.functions.networks import Trained, Untrained
 from rebuttal.measures import FourierSensitivity, GradientNorms, LocalVariation, PathNorm
 from rebuttal.measures.gradients import jacobian, norms
-from rebuttal.measures.subject import Subject
+from rebuttal.measures.measure import Subject
 from rebuttal.stages.measure import Measure
 from tests.stages.conftest import DATA
 
@@ -38,7 +40,7 @@ def stage(fit):
     )
 
 
-def test_numbers_are_those_of_the_measure_at_the_named_places(stage, fit, session):
+def test_numbers_are_those_of_the_measure_at_the_probes_of_each_kind(stage, fit, session):
     metrics = stage.run(session).metrics
     network = fit.network(session)
     for split in ("train", "test"):
@@ -59,14 +61,14 @@ def test_the_rows_of_the_table_are_measures_and_its_columns_functions(stage, ses
     assert not any("switched_off" in name for name in outcome.metrics)
 
 
-def test_between_and_noise_are_where_they_should_be(stage, session):
-    probes = stage._surroundings(session, "trained", "path_norm").probes
-    train = probes["train"]
-    step = probes["between"] - train
+def test_between_lies_on_segments_and_noise_fills_the_unit_cube(stage, session):
+    inputs = stage._probes(session, "trained", "path_norm").inputs
+    train = inputs["train"]
+    step = inputs["between"] - train
     share = (step / (train.roll(1, dims=0) - train)).flatten(1)
     assert torch.allclose(share.amax(dim=1), share.amin(dim=1), atol=1e-3)
     assert (share > -1e-3).all() and (share < 1 + 1e-3).all()
-    assert 0 <= probes["noise"].min() < 0.05 and 0.95 < probes["noise"].max() <= 1
+    assert 0 <= inputs["noise"].min() < 0.05 and 0.95 < inputs["noise"].max() <= 1
 
 
 def test_an_unfitted_network_is_marked(stage, fit, session):
@@ -77,7 +79,7 @@ def test_an_unfitted_network_is_marked(stage, fit, session):
     assert "not to be compared: trained" in outcome.words
 
 
-def test_one_measure_alone_and_what_is_known_is_not_measured_again(stage, session):
+def test_one_measure_alone_and_stored_results_are_not_computed_again(stage, session):
     alone = replace(stage, only=("path_norm",)).run(session)
     assert set(alone.table) == {
         *(f"path_norm_{norm}_log10{end}" for norm in ("l1", "l2") for end in ("", "_scaled")),
@@ -108,23 +110,23 @@ def test_probes_out_of_range(stage):
 
 
 class Gelu:
-    """A model with a layer that the operator norms do not know."""
+    """A model with a layer that the operator norms do not support."""
 
     def network(self, shape, classes):
         return nn.Sequential(nn.Flatten(), nn.Linear(20, classes), nn.GELU())
 
 
-def test_what_the_data_or_the_networks_lack_is_told_before_any_training(stage, fit, session):
+def test_what_the_data_or_the_networks_lack_is_reported_before_any_training(stage, fit, session):
     waves = {"fourier": FourierSensitivity(norm=1.0, probes=3, cutoff=0.1)}
     with pytest.raises(ConfigError, match=r"measures\.fourier: needs images, .* shape \[20\]; .*fourier=null"):
         replace(stage, measures=waves).check(session)
     unknown = {"gelu": Trained(fit=replace(fit, model=Gelu()))}
-    with pytest.raises(ConfigError, match=r"layer body\.2 is a GELU, which operator and path norms do not know"):
+    with pytest.raises(ConfigError, match=r"layer body\.2 is a GELU, which operator and path norms do not support"):
         replace(stage, functions=unknown).check(session)
     assert not session.store.made
 
 
-def test_a_function_is_measured_at_its_own_training_inputs(stage, session):
+def test_a_function_fitted_to_other_inputs_is_refused(stage, session):
     elsewhere = replace(stage, dataset=replace(DATA, train_size=30))
-    with pytest.raises(ConfigError, match=r"functions\.trained: was fitted to other inputs"):
+    with pytest.raises(ConfigError, match=r"functions\.trained: was fitted to inputs other than the training inputs"):
         elsewhere.check(session)

@@ -8,11 +8,12 @@ from torch.nn import functional as F
 from rebuttal.data import UniformNoise
 from rebuttal.data.labels import true_labels
 from rebuttal.errors import ConfigError
-from rebuttal.functions import Hash, Trained, Untrained
+from rebuttal.functions.hash import Hash
+from rebuttal.functions.networks import Trained, Untrained
 from rebuttal.measures.agreement import agreement
 from rebuttal.models import MLP, VGG11
 from rebuttal.stages import Fit
-from rebuttal.training import predict
+from rebuttal.training.evaluation import predict
 from tests.stages.conftest import DATA
 
 
@@ -35,7 +36,7 @@ def test_a_student_learns_something_of_a_smooth_teacher(mimic, session, target):
     assert metrics["kappa_low"] > 0.2
 
 
-def test_nothing_is_learnt_of_a_hash(mimic, fit, session):
+def test_a_student_learns_nothing_of_a_hash(mimic, fit, session):
     training = replace(fit.training, lr=1e-2)
     metrics = replace(mimic, teacher=Hash(fit=fit), training=training).run(session).metrics
     assert metrics["train_agreement"] > 0.5  # it memorises
@@ -53,7 +54,7 @@ def test_the_untrained_teacher_is_the_teacher_before_its_first_step(mimic, fit, 
     assert torch.equal(Untrained(fit=longer).function(session).state_dict()["body.1.weight"], initial["body.1.weight"])
 
 
-def test_the_student_starts_elsewhere_and_learns_from_other_inputs(mimic, fit, session):
+def test_the_student_has_its_own_initial_weights_and_inputs(mimic, fit, session):
     source = session.open(DATA)
     theirs = fit.initial_network(session).body[1].weight
     ours = mimic._new_student(session, source.examples("student", 0).inputs).body[1].weight
@@ -62,7 +63,7 @@ def test_the_student_starts_elsewhere_and_learns_from_other_inputs(mimic, fit, s
     assert len(every.unique(dim=0)) == 60 + 400 + 500
 
 
-def test_targets_are_what_their_definition_says(mimic):
+def test_targets_and_losses_equal_their_definition(mimic):
     logits = torch.randn(50, 10)
     ours = torch.randn(50, 10)
     targets, loss = mimic._objective(logits)
@@ -95,12 +96,12 @@ def test_temperature_decides_soft_targets_only(mimic, session):
     assert replace(warm, target="soft").identity(session) != soft.identity(session)
 
 
-def test_inputs_of_another_shape_are_refused(mimic, session):
-    with pytest.raises(ConfigError, match=r"must have the teacher's shape, \[20\]"):
+def test_inputs_of_another_shape_are_rejected(mimic, session):
+    with pytest.raises(ConfigError, match=r"must have the shape of its teacher's; allowed: \[20\]"):
         replace(mimic, dataset=UniformNoise(shape=(21,))).check(session)
 
 
-def test_a_student_may_begin_where_its_teacher_began(mimic, fit, session):
+def test_a_student_may_have_its_teacher_s_initial_weights(mimic, fit, session):
     begun = fit.initial_network(session)
     student = replace(mimic, initialisation="teacher", training=replace(fit.training, lr=1e-12, epochs=1))
     held_out = DATA.examples("test", 0).inputs
@@ -128,7 +129,7 @@ def test_batch_norm_statistics_of_new_inputs(recipe, session):
     assert not torch.allclose(predict(usual.function(session), inputs), many, atol=1e-3)
 
 
-def test_how_many_classes_the_teacher_gives_is_told(mimic, session):
+def test_the_teacher_s_effective_number_of_classes(mimic, session):
     table = np.array(mimic.artifact(session).record["confusion"]).sum(axis=1)
     p = table[table > 0] / table.sum()
     assert mimic.run(session).metrics["teacher_classes"] == pytest.approx(np.exp(-(p * np.log(p)).sum()))

@@ -1,7 +1,7 @@
 import numpy as np
 
 from rebuttal.stages import DecisionRegions
-from rebuttal.training import predict
+from rebuttal.training.evaluation import predict
 
 
 def test_regions_are_the_two_networks_classes(mimic, fit, session):

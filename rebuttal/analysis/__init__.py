@@ -1,1 +1,0 @@
-"""From numbers to pictures and words. Nothing here trains."""

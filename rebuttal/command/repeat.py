@@ -1,0 +1,101 @@
+"""`from_run=FOLDER`: the command line that repeats a past run, with further overrides on top.
+
+The past run's overrides come first, then the old value of every key whose value in the configs has changed since, then
+the new overrides. All of them are plain overrides: Hydra handles them like any others, also on a cluster, and a run
+that repeats another can itself be repeated.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from rebuttal.config import CONFIG_DIR
+from rebuttal.errors import ConfigError
+from rebuttal.launch.expand import quoted, typed
+
+WORD = "from_run="
+NOT_REPEATED = {"packages"}  # only the user of the command may allow imports, not a folder
+_HYDRA_FOLDER = ".hydra"  # where Hydra saves the overrides and the config before a run starts
+
+
+def expand(arguments: Sequence[str]) -> list[str]:
+    """Replace `from_run=…` by the overrides it stands for; other arguments stay. Raises `ConfigError`."""
+    named = [argument.removeprefix(WORD) for argument in arguments if argument.startswith(WORD)]
+    if not named:
+        return list(arguments)
+    if len(named) > 1:
+        raise ConfigError(f"{WORD}{named[1]}: a run can repeat only one other; allowed: one folder")
+    flags = [argument for argument in arguments if argument.startswith("-")]
+    now = [argument for argument in arguments if argument not in flags and not argument.startswith(WORD)]
+    return [*flags, *_repeated(Path(named[0]), now), *now]
+
+
+def _repeated(folder: Path, now: list[str]) -> list[str]:
+    """The overrides that reproduce the run in `folder`, except where `now` overrides it."""
+    parse = OverridesParser.create().parse_overrides
+    old, searchpath = _saved_overrides(folder)
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        today = compose("train", [*searchpath, *old])
+    new = parse(now)
+    overridden = {_place(override) for override in new} | NOT_REPEATED
+    kept = [typed(override) for override in parse(old) if _place(override) not in overridden]
+    then = _loaded(folder / _HYDRA_FOLDER / "config.yaml")
+    return [*searchpath, *kept, *_as_it_was(then, today, {o.package or o.key_or_group for o in new} | NOT_REPEATED)]
+
+
+def _as_it_was(then: Any, today: Any, overridden: set[str]) -> Iterator[str]:
+    """Yield an override for each key to which the configs gave another value then, unless the user sets it now."""
+    for key, old, now in _changed(_unresolved(then), _unresolved(today)):
+        if any(key == place or key.startswith(f"{place}.") for place in overridden):
+            continue
+        print(f"rebuttal: {key}={old}, as in that run; the configs say {now} today", file=sys.stderr)
+        yield f"++{key}={quoted(old)}"
+
+
+def _changed(then: dict[str, Any], today: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield (key, value then, value today) of what differs. A key that is new since then is left out."""
+    for name, old in then.items():
+        key, now = f"{above}{name}", today.get(name)
+        if isinstance(old, dict) and isinstance(now, dict):
+            yield from _changed(old, now, f"{key}.")
+        elif name not in today or old != now or type(old) is not type(now):
+            yield key, old, now
+
+
+def _saved_overrides(folder: Path) -> tuple[list[str], list[str]]:
+    """The overrides of the run in `folder`, and its additional config folders, as an override."""
+    overrides = [str(override) for override in _loaded(folder / _HYDRA_FOLDER / "overrides.yaml")]
+    hydra = folder / _HYDRA_FOLDER / "hydra.yaml"
+    sources = _loaded(hydra).hydra.runtime.config_sources if hydra.exists() else ()  # runs from the store have none
+    own = [f"file://{source.path}" for source in sources if "command" in source.provider]
+    return overrides, [f"hydra.searchpath=[{','.join(own)}]"] if own else []
+
+
+def _unresolved(cfg: DictConfig) -> dict[str, Any]:
+    return cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=False))
+
+
+def _loaded(path: Path) -> Any:
+    try:
+        return OmegaConf.load(path)
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(
+            f"{WORD}{path.parent.parent}: {path.parent.name}/{path.name} cannot be read there "
+            f"({' '.join(str(error).split())}); allowed: the folder of one run, or of one job of a sweep"
+        ) from None
+
+
+def _place(override: Override) -> str:
+    """What an override sets: a key, or a group and the package of its option."""
+    package = override.package and f"@{override.package}"
+    return f"{override.key_or_group}{package or ''}"

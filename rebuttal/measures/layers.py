@@ -1,0 +1,279 @@
+"""The layers of a network, for the measures that are defined on layers.
+
+A network becomes a list of parts in order of use: `Affine` maps, `Pool` and `Sum` (a residual block).
+ReLU, dropout (in evaluation mode), flattening and identity are kept as `Pointwise`. Any other layer is refused by
+name: skipping it would make every product over layers wrong.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import singledispatch
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, ResNet
+
+from rebuttal.errors import ConfigError
+from rebuttal.models.preprocess import Preprocess, centre_crop
+
+
+@dataclass(frozen=True)
+class Affine:
+    """x ↦ Ax + b on inputs of `shape`: one layer, or a convolution with the batch-norm that follows it."""
+
+    name: str
+    module: nn.Module
+    shape: tuple[int, ...]
+    batch_norm: nn.BatchNorm2d | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        x = self.module(x)
+        if self.batch_norm is not None:
+            x = self.batch_norm(x)
+        return x
+
+
+@dataclass(frozen=True)
+class Pointwise:
+    """A map that is 1-Lipschitz in every coordinate, or only rearranges or drops coordinates."""
+
+    module: nn.Module
+
+    def __call__(self, x: Tensor) -> Tensor:
+        y: Tensor = self.module(x)
+        return y
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The maximum over windows that do not overlap."""
+
+    module: nn.MaxPool2d
+
+    def __call__(self, x: Tensor) -> Tensor:
+        y: Tensor = self.module(x)
+        return y
+
+
+@dataclass(frozen=True)
+class Sum:
+    """branch(x) + skip(x); an empty skip is the identity."""
+
+    branch: tuple[Part, ...]
+    skip: tuple[Part, ...]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return run(self.branch, x) + run(self.skip, x)
+
+
+Part = Affine | Pointwise | Pool | Sum
+
+
+class Scale(nn.Module):
+    """Per-channel normalisation as an affine map in float64: (x − mean)/std."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, preprocess: Preprocess):
+        super().__init__()
+        self.register_buffer("mean", preprocess.mean.double())
+        self.register_buffer("std", preprocess.std.double())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std
+
+
+class Crop(nn.Module):
+    """A centre crop: a selection of coordinates."""
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        return centre_crop(x, self.size)
+
+
+def run(parts: Sequence[Part], x: Tensor) -> Tensor:
+    """Apply the parts in order."""
+    for part in parts:
+        x = part(x)
+    return x
+
+
+def is_whitened(network: nn.Module) -> bool:
+    """True if the first layer whitens each image. That is not affine: results for the layers then hold on whitened
+    inputs only."""
+    return any(isinstance(m, Preprocess) and m.normalisation == "per_image" for m in network.modules())
+
+
+def parts_of(network: nn.Module, shape: tuple[int, ...]) -> tuple[Part, ...]:
+    """Return the parts of a network on inputs of `shape`, as float64 copies in evaluation mode.
+
+    Raises `ConfigError` that names a layer of an unsupported kind.
+    """
+    network = copy.deepcopy(network).double().cpu().eval()
+    with torch.no_grad():
+        parts, _ = _with_shapes(_expand(network, ""), torch.zeros(1, *shape, dtype=torch.float64))
+    return parts
+
+
+def check_layers(network: nn.Module) -> None:
+    """Raise `ConfigError` that names a layer of an unsupported kind. Runs nothing, so that weights may be absent."""
+    _expand(network, "")
+
+
+def affine_parts(parts: Sequence[Part]) -> list[Affine]:
+    """Return every affine map in order, including those inside residual blocks."""
+    found: list[Affine] = []
+    for part in parts:
+        if isinstance(part, Affine):
+            found.append(part)
+        elif isinstance(part, Sum):
+            found += affine_parts(part.branch) + affine_parts(part.skip)
+    return found
+
+
+def batch_norm_scale(norm: nn.BatchNorm2d) -> Tensor:
+    """Return the factor (C,) by which a batch-norm multiplies each channel in evaluation mode."""
+    return norm.weight / (norm.get_buffer("running_var") + norm.eps).sqrt()
+
+
+def padding_of(conv: nn.Conv2d) -> tuple[int, ...]:
+    """Return the padding of a convolution that `check_layers` accepts, which is given in numbers."""
+    assert not isinstance(conv.padding, str)
+    return conv.padding
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A module whose input shape is not known yet."""
+
+    name: str
+    module: nn.Module
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A residual block whose input shape is not known yet."""
+
+    branch: list[_Layer | _Block]
+    skip: list[_Layer | _Block]
+
+
+_Items = list[_Layer | _Block]
+
+
+def _with_shapes(items: _Items, x: Tensor) -> tuple[tuple[Part, ...], Tensor]:
+    """Return the parts with their input shapes, and their output at `x`."""
+    parts: list[Part] = []
+    for item, batch_norm in _with_batch_norms(items):
+        part = _part(item, batch_norm, x)
+        x = part(x)
+        parts.append(part)
+    return tuple(parts), x
+
+
+def _with_batch_norms(items: _Items) -> Iterator[tuple[_Layer | _Block, nn.BatchNorm2d | None]]:
+    """Yield each item, a convolution together with the batch-norm that follows it."""
+    modules = [item.module if isinstance(item, _Layer) else None for item in items]
+    i = 0
+    while i < len(items):
+        following = modules[i + 1] if isinstance(modules[i], nn.Conv2d) and i + 1 < len(items) else None
+        batch_norm = following if isinstance(following, nn.BatchNorm2d) else None
+        yield items[i], batch_norm
+        i += 1 if batch_norm is None else 2
+
+
+def _part(item: _Layer | _Block, batch_norm: nn.BatchNorm2d | None, x: Tensor) -> Part:
+    if isinstance(item, _Block):
+        branch, _ = _with_shapes(item.branch, x)
+        skip, _ = _with_shapes(item.skip, x)
+        return Sum(branch, skip)
+    if isinstance(item.module, nn.MaxPool2d):
+        return Pool(item.module)
+    if isinstance(item.module, (nn.ReLU, nn.Dropout, nn.Flatten, nn.Identity, Crop)):
+        return Pointwise(item.module)
+    return Affine(item.name, item.module, tuple(x.shape[1:]), batch_norm)
+
+
+@singledispatch
+def _expand(module: nn.Module, name: str) -> _Items:
+    """Return a module's layers in order of use. Raises `ConfigError` that names a layer of an unsupported kind."""
+    raise ConfigError(
+        f"stages.*.functions: layer {name or 'network'} is a {type(module).__name__}, which operator and path norms do "
+        "not support; allowed: Linear, Conv2d, BatchNorm2d, ReLU, Dropout, Flatten, Identity, non-overlapping "
+        "MaxPool2d, AdaptiveAvgPool2d(1), Sequential, and torchvision's BasicBlock and ResNet"
+    )
+
+
+@_expand.register
+def _(module: nn.Conv2d, name: str) -> _Items:
+    if module.padding_mode != "zeros" or isinstance(module.padding, str):
+        raise ConfigError(
+            f"stages.*.functions: layer {name} is a Conv2d with {module.padding_mode} padding "
+            f"{module.padding!r}; allowed: zeros, as a number"
+        )
+    return [_Layer(name, module)]
+
+
+@_expand.register(nn.Linear)
+@_expand.register(nn.BatchNorm2d)
+@_expand.register(nn.ReLU)
+@_expand.register(nn.Dropout)
+@_expand.register(nn.Flatten)
+@_expand.register(nn.Identity)
+def _(module: nn.Module, name: str) -> _Items:
+    return [_Layer(name, module)]
+
+
+@_expand.register
+def _(module: nn.Sequential, name: str) -> _Items:
+    return _expand_children(module, name, [child for child, _ in module.named_children()])
+
+
+@_expand.register
+def _(module: nn.MaxPool2d, name: str) -> _Items:
+    if module.kernel_size != module.stride or module.padding != 0:
+        raise ConfigError(
+            f"stages.*.functions: layer {name} is a MaxPool2d whose windows overlap; allowed: stride = size"
+        )
+    return [_Layer(name, module)]
+
+
+@_expand.register
+def _(module: nn.AdaptiveAvgPool2d, name: str) -> _Items:
+    if module.output_size not in (1, (1, 1)):
+        raise ConfigError(f"stages.*.functions: layer {name} is an AdaptiveAvgPool2d; allowed: to size 1")
+    return [_Layer(name, module)]
+
+
+@_expand.register
+def _(module: BasicBlock, name: str) -> _Items:
+    branch = _expand_children(module, name, ["conv1", "bn1", "relu", "conv2", "bn2"])
+    skip = [] if module.downsample is None else _expand(module.downsample, f"{name}.downsample")
+    return [_Block(branch, skip), _Layer(f"{name}.relu", module.relu)]
+
+
+@_expand.register
+def _(module: ResNet, name: str) -> _Items:
+    trunk = _expand_children(
+        module, name, ["conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4", "avgpool"]
+    )
+    return [*trunk, _Layer(f"{name}.flatten", nn.Flatten()), *_expand_children(module, name, ["fc"])]
+
+
+@_expand.register
+def _(module: Preprocess, name: str) -> _Items:
+    crop: _Items = [] if module.crop is None else [_Layer(f"{name}.crop", Crop(module.crop))]
+    scale: _Items = [_Layer(name, Scale(module))] if module.normalisation == "per_channel" else []
+    return crop + scale
+
+
+def _expand_children(module: nn.Module, name: str, children: Sequence[str]) -> _Items:
+    prefix = f"{name}." if name else ""
+    return [item for child in children for item in _expand(getattr(module, child), prefix + child)]

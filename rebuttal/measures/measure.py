@@ -1,0 +1,117 @@
+"""The interface of a measure, and helpers that several measures share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Annotated, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rebuttal.config import Offers
+from rebuttal.training.evaluation import predict
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A function under study: from inputs (n, *shape) in input space to logits (n, K).
+
+    `network`: None if the function has no layers to inspect. `differentiable`: False for step functions, whose
+    derivative, 0 wherever it exists, says nothing about smoothness. `classes`: K.
+    """
+
+    function: Callable[[Tensor], Tensor]
+    network: nn.Module | None
+    differentiable: bool
+    classes: int
+
+
+@dataclass(frozen=True)
+class Probes:
+    """The points at which a subject is evaluated, and the resources for it.
+
+    `inputs`: points of each kind, float32 (n, *shape). `labels`: (n,), the labels that the network was given for the
+    inputs of kind `train`, which need not be the true ones. `memory`: bytes that a measure may use at a time. `rng`:
+    for the random draws of the measure itself.
+    """
+
+    inputs: dict[str, Tensor]
+    labels: Tensor
+    memory: int
+    rng: np.random.Generator
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one input."""
+        return tuple(next(iter(self.inputs.values())).shape[1:])
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Named numbers (None: undefined for this function) and, for distributions, arrays of values."""
+
+    numbers: dict[str, float | None] = field(default_factory=dict)
+    arrays: dict[str, Tensor] = field(default_factory=dict)
+
+    def __or__(self, other: Findings) -> Findings:
+        return Findings(self.numbers | other.numbers, self.arrays | other.arrays)
+
+
+class Measure(Protocol):
+    """A config object that measures a function: a frozen dataclass with the measure's parameters."""
+
+    def __call__(self, subject: Subject, probes: Probes) -> Findings: ...
+
+
+MeasureOption = Annotated[Measure, Offers("__call__", 2, "a measure, such as those of rebuttal.measures")]
+
+
+def distribution(name: str, values: Tensor, scale: float | None = None) -> Findings:
+    """Return the mean of per-probe `values` (n,), its 95 % t-interval over probes if n ≥ 2, and the values themselves.
+
+    `scale`: also return the mean divided by it, None if it is 0."""
+    values = values.double().cpu()
+    mean = values.mean().item()
+    numbers: dict[str, float | None] = {name: mean}
+    if len(values) > 1:
+        from scipy.stats import t
+
+        half = t.ppf(0.975, len(values) - 1) * values.std().item() / len(values) ** 0.5
+        numbers |= {f"{name}_low": mean - half, f"{name}_high": mean + half}
+    if scale is not None:
+        numbers[f"{name}_scaled"] = mean / scale if scale > 0 else None
+    return Findings(numbers, {name: values})
+
+
+def spread(logits: Tensor) -> float:
+    """Return √(mean over inputs of ‖f(x) − f̄‖²) of logits (n, K): the scale of f's outputs, whatever their offset.
+
+    Dividing a measure by it makes the measure invariant to a rescaling of f."""
+    logits = logits.double()
+    return (logits - logits.mean(dim=0)).square().sum(dim=1).mean().sqrt().item()
+
+
+def spread_at(subject: Subject, inputs: Tensor) -> float:
+    """Return the `spread` of the subject's logits at `inputs`."""
+    return spread(predict(subject.function, inputs))
+
+
+def chunks(subject: Subject, inputs: Tensor, memory: int, copies: int = 1) -> Iterator[Tensor]:
+    """Split `inputs` into chunks whose backward pass needs about `memory` bytes.
+
+    Counted for each input: the tensors that autograd saves, and `copies` × K gradients."""
+    saved = 0
+
+    def count(tensor: Tensor) -> Tensor:
+        nonlocal saved
+        saved += tensor.element_size() * tensor.nelement()
+        return tensor
+
+    one = inputs[:1].clone().requires_grad_()
+    parameters = 0 if subject.network is None else sum(p.numel() for p in subject.network.parameters()) * 4
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        subject.function(one)
+    bytes_per_input = max(saved - parameters, 0) + copies * subject.classes * one.numel() * 8
+    return iter(inputs.split(max(1, memory // (2 * bytes_per_input))))

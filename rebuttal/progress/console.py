@@ -1,0 +1,30 @@
+"""Terminal output: the consoles, and progress as a bar on a terminal or, elsewhere, as a log line a minute."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import track as _track
+
+T = TypeVar("T")
+console = Console()
+wide_console = Console(width=max(console.width, 120))  # numbers are not truncated on a narrow terminal
+log = logging.getLogger(__name__)
+SECONDS_BETWEEN_LINES = 60
+
+
+def track(items: Sequence[T], description: str) -> Iterator[T]:
+    """Yield `items` while showing progress."""
+    if console.is_terminal:
+        yield from _track(items, description, console=console, transient=True)
+        return
+    logged = time.monotonic()
+    for done, item in enumerate(items):
+        if time.monotonic() - logged > SECONDS_BETWEEN_LINES:
+            log.info("%s: %d of %d", description, done, len(items))
+            logged = time.monotonic()
+        yield item

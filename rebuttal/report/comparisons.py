@@ -1,0 +1,167 @@
+"""Comparisons of groups of runs, and trends, with their tests. They describe; `rebuttal.report.claims` judges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+
+from rebuttal.report.gather import Run
+from rebuttal.report.naming import setup_name
+from rebuttal.report.tables import comparable_runs, fitted_runs, grouped
+from rebuttal.seeds import generator
+from rebuttal.statistics import (
+    Comparison,
+    Times,
+    compare,
+    curvature,
+    holm,
+    log_rank,
+    median_time,
+    rank_correlation_interval,
+)
+
+Row = dict[str, str | float | bool | None]
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Two metrics of the same runs, compared on each configuration of `experiment`.
+
+    `a`, `b`: label and metric name. `fitted`: training accuracies that must be 1 for a run to count.
+    """
+
+    experiment: str
+    measure: str
+    a: tuple[str, str]
+    b: tuple[str, str]
+    fitted: tuple[str, ...] = ()
+
+    def comparisons(self, runs: Sequence[Run]) -> list[tuple[Row, Comparison]]:
+        """Return the comparison on each configuration that has both metrics, with the columns that identify it."""
+        found = []
+        for group in grouped((run for run in runs if run.experiment == self.experiment), _configuration):
+            counted = fitted_runs(group, self.fitted)
+            a, b = (_by_seed(counted, metric) for _, metric in (self.a, self.b))
+            if a and b:
+                head: Row = {"experiment": self.experiment, "configuration": group[0].name, "measure": self.measure}
+                found.append((head | {"a": self.a[0], "b": self.b[0]}, compare(a, b)))
+        return found
+
+
+@dataclass(frozen=True)
+class TimeToFit:
+    """The optimiser steps until two groups of networks fit every label, as right-censored times.
+
+    The groups are the stages `stage_a` and `stage_b` of the same runs, or with `label` of different runs: those whose
+    config it maps to `a`, and those whose config it maps to `b`.
+    """
+
+    experiment: str
+    a: str
+    b: str
+    stage_a: str
+    stage_b: str
+    label: Callable[[dict[str, Any]], str] | None = None
+
+    def rows(self, runs: Sequence[Run]) -> list[Row]:
+        """Return a row for each setup that has both groups."""
+        rows = []
+        for group in grouped((run for run in runs if run.experiment == self.experiment), _setup):
+            a, b = self._times(group, self.a, self.stage_a), self._times(group, self.b, self.stage_b)
+            if a and b:
+                rows.append(self._row(setup_name(group[0].config), a, b))
+        return rows
+
+    def _row(self, setup: str, a: Times, b: Times) -> Row:
+        row: Row = {"experiment": self.experiment, "configuration": setup, "a": self.a, "b": self.b}
+        for group, times in (("a", a), ("b", b)):
+            row[f"n_{group}"] = len(times)
+            row[f"fitted_{group}"] = sum(reached for _, reached in times)
+            row[f"median_steps_{group}"] = median_time(times)
+        return row | {"p_log_rank": log_rank(a, b)}
+
+    def _times(self, runs: Sequence[Run], name: str, stage: str) -> Times:
+        times = []
+        for run in runs:
+            if self.label is not None and self.label(run.config) != name:
+                continue
+            steps_to_fit, steps = (run.metrics.get(f"{stage}/{key}") for key in ("steps_to_fit", "steps"))
+            if steps is not None:
+                times.append((steps if steps_to_fit is None else steps_to_fit, steps_to_fit is not None))
+        return times
+
+
+@dataclass(frozen=True)
+class Trend:
+    """A metric against another, `along`, over the runs of a setup: rank correlation, and whether a line is enough.
+
+    `measure` is also the seed of the bootstrap. `fitted`: as for `Contrast`.
+    """
+
+    experiment: str
+    measure: str
+    metric: str
+    along: str
+    fitted: tuple[str, ...] = ()
+
+    def rows(self, runs: Sequence[Run]) -> list[Row]:
+        """Return a row for each setup in which both metrics vary and are defined in all runs that have them."""
+        groups = grouped((run for run in runs if run.experiment == self.experiment), _setup)
+        return [row for group in groups if (row := self._row(group)) is not None]
+
+    def _row(self, group: Sequence[Run]) -> Row | None:
+        known = [
+            run
+            for run in comparable_runs(group, self.metric, self.fitted)
+            if {self.metric, self.along} <= set(run.metrics)
+        ]
+        x, y = (_defined(known, metric) for metric in (self.along, self.metric))
+        if x is None or y is None:
+            return None
+        seeds = [run.seed for run in known]
+        rho, low, high = rank_correlation_interval(x, y, seeds, generator(0, "trend", self.measure))
+        if rho is None:
+            return None
+        line, parabola, p = curvature(x, y, seeds) or (None, None, None)
+        head: Row = {"experiment": self.experiment, "measure": self.measure, "runs": len(known)}
+        correlation: Row = {"spearman": rho, "low": low, "high": high}
+        return head | correlation | {"r2_line": line, "r2_parabola": parabola, "p_parabola": p}
+
+
+def contrast_table(contrasts: Sequence[Contrast], runs: Sequence[Run]) -> pd.DataFrame:
+    """Return a row for each contrast and configuration.
+
+    `p_holm`: p of the paired t-test, or Welch's if the groups are not paired, Holm-corrected over this table.
+    """
+    found = [comparison for contrast in contrasts for comparison in contrast.comparisons(runs)]
+    adjusted = holm([c.p_paired if c.paired else c.p_welch for _, c in found])
+    return pd.DataFrame([head | asdict(c) | {"p_holm": p} for (head, c), p in zip(found, adjusted)])
+
+
+def time_table(times: Sequence[TimeToFit], runs: Sequence[Run]) -> pd.DataFrame:
+    return pd.DataFrame([row for time in times for row in time.rows(runs)])
+
+
+def trend_table(trends: Sequence[Trend], runs: Sequence[Run]) -> pd.DataFrame:
+    return pd.DataFrame([row for trend in trends for row in trend.rows(runs)])
+
+
+def _by_seed(runs: Sequence[Run], metric: str) -> dict[int, float]:
+    return {run.seed: value for run in runs if (value := run.metrics.get(metric)) is not None}
+
+
+def _defined(runs: Sequence[Run], metric: str) -> list[float] | None:
+    """Return the metric of each run, or None if it is undefined in one of them."""
+    values = [value for run in runs if (value := run.metrics[metric]) is not None]
+    return values if len(values) == len(runs) else None
+
+
+def _configuration(run: Run) -> str:
+    return run.configuration
+
+
+def _setup(run: Run) -> str:
+    return run.setup

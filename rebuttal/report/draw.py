@@ -1,0 +1,118 @@
+"""Charts rendered with matplotlib for print: journal column widths, vector text, distinguishable in greyscale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, StrMethodFormatter
+
+from rebuttal.figures.style import GREY, STYLE, WIDTH, line_styles
+from rebuttal.report.charts import Chart, Curves, Dots
+from rebuttal.statistics import Estimate
+
+MAX_COLUMNS = 3  # panels next to each other on the page's width
+
+
+def draw(chart: Chart) -> Figure:
+    """Draw the panels side by side, two journal columns wide; a single panel one column wide.
+
+    Dot plots share their category axis.
+    """
+    dots = all(isinstance(panel, Dots) for panel in chart.panels)
+    columns = min(MAX_COLUMNS if dots else 2, len(chart.panels))
+    rows = -(-len(chart.panels) // columns)
+    categories = max((len(panel.categories) for panel in chart.panels if isinstance(panel, Dots)), default=0)
+    height = 0.75 + 0.2 * categories if dots else WIDTH * 0.68
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH * min(2, columns), height * rows), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False, sharey="row" if dots else False).ravel()
+        for axes, panel in zip(grid, chart.panels):
+            if isinstance(panel, Dots):
+                _dots(axes, panel)
+            else:
+                _curves(axes, panel)
+        for axes in grid[len(chart.panels) :]:
+            axes.set_axis_off()
+        _legend(figure, list(grid))
+        return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Save as PDF or PNG, by the suffix of `path`. Text is embedded as text; equal figures give identical files."""
+    metadata = {"CreationDate": None} if path.suffix == ".pdf" else None
+    with rc_context({"pdf.fonttype": 42}):
+        figure.savefig(path, metadata=metadata)
+
+
+def _dots(axes: Axes, panel: Dots) -> None:
+    rows = {category: y for y, category in enumerate(panel.categories)}
+    several = len(panel.series) > 1
+    for i, (name, estimates) in enumerate(panel.series.items()):
+        style = line_styles(len(panel.series))[i]
+        offset = 0.24 * (i - (len(panel.series) - 1) / 2)  # so that no interval hides another
+        for j, (category, estimate) in enumerate(estimates.items()):
+            _dot(axes, estimate, rows[category] + offset, style, name if several and j == 0 else None)
+    for name, value in panel.lines.items():
+        axes.axvline(value, color=GREY, linewidth=0.8, linestyle="--" if name == "claimed" else ":", label=name)
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    if panel.log:
+        axes.set_xscale("log")
+    axes.set_xlabel(panel.label)
+    axes.grid(axis="y", color="#dddddd", linewidth=0.5)
+    axes.set_axisbelow(True)
+
+
+def _dot(axes: Axes, estimate: Estimate, y: float, style: dict[str, Any], label: str | None) -> None:
+    if estimate.low is not None and estimate.high is not None:
+        axes.plot([estimate.low, estimate.high], [y, y], color=style["color"], linewidth=1.2)
+    axes.plot(estimate.mean, y, style["marker"], color=style["color"], markersize=4, label=label)
+
+
+def _curves(axes: Axes, panel: Curves) -> None:
+    several = len(panel.series) > 1
+    for (name, points), style in zip(panel.series.items(), line_styles(len(panel.series))):
+        _curve(axes, points, style, name if several else None)
+        if name in panel.vertical_lines:
+            axes.axvline(panel.vertical_lines[name], color=style["color"], linewidth=0.8, linestyle=":")
+    for name, value in panel.lines.items():
+        axes.axhline(value, color=GREY, linewidth=0.8, linestyle="--", label=name)
+    if panel.vertical_lines:
+        axes.plot([], [], ":", color=GREY, linewidth=0.8, label=panel.vertical_label)
+    if panel.log_x:
+        axes.set_xscale("log")
+        _plain_numbers(axes.xaxis, sorted({x for points in panel.series.values() for x, _ in points}))
+    if panel.log_y:
+        axes.set_yscale("log")
+        _plain_numbers(axes.yaxis)
+    axes.set_xlabel(panel.x)
+    axes.set_ylabel(panel.y)
+
+
+def _curve(axes: Axes, points: list[tuple[float, Estimate]], style: dict[str, Any], label: str | None) -> None:
+    x = [at for at, _ in points]
+    axes.plot(x, [estimate.mean for _, estimate in points], **style, label=label)
+    low = [estimate.low for _, estimate in points if estimate.low is not None]
+    high = [estimate.high for _, estimate in points if estimate.high is not None]
+    if len(low) == len(high) == len(points):
+        axes.fill_between(x, low, high, color=style["color"], alpha=0.2, linewidth=0)
+
+
+def _plain_numbers(axis: Axis, ticks: Sequence[float] = ()) -> None:
+    """Label a logarithmic axis with plain numbers at `ticks`, or at 1, 2 and 5 times each power of ten."""
+    axis.set_major_locator(FixedLocator(ticks) if ticks else LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _legend(figure: Figure, grid: list[Axes]) -> None:
+    """Draw one legend for all panels, with each label once."""
+    handles = {label: handle for axes in grid for handle, label in zip(*axes.get_legend_handles_labels())}
+    if handles:
+        figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=4)

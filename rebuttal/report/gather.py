@@ -1,0 +1,159 @@
+"""Reads run folders into one tidy table; changes nothing in them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic_core import from_json
+
+from rebuttal.progress.console import track
+from rebuttal.report.naming import names
+from rebuttal.runs.configuration import comparable, configuration
+from rebuttal.store.identity import fingerprint
+
+RUN_FILES = ("metrics.json", "error.txt", "train.log")  # a folder with any of them is a run folder
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its metrics and its config.
+
+    `configuration`: a fingerprint, equal for runs that differ only in their seed; `name` is its readable name.
+    `identity`: a fingerprint, equal for duplicates. `config`: without the keys that may differ within a configuration.
+    `command`: the command that made the run. `version`: of rebuttal.
+    """
+
+    folder: Path
+    experiment: str
+    seed: int
+    configuration: str
+    identity: str
+    config: dict[str, Any]
+    metrics: dict[str, float | None]
+    name: str = ""
+    command: str = ""
+    version: str = ""
+
+    @property
+    def setup(self) -> str:
+        """A fingerprint of model, data and recipe, whatever the label corruption."""
+        return fingerprint({group: self.config.get(group) for group in ("model", "dataset", "training")})
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A folder whose run is excluded, and the reason. `status`: `failed`, `unfinished`, `damaged` or `duplicate`."""
+
+    folder: Path
+    status: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The runs found, and the folders excluded."""
+
+    runs: list[Run]
+    problems: list[Problem]
+
+    def table(self) -> pd.DataFrame:
+        """Return a row per run: folder, experiment, seed, configuration and its name, settings, every metric."""
+        rows = []
+        for run in self.runs:
+            head = {
+                "folder": str(run.folder),
+                "experiment": run.experiment,
+                "seed": run.seed,
+                "configuration": run.configuration,
+                "name": run.name,
+                "version": run.version,
+            }
+            settings = {f"config.{key}": value for key, value in _settings(run.config)}
+            rows.append(head | settings | run.metrics)
+        return pd.DataFrame(rows)
+
+    def versions(self) -> Counter[str]:
+        """Count the runs by the version of rebuttal that made them."""
+        return Counter(run.version for run in self.runs)
+
+
+def gather(folders: Iterable[str | Path]) -> Gathered:
+    """Read every run below `folders`. A run that is there more than once is counted once."""
+    runs: dict[str, Run] = {}
+    problems: list[Problem] = []
+    configs: dict[str, dict[str, Any]] = {}
+    for folder in track(sorted({path for root in folders for path in _run_folders(Path(root))}), "reading runs"):
+        run = _read(folder, configs)
+        if isinstance(run, Problem):
+            problems.append(run)
+        elif run.identity in runs:
+            problems.append(Problem(folder, "duplicate", f"the same run as {runs[run.identity].folder}"))
+        else:
+            runs[run.identity] = run
+    return Gathered(_with_names(list(runs.values())), problems)
+
+
+def _with_names(runs: list[Run]) -> list[Run]:
+    """Return the runs with the names of their configurations, which depend on the other runs of the experiment."""
+    examples: dict[str, dict[str, Run]] = {}
+    for run in runs:
+        examples.setdefault(run.experiment, {}).setdefault(run.configuration, run)
+    by_configuration: dict[str, str] = {}
+    for configurations in examples.values():
+        by_configuration |= dict(zip(configurations, names([run.config for run in configurations.values()])))
+    return [replace(run, name=by_configuration[run.configuration]) for run in runs]
+
+
+def _run_folders(root: Path) -> Iterator[Path]:
+    for name in RUN_FILES:
+        yield from (path.parent for path in root.rglob(name))
+
+
+def _read(folder: Path, configs: dict[str, dict[str, Any]]) -> Run | Problem:
+    """Read one run. Runs of one configuration share its config in `configs`, to save memory over thousands of runs."""
+    if (folder / "error.txt").exists():
+        return Problem(folder, "failed", _first_line(folder / "error.txt"))
+    if not (folder / "metrics.json").exists():
+        return Problem(folder, "unfinished", "no metrics.json; rerun its command to resume")
+    try:
+        metrics = from_json((folder / "metrics.json").read_bytes())
+        provenance = from_json((folder / "provenance.json").read_bytes())
+        config = provenance["config"]
+        key = provenance.get("configuration") or configuration(config)
+        if key not in configs:
+            configs[key] = comparable(config)
+        return Run(
+            folder=folder,
+            experiment=config["name"],
+            seed=config["seed"],
+            configuration=key,
+            identity=fingerprint(provenance["stages"]),
+            config=configs[key],
+            metrics=dict(metrics),
+            command=shlex.join(["python", "-m", "rebuttal.train", *provenance.get("command", [])[1:]]),
+            version=provenance.get("rebuttal", "unknown"),
+        )
+    except KeyError as error:
+        return Problem(folder, "damaged", f"provenance.json: no key {error}; written by another version?")
+    except (OSError, ValueError, TypeError) as error:
+        return Problem(folder, "damaged", f"{type(error).__name__}: {error}")
+
+
+def _first_line(path: Path) -> str:
+    lines = path.read_text(errors="replace").splitlines()
+    return lines[0] if lines else "error.txt is empty"
+
+
+def _settings(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the settings of the config groups that are no groups themselves; the stages only repeat them."""
+    for group in ("model", "dataset", "corruption", "training"):
+        for key, value in config.get(group, {}).items():
+            if not isinstance(value, dict):
+                yield f"{group}.{key}", json.dumps(value) if isinstance(value, list) else value

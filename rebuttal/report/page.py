@@ -1,0 +1,202 @@
+"""A report as one offline HTML page, with the libraries for plots (Bokeh) and tables (DataTables) embedded."""
+
+from __future__ import annotations
+
+import base64
+import math
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from bokeh.embed import components
+from bokeh.model import Model
+from bokeh.models import ColumnDataSource, HoverTool
+from bokeh.models.annotations import Legend, Span
+from bokeh.plotting import figure
+from bokeh.resources import Resources
+from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
+
+import rebuttal
+from rebuttal.figures.style import GREY, line_styles
+from rebuttal.report.charts import Chart, Curves, Dots
+from rebuttal.report.claims import Verdict
+from rebuttal.report.contents import EXPERIMENTS
+from rebuttal.report.gather import Run
+from rebuttal.report.results import Results
+from rebuttal.report.tables import Table, format_cell, grouped
+from rebuttal.statistics import Estimate
+
+MARKERS = {"o": "circle", "s": "square", "^": "triangle", "D": "diamond", "v": "inverted_triangle", "*": "star"}
+MAX_RUNS = 500  # listed on the page; raw/runs.csv has all
+TOOLTIPS = [("", "@name"), ("mean", "@mean{0.[0000]}"), ("95 %", "@interval"), ("seeds", "@n")]
+
+Dimension = Literal["width", "height"]  # the direction of a line across a panel
+Point = tuple[float, Any, str, Estimate]
+"""x, y (a number, or a category and its offset), the name in the tooltip, and the estimate itself."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """An experiment on the page.
+
+    `plots`: title and panel markup of each chart. `frames`: title, column names and rows of each further table; a cell
+    is its sort key and its text.
+    """
+
+    id: str
+    heading: str
+    verdicts: list[Verdict]
+    plots: list[tuple[str, list[Markup]]]
+    tables: list[Table]
+    frames: list[tuple[str, list[str], list[list[tuple[Any, str]]]]]
+    configurations: list[list[Run]]
+
+
+def page(results: Results) -> str:
+    """Return the whole page as HTML. Everything that comes from a run is escaped."""
+    plots: dict[str, Model] = {
+        f"{chart.name}-{i}": _panel(panel) for chart in results.charts for i, panel in enumerate(chart.panels)
+    }
+    script, markup = components(plots) if plots else ("", {})
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"format_cell": format_cell, "settings": _settings}
+    bundle = files("itables").joinpath("html")
+    return environment.get_template("page.html.j2").render(
+        results=results,
+        sections=[_section(results, experiment, markup) for experiment in _experiments(results)],
+        version=rebuttal.__version__,
+        unlisted=max(0, len(results.gathered.runs) - MAX_RUNS),
+        bokeh=Markup(Resources(mode="inline", components=["bokeh"]).render_js()),
+        bokeh_script=Markup(script),
+        datatables=base64.b64encode(bundle.joinpath("dt_bundle.js").read_bytes()).decode(),
+        datatables_style=Markup(bundle.joinpath("dt_bundle.css").read_text(encoding="utf-8")),
+    )
+
+
+def _experiments(results: Results) -> list[str]:
+    """Return the experiments with runs or claims: those of the paper in its order, then any others."""
+    present = {run.experiment for run in results.gathered.runs} | {v.claim.experiment for v in results.verdicts}
+    return [name for name in EXPERIMENTS if name in present] + sorted(present - set(EXPERIMENTS))
+
+
+def _section(results: Results, experiment: str, markup: dict[str, str]) -> Section:
+    runs = [run for run in results.gathered.runs[:MAX_RUNS] if run.experiment == experiment]
+    return Section(
+        id=experiment,
+        heading=EXPERIMENTS.get(experiment, experiment),
+        verdicts=[v for v in results.verdicts if v.claim.experiment == experiment],
+        plots=[
+            (chart.title, _panel_markup(chart, markup)) for chart in results.charts if chart.experiment == experiment
+        ],
+        tables=[table for table in results.tables if table.experiment == experiment],
+        frames=_frames(results, experiment),
+        configurations=grouped(runs, lambda run: run.configuration),
+    )
+
+
+def _frames(results: Results, experiment: str) -> list[tuple[str, list[str], list[list[tuple[Any, str]]]]]:
+    frames = {
+        "Comparisons": results.contrasts,
+        "Times to fit; a run that did not fit is censored": results.times,
+        "Trends along the share of random labels": results.trends,
+    }
+    found = []
+    for title, frame in frames.items():
+        rows = frame[frame["experiment"] == experiment].drop(columns="experiment") if len(frame) else frame
+        if len(rows):
+            columns = [str(name).replace("_", " ") for name in rows]
+            found.append((title, columns, [list(map(_sort_key_and_text, row)) for row in rows.to_numpy()]))
+    return found
+
+
+def _panel_markup(chart: Chart, markup: dict[str, str]) -> list[Markup]:
+    return [Markup(markup[f"{chart.name}-{i}"]) for i in range(len(chart.panels))]
+
+
+def _sort_key_and_text(value: Any) -> tuple[Any, str]:
+    if value is None or value != value:
+        return "", "–"
+    return value, f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _settings(run: Run) -> str:
+    """Return the settings of the config groups as YAML; the stages only repeat them."""
+    settings = {key: value for key, value in run.config.items() if key != "stages"}
+    text: str = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+    return text
+
+
+def _panel(panel: Dots | Curves) -> figure:
+    return _dots(panel) if isinstance(panel, Dots) else _curves(panel)
+
+
+def _plot(**settings: Any) -> figure:
+    plot = figure(height=320, sizing_mode="stretch_width", toolbar_location=None, tools="", **settings)
+    plot.background_fill_alpha = plot.border_fill_alpha = 0
+    plot.add_layout(Legend(orientation="horizontal", background_fill_alpha=0, border_line_alpha=0), "above")
+    return plot
+
+
+def _dots(panel: Dots) -> figure:
+    log = {"x_axis_type": "log"} if panel.log else {}
+    plot = _plot(y_range=list(reversed(panel.categories)), x_axis_label=panel.label, **log)
+    for i, (name, estimates) in enumerate(panel.series.items()):
+        style = line_styles(len(panel.series))[i]
+        offset = -0.24 * (i - (len(panel.series) - 1) / 2)
+        points: list[Point] = [(e.mean, (category, offset), category, e) for category, e in estimates.items()]
+        _points(plot, points, name if len(panel.series) > 1 else None, style, interval_of="x")
+    _reference_lines(plot, panel.lines, "height", panel.categories[0])
+    return plot
+
+
+def _curves(panel: Curves) -> figure:
+    log = {f"{axis}_axis_type": "log" for axis, on in (("x", panel.log_x), ("y", panel.log_y)) if on}
+    plot = _plot(x_axis_label=panel.x, y_axis_label=panel.y, **log)
+    for (name, estimates), style in zip(panel.series.items(), line_styles(len(panel.series))):
+        points: list[Point] = [(x, e.mean, f"{name}, {x:g}", e) for x, e in estimates]
+        plot.line([x for x, *_ in points], [y for _, y, *_ in points], color=style["color"], line_width=2)
+        _points(plot, points, name if len(panel.series) > 1 else None, style, interval_of="y")
+        if name in panel.vertical_lines:
+            plot.add_layout(_line(panel.vertical_lines[name], "height", style["color"], "dotted"))
+    _reference_lines(plot, panel.lines, "width", math.nan)
+    return plot
+
+
+def _points(
+    plot: figure, points: list[Point], label: str | None, style: dict[str, Any], interval_of: Literal["x", "y"]
+) -> None:
+    source = ColumnDataSource(
+        {
+            "x": [x for x, *_ in points],
+            "y": [y for _, y, *_ in points],
+            "name": [name for *_, name, _ in points],
+            "mean": [e.mean for *_, e in points],
+            "low": [e.mean if e.low is None else e.low for *_, e in points],
+            "high": [e.mean if e.high is None else e.high for *_, e in points],
+            "interval": ["–" if e.low is None else f"{e.low:.4g} to {e.high:.4g}" for *_, e in points],
+            "n": [e.n for *_, e in points],
+        }
+    )
+    ends = ("low", "y", "high", "y") if interval_of == "x" else ("x", "low", "x", "high")
+    plot.segment(*ends, source=source, color=style["color"], line_width=1.5)
+    legend: dict[str, Any] = {} if label is None else {"legend_label": label}
+    marker = MARKERS.get(style["marker"], "circle")
+    dots = plot.scatter("x", "y", source=source, marker=marker, size=8, color=style["color"], **legend)
+    plot.add_tools(HoverTool(renderers=[dots], tooltips=TOOLTIPS))
+
+
+def _reference_lines(plot: figure, lines: dict[str, float], dimension: Dimension, any_y: Any) -> None:
+    """Draw a line across the panel at each value. Spans have no legend, so an invisible line at `any_y` provides it."""
+    for name, value in lines.items():
+        dash = "dashed" if name == "claimed" else "dotted"
+        plot.add_layout(_line(value, dimension, GREY, dash))
+        plot.line([math.nan], [any_y], color=GREY, line_dash=dash, legend_label=name)
+
+
+def _line(at: float, dimension: Dimension, colour: str, dash: str) -> Span:
+    return Span(location=at, dimension=dimension, line_color=colour, line_dash=dash, line_width=1)

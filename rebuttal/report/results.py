@@ -1,0 +1,87 @@
+"""The content of a report as data: runs, verdicts, tables, charts, comparisons."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from rebuttal.report import contents
+from rebuttal.report.charts import Chart
+from rebuttal.report.claims import LEDGER, Verdict, judge, read_claims
+from rebuttal.report.comparisons import contrast_table, time_table, trend_table
+from rebuttal.report.gather import Gathered, gather
+from rebuttal.report.tables import Table
+
+
+@dataclass(frozen=True)
+class Results:
+    """The content of a report. `contrasts`, `times`, `trends`: the tables of `rebuttal.report.comparisons`."""
+
+    gathered: Gathered
+    verdicts: list[Verdict]
+    tables: list[Table]
+    charts: list[Chart]
+    contrasts: pd.DataFrame
+    times: pd.DataFrame
+    trends: pd.DataFrame
+
+    def claims(self) -> pd.DataFrame:
+        """Return a row per claim and configuration; a claim that is not run has the command that would run it."""
+        return pd.DataFrame([_claim_row(verdict) for verdict in self.verdicts])
+
+    def problems(self) -> pd.DataFrame:
+        """Return a row per excluded run."""
+        rows = [(str(p.folder), p.status, p.why) for p in self.gathered.problems]
+        return pd.DataFrame(rows, columns=["folder", "status", "why"])
+
+    def notes(self) -> list[str]:
+        """Return warnings about the runs, one line each: excluded runs, and mixed versions of rebuttal."""
+        counts = Counter(problem.status for problem in self.gathered.problems)
+        notes = [f"runs excluded as {status}: {count}" for status, count in counts.items()]
+        versions = self.gathered.versions()
+        if len(versions) > 1:
+            mixed = ", ".join(f"{version} ({count} runs)" for version, count in sorted(versions.items()))
+            notes.append(f"runs of different versions of rebuttal are averaged together: {mixed}")
+        return notes
+
+
+def find_results(folders: Iterable[str | Path], ledger: str | Path = LEDGER) -> Results:
+    """Read every run below `folders`, judge the claims of `ledger` on them, and compute the tables and charts."""
+    claims = read_claims(Path(ledger))
+    gathered = gather(folders)
+    tables = contents.make_tables(gathered.runs)
+    return Results(
+        gathered=gathered,
+        verdicts=judge(claims, gathered.runs),
+        tables=tables,
+        charts=contents.make_charts(gathered.runs, tables, claims),
+        contrasts=contrast_table(contents.CONTRASTS, gathered.runs),
+        times=time_table(contents.TIMES_TO_FIT, gathered.runs),
+        trends=trend_table(contents.TRENDS, gathered.runs),
+    )
+
+
+def _claim_row(v: Verdict) -> dict[str, object]:
+    return {
+        "claim": v.claim.id,
+        "verdict": v.verdict,
+        "statement": v.claim.statement,
+        "source": v.claim.source,
+        "configuration": v.name,
+        "n": len(v.values),
+        "mean": v.mean,
+        "low": v.low,
+        "high": v.high,
+        "comparison": v.claim.comparison,
+        "threshold": v.claim.threshold,
+        "p_holm": v.p,
+        "effect_size": v.effect,
+        "control": v.control,
+        "left_out_unfitted": len(v.left_out),
+        "runs": " ".join(str(run.folder) for run in v.runs),
+        "command": v.claim.command if v.verdict == "not run" else "",
+    }

@@ -1,0 +1,212 @@
+"""Tables over runs, each cell a mean over seeds. `rebuttal.report.contents` lists the tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from rebuttal.report.gather import Run
+from rebuttal.report.latex import escaped
+from rebuttal.report.naming import labels_name
+from rebuttal.statistics import Estimate, estimate
+
+Cell = Estimate | str | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Labelled rows of cells, computed from `runs`.
+
+    `name` is unique and the stem of the table's files. `corner`: the heading of the row labels. `left_out`: runs whose
+    networks did not fit.
+    """
+
+    name: str
+    experiment: str
+    title: str
+    corner: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
+    runs: tuple[Run, ...]
+    left_out: tuple[Run, ...] = ()
+
+    def text(self) -> pd.DataFrame:
+        """Return the table for readers: each mean ± half of its 95 % interval."""
+        cells = [[label, *map(format_cell, row)] for label, row in self.rows]
+        return pd.DataFrame(cells, columns=[self.corner, *self.columns])
+
+    def numbers(self) -> pd.DataFrame:
+        """Return a row for each cell, at full precision."""
+        rows = [
+            {"row": label, "column": column, "mean": cell.mean, "low": cell.low, "high": cell.high, "n": cell.n}
+            for label, row in self.rows
+            for column, cell in zip(self.columns, row)
+            if isinstance(cell, Estimate)
+        ]
+        return pd.DataFrame(rows, columns=["row", "column", "mean", "low", "high", "n"])
+
+    def latex(self) -> str:
+        """Return a `table` environment in booktabs style, scaled down to the text width if it is wider."""
+        body = escaped(self.text()).to_latex(index=False, column_format="l" + "r" * len(self.columns))
+        caption = escaped(f"{self.title}. {self.note()}")
+        return (
+            "\\begin{table}[!htbp]\n\\centering\n"
+            f"\\caption{{{caption}}}\n\\label{{tab:{self.name}}}\n"
+            f"\\setbox0=\\hbox{{\\small%\n{body.strip()}%\n}}\n"
+            "\\ifdim\\wd0>\\linewidth\\resizebox{\\linewidth}{!}{\\box0}\\else\\box0\\fi\n"
+            "\\end{table}\n"
+        )
+
+    def note(self) -> str:
+        """Describe the cells, and the number of seeds behind them."""
+        note = f"Mean over {len({run.seed for run in self.runs})} seeds ± half the 95 % t-interval."
+        if self.left_out:
+            note += f" Excluded because their networks did not fit: {len(self.left_out)} runs."
+        return note
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table for each configuration of `experiment`; a cell is `metric` with {row} and {column} filled in.
+
+    `rows`, `columns`: the text to fill in, by label. `fitted`: training accuracies that must be 1 for a run to count
+    (functions are compared at equal fit).
+    """
+
+    name: str
+    experiment: str
+    title: str
+    corner: str
+    metric: str
+    rows: dict[str, str]
+    columns: dict[str, str]
+    fitted: tuple[str, ...] = ()
+
+    def tables(self, runs: Sequence[Run]) -> list[Table]:
+        groups = grouped((run for run in runs if run.experiment == self.experiment), lambda run: run.configuration)
+        return [table for group in groups if (table := self._table(group, len(groups)))]
+
+    def _table(self, runs: list[Run], configurations: int) -> Table | None:
+        counted = fitted_runs(runs, self.fitted)
+        rows = {
+            label: tuple(
+                mean_of(counted, self.metric.format(row=row, column=column)) for column in self.columns.values()
+            )
+            for label, row in self.rows.items()
+        }
+        nonempty = {label: cells for label, cells in rows.items() if any(cells)}
+        kept = [i for i in range(len(self.columns)) if any(cells[i] for cells in nonempty.values())]
+        if not nonempty:
+            return None
+        columns = list(self.columns)
+        return Table(
+            name=self.name if configurations == 1 else f"{self.name}_{runs[0].configuration[:8]}",
+            experiment=self.experiment,
+            title=f"{self.title} ({runs[0].name})",
+            corner=self.corner,
+            columns=tuple(columns[i] for i in kept),
+            rows=tuple((label, tuple(cells[i] for i in kept)) for label, cells in nonempty.items()),
+            runs=tuple(counted),
+            left_out=tuple(run for run in runs if run not in counted),
+        )
+
+
+@dataclass(frozen=True)
+class Levels:
+    """A row for each configuration of `experiment`, by label noise; a table for each setup, or one for `all_setups`.
+
+    `columns`: the metric of each label. `text_columns`: further columns, by the function from a run to the cell.
+    `fitted`: as for `Grid`.
+    """
+
+    name: str
+    experiment: str
+    title: str
+    columns: dict[str, str]
+    all_setups: bool = False
+    text_columns: dict[str, Callable[[Run], str]] = field(default_factory=dict)
+    fitted: tuple[str, ...] = ()
+
+    def tables(self, runs: Sequence[Run]) -> list[Table]:
+        own = [run for run in runs if run.experiment == self.experiment]
+        setups = [own] if self.all_setups and own else grouped(own, lambda run: run.setup)
+        return [self._table(group, len(setups)) for group in setups]
+
+    def _table(self, runs: list[Run], setups: int) -> Table:
+        levels = sorted(grouped(runs, lambda run: run.configuration), key=_noise_key)
+        counted = fitted_runs(runs, self.fitted)
+        return Table(
+            name=self.name if setups == 1 else f"{self.name}_{runs[0].setup[:8]}",
+            experiment=self.experiment,
+            title=self.title if self.all_setups else f"{self.title} ({_name_without_labels(runs[0])})",
+            corner="network" if self.all_setups else "labels",
+            columns=(*self.columns, *self.text_columns),
+            rows=tuple((self._row_label(level[0]), self._cells(level)) for level in levels),
+            runs=tuple(counted),
+            left_out=tuple(run for run in runs if run not in counted),
+        )
+
+    def _cells(self, level: list[Run]) -> tuple[Cell, ...]:
+        columns = self.columns.values()
+        means = tuple(mean_of(comparable_runs(level, metric, self.fitted), metric) for metric in columns)
+        return means + tuple(text(level[0]) for text in self.text_columns.values())
+
+    def _row_label(self, run: Run) -> str:
+        return run.name if self.all_setups else labels_name(run.config)
+
+
+def mean_of(runs: Iterable[Run], metric: str) -> Estimate | None:
+    """Return the estimate of a metric over the runs that have it, or None if there are none.
+
+    Also None if the metric is undefined or censored in one of them: the mean of the others would be biased.
+    """
+    values = [run.metrics[metric] for run in runs if metric in run.metrics]
+    defined = [value for value in values if value is not None]
+    return estimate(defined) if len(defined) == len(values) else None
+
+
+def fitted_runs(runs: Iterable[Run], accuracies: Sequence[str]) -> list[Run]:
+    """Return the runs in which all of these training accuracies are 1: functions are compared at equal fit."""
+    return [run for run in runs if all(run.metrics.get(accuracy) == 1 for accuracy in accuracies)]
+
+
+def comparable_runs(runs: Sequence[Run], metric: str, accuracies: Sequence[str]) -> Sequence[Run]:
+    """Return the runs over which a metric may be averaged: those that fitted.
+
+    Times to fit are averaged over all runs, because excluding the slow ones would bias the mean.
+    """
+    return runs if metric.endswith("_to_fit") else fitted_runs(runs, accuracies)
+
+
+def grouped(runs: Iterable[Run], key: Callable[[Run], str]) -> list[list[Run]]:
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(key(run), []).append(run)
+    return list(groups.values())
+
+
+def format_cell(cell: Cell) -> str:
+    """Return a cell as text: the half-width with two significant digits, the mean with as many decimals.
+
+    Very narrow or missing intervals: the mean with at most five significant digits.
+    """
+    if cell is None or isinstance(cell, str):
+        return cell or "–"
+    half = (cell.high - cell.low) / 2 if cell.high is not None and cell.low is not None else 0.0
+    if not half:
+        return f"{cell.mean:,.0f}" if abs(cell.mean) >= 1000 else f"{cell.mean:.4g}"
+    if half < 1e-4 * abs(cell.mean):
+        return f"{cell.mean:.5g} ± {half:.1g}"
+    decimals = max(0, 1 - math.floor(math.log10(half)))
+    return f"{cell.mean:,.{decimals}f} ± {half:,.{decimals}f}"
+
+
+def _noise_key(runs: list[Run]) -> tuple[str, float]:
+    return _name_without_labels(runs[0]), runs[0].metrics.get("fit/label_noise") or 0.0
+
+
+def _name_without_labels(run: Run) -> str:
+    return run.name.replace(f", {labels_name(run.config)}", "")

@@ -1,0 +1,109 @@
+"""From a composed config to settings and stages, all of it built and checked before any work."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue
+
+from rebuttal.config import build, construct
+from rebuttal.errors import ConfigError
+from rebuttal.stages.networks import rehearse
+from rebuttal.stages.session import Session, Settings
+from rebuttal.stages.stage import Stage, trainings
+from rebuttal.store.identity import canonical, describe, name_of
+
+_STAGE_NAME = re.compile(r"[\w-]+")
+
+# Built before the stages that copy them, so that a message names the key the user typed.
+GROUPS = ("training", "model", "dataset", "corruption", "measuring")
+REFERENCED = ("stages", "shape", *GROUPS)  # top-level keys that are read through interpolations, or as stages
+# The method that shows that an object is an option of the group.
+_METHODS = {"training": "make_optimizer", "model": "network", "dataset": "open", "corruption": "__call__"}
+
+
+def resolve(cfg: DictConfig) -> dict[str, Any]:
+    """The config as plain values, every interpolation resolved. Raises `ConfigError`."""
+    try:
+        return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+    except MissingMandatoryValue as error:
+        raise ConfigError(f"{error.full_key} is missing; give it as {error.full_key}=…") from None
+    except InterpolationKeyError as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{error.full_key}: refers to a key that is not there ({reason})") from None
+
+
+def settings_of(config: dict[str, Any], packages: Iterable[str] = ()) -> Settings:
+    """The top-level keys of a resolved config.
+
+    `packages`: those that the command line lists; a config file must not add to them. Raises `ConfigError`.
+    """
+    content = {key: value for key, value in config.items() if key not in REFERENCED}
+    content["tracker"] = build(content.get("tracker"), "tracker", packages)
+    settings: Settings = construct(Settings, content | {"packages": build(content.get("packages") or [], "packages")})
+    if not set(settings.packages) <= set(packages):
+        raise ConfigError(
+            f"packages={list(settings.packages)}: a config file lists them; allowed: to list them on the command line, "
+            "as packages=[name]"
+        )
+    return settings
+
+
+def build_run(config: dict[str, Any], packages: Iterable[str] = ()) -> tuple[Settings, dict[str, Stage]]:
+    """Build everything that a resolved config names. `packages`: see `settings_of`. Raises `ConfigError`."""
+    settings = settings_of(config, packages)
+    _build_groups(config, settings.packages)
+    nodes = config.get("stages") or {}
+    if not nodes:
+        raise ConfigError("stages={}: allowed: at least one stage; choose an experiment, e.g. experiment=toy")
+    if not isinstance(nodes, dict):
+        raise ConfigError(f"stages={nodes}: allowed: stages by name")
+    for name in nodes:
+        if not _STAGE_NAME.fullmatch(str(name)):
+            raise ConfigError(f"stages.{name}: a stage's name also names files; allowed: letters, digits, _ and -")
+    stages = {name: build(node, f"stages.{name}", settings.packages) for name, node in nodes.items()}
+    for name, stage in stages.items():
+        if not hasattr(stage, "run"):
+            raise ConfigError(
+                f"stages.{name}: is not a stage; allowed: one of the group stage (stages.{name}._target_)"
+            )
+    return settings, stages
+
+
+def check(stages: dict[str, Stage], session: Session) -> None:
+    """Let the tracker and every stage check that their parts and data fit together. Raises `ConfigError`."""
+    session.settings.tracker.check()
+    for stage in stages.values():
+        stage.check(session)
+
+
+def rehearse_trainings(stages: dict[str, Stage], session: Session) -> None:
+    """Try every network that is not stored yet on two inputs, before any is trained. Raises `ConfigError`."""
+    tried = set()
+    for name, (stage, work) in trainings(stages.values(), session).items():
+        recipe = work.recipe
+        kind = canonical(
+            [describe(work.model), recipe.crop, recipe.normalisation, work.source.shape, work.source.classes]
+        )
+        if kind in tried or session.store.get(name.partition("/")[0], stage.identity(session)) is not None:
+            continue
+        tried.add(kind)
+        inputs = work.source.examples("train", 0).inputs[:2].to(session.device)
+        rehearse(work.model, recipe, work.source, inputs)
+
+
+def stage_names(stages: dict[str, Stage], session: Session) -> dict[str, str]:
+    """The names of the stages that train, by the name under which the store keeps what they train."""
+    training = {name: stage.identity(session) for name, stage in stages.items() if stage.work(session) is not None}
+    return {name_of(identity["stage"], identity): name for name, identity in training.items()}
+
+
+def _build_groups(config: dict[str, Any], packages: Iterable[str]) -> None:
+    for group in GROUPS:
+        node = config.get(group)
+        built = build(node, group, packages)
+        if group in _METHODS and node is not None and not callable(getattr(built, _METHODS[group], None)):
+            raise ConfigError(f"{group}={node}: allowed: an option of the group {group}")

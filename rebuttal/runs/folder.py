@@ -1,0 +1,163 @@
+"""What a run leaves in its folder. Files are written atomically."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from rebuttal.errors import as_one_line
+from rebuttal.progress.console import console, wide_console
+from rebuttal.runs.provenance import essence, provenance, run_identity
+from rebuttal.stages.session import Session
+from rebuttal.stages.stage import Outcome, Stage
+from rebuttal.store.entries import Artifact
+from rebuttal.store.files import write_bytes, write_json, write_text
+
+_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # both write the same; the C one is fast
+
+
+class RunFolder:
+    """`metrics.json` (flat, `<stage>/<measure>`; null: undefined or censored), `history.csv` (a row an epoch
+    and stage), `<stage>.csv` (measure by function) and `<stage>.npz` (values by probe) of stages that measure,
+    `figures/<stage>_<figure>.png`, `config.yaml` (resolved), `provenance.json`."""
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+
+    def finished_metrics(
+        self, config: dict[str, Any], stages: dict[str, Stage], session: Session
+    ) -> dict[str, Any] | None:
+        """Return the metrics if the folder holds a finished run of this config on this data, else None."""
+        try:
+            recorded = json.loads((self.folder / "provenance.json").read_text(encoding="utf-8"))
+            metrics: dict[str, Any] = json.loads((self.folder / "metrics.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        same = essence(config, stages, session)
+        if (self.folder / "error.txt").exists() or any(recorded.get(key) != value for key, value in same.items()):
+            return None
+        console.print(f"nothing to do: {self.folder} holds this run", soft_wrap=True)
+        return metrics
+
+    def restore(self, config: dict[str, Any], stages: dict[str, Stage], session: Session) -> dict[str, Any] | None:
+        """Write the files of a run that the store holds, from whatever folder it came, and return its metrics; None
+        if the store does not hold it."""
+        stored = session.store.get("run", run_identity(stages, session))
+        if stored is None:
+            return None
+        self._remove_previous_run(stages)
+        for name, content in stored.tensors.items():
+            write_bytes(self.folder / name, content.numpy().tobytes())
+        self._write_config_and_provenance(config, stages, session)
+        metrics: dict[str, Any] = stored.record["metrics"]
+        write_json(self.folder / "metrics.json", metrics)
+        return metrics
+
+    def write(
+        self, config: dict[str, Any], stages: dict[str, Stage], outcomes: dict[str, Outcome], session: Session
+    ) -> None:
+        """Write everything that the run found, and put the run into the store."""
+        self._remove_previous_run(stages)
+        self._write_figures(stages, session)
+        for name, outcome in outcomes.items():
+            if outcome.table:
+                frame = pd.DataFrame.from_dict(outcome.table, orient="index").rename_axis("measure")
+                write_text(self.folder / f"{name}.csv", frame.to_csv())
+            if outcome.arrays:
+                arrays = {key: values.cpu().numpy() for key, values in outcome.arrays.items()}
+                np.savez_compressed(self.folder / f"{name}.npz", **arrays)  # type: ignore[arg-type]  # takes any names
+        rows = [{"stage": name, **row} for name, outcome in outcomes.items() for row in outcome.history]
+        if rows:
+            write_text(self.folder / "history.csv", pd.DataFrame(rows).to_csv(index=False))
+        self._write_config_and_provenance(config, stages, session)
+        # Last, because a folder with metrics counts as a finished run.
+        metrics = flat_metrics(outcomes)
+        write_json(self.folder / "metrics.json", metrics)
+        self._keep(metrics, outcomes, stages, session)
+
+    def _remove_previous_run(self, stages: dict[str, Stage]) -> None:
+        """Nothing that an earlier run left here may pass for this one's. The metrics go first, because a folder with
+        metrics counts as a finished run."""
+        figures = self.folder / "figures"
+        figures.mkdir(parents=True, exist_ok=True)
+        names = ["metrics.json", "history.csv", *(f"{stage}.{kind}" for stage in stages for kind in ("csv", "npz"))]
+        for path in [*(self.folder / name for name in names), *figures.glob("*.png")]:
+            path.unlink(missing_ok=True)
+
+    def _write_config_and_provenance(self, config: dict[str, Any], stages: dict[str, Stage], session: Session) -> None:
+        write_text(self.folder / "config.yaml", yaml.dump(config, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+        write_json(self.folder / "provenance.json", provenance(config, stages, session))
+        (self.folder / "error.txt").unlink(missing_ok=True)  # of an earlier attempt
+
+    def _keep(
+        self, metrics: dict[str, Any], outcomes: dict[str, Outcome], stages: dict[str, Stage], session: Session
+    ) -> None:
+        """Put the run into the store, so that the same run in another folder finds it complete."""
+        names = ["history.csv", *(f"{stage}.{kind}" for stage in outcomes for kind in ("csv", "npz"))]
+        paths = [path for name in names if (path := self.folder / name).exists()]
+        paths += sorted((self.folder / "figures").glob("*.png"))
+        files = {
+            path.relative_to(self.folder).as_posix(): torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
+            for path in paths
+        }
+        session.store.keep("run", run_identity(stages, session), Artifact({"metrics": metrics}, files))
+
+    def _write_figures(self, stages: dict[str, Stage], session: Session) -> None:
+        for name, stage in stages.items():
+            for title, figure in stage.figures(session).items():
+                figure.savefig(self.folder / "figures" / f"{name}_{title}.png")
+
+    def print_summary(self, outcomes: dict[str, Outcome], session: Session) -> None:
+        """Print what the run found."""
+        table = Table(title="Results", show_lines=True)
+        table.add_column("stage", no_wrap=True)
+        table.add_column("in words")
+        for name, outcome in outcomes.items():
+            if outcome.words:
+                table.add_row(name, outcome.words)
+        console.print(table)
+        for name, outcome in outcomes.items():
+            if outcome.shown:
+                wide_console.print(_measure_table(name, outcome))
+        made = len(session.store.made)
+        console.print(f"{made} results computed in this run, all others came from the store ({session.store.root})")
+        console.print(f"numbers: {self.folder / 'metrics.json'}", soft_wrap=True)
+        console.print(f"pictures: {self.folder / 'figures'}", soft_wrap=True)
+
+
+def flat_metrics(outcomes: dict[str, Outcome]) -> dict[str, Any]:
+    """`{"<stage>/<measure>": value}`"""
+    return {f"{stage}/{key}": value for stage, outcome in outcomes.items() for key, value in outcome.metrics.items()}
+
+
+def in_store(stages: dict[str, Stage], session: Session) -> bool:
+    """True if the store holds the complete run."""
+    return session.store.get("run", run_identity(stages, session)) is not None
+
+
+def write_error(folder: str | Path, error: BaseException) -> None:
+    """Write `error.txt`: the error in one line if it has one, and the traceback."""
+    lines = [as_one_line(error) or repr(error), "", *traceback.format_exception(error)]
+    write_text(Path(folder) / "error.txt", "\n".join(lines))
+
+
+def _measure_table(stage: str, outcome: Outcome) -> Table:
+    """The rows of a stage's table that are shown: measure by function."""
+    functions = list(dict.fromkeys(f for key in outcome.shown for f in outcome.table[key]))
+    table = Table(title=f"{stage}: all numbers are in {stage}.csv", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("measure", no_wrap=True)
+    for function in functions:
+        table.add_column(function.replace("_", "\n"), justify="right", no_wrap=True)
+    for key in outcome.shown:
+        values = (outcome.table[key].get(function) for function in functions)
+        table.add_row(key, *("–" if value is None else f"{value:.3g}" for value in values))
+    return table

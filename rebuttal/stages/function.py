@@ -1,0 +1,51 @@
+"""The interface of functions under study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
+
+from torch import Tensor
+
+from rebuttal.config import Offers
+from rebuttal.stages.session import Session
+from rebuttal.stages.stage import Stage
+
+if TYPE_CHECKING:
+    from rebuttal.stages.fit import Fit
+
+Logits = Callable[[Tensor], Tensor]  # a function from inputs (n, *shape), float32 or uint8 pixels, to logits (n, K)
+
+
+class Function(Protocol):
+    """A config object of the group `function`: a teacher, or a null function to compare it with."""
+
+    @property
+    def fit(self) -> Fit:
+        """The stage whose network it is or is compared with; it decides data, labels and seed."""
+        ...
+
+    @property
+    def differentiable(self) -> bool:
+        """False for step functions: their derivative is 0 wherever it exists and says nothing about smoothness."""
+        ...
+
+    @property
+    def fitted(self) -> bool:
+        """True if it is the network that `fit` trains, so that its training accuracy is defined."""
+        ...
+
+    def needs(self, session: Session) -> Sequence[Stage]:
+        """Return the stages whose results it needs."""
+        ...
+
+    def function(self, session: Session) -> Logits:
+        """Return the function itself: an `nn.Module` in evaluation mode if it is a network."""
+        ...
+
+    def identity(self, session: Session) -> Any:
+        """Return everything that decides its values, as JSON-serialisable values."""
+        ...
+
+
+FunctionOption = Annotated[Function, Offers("function", 1, "an option of the group function")]

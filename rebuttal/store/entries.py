@@ -1,0 +1,225 @@
+"""The store: what stages compute, kept under a fingerprint of everything that determines it.
+
+An entry is a folder `<store>/<kind>/<fingerprint>/` of two files: `weights.safetensors`, and
+`record.json` with the identity that was hashed, what was recorded, and the checksums of both.
+Entries are written atomically, verified whenever they are read, and computed by one process at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import AcquireReturnProxy, FileLock, Timeout
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from rebuttal.errors import UserError
+from rebuttal.store.checkpoints import Checkpoint
+from rebuttal.store.files import to_disk, write_bytes, write_json
+from rebuttal.store.identity import canonical, fingerprint
+
+log = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_TRIES = 0.5  # to acquire a lock; many jobs of a cluster may wait for one network
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """The result of a stage: tensors by name (weights) and JSON-able facts (metrics, history, arrays)."""
+
+    record: dict[str, Any]
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Damaged(Exception):
+    """The bytes of a store entry are not those that were written."""
+
+
+class Store:
+    """Get an artifact by its identity, or compute and keep it.
+
+    `force` recomputes each artifact once: later requests of the process find the new one, and so does a later process
+    that resumes the same `forced_for`. `made`: the names of the artifacts that this object computed.
+    """
+
+    def __init__(self, root: str | Path, force: bool = False):
+        self.root = Path(root)
+        self.force = force
+        self.made: list[str] = []
+        self._memory: dict[str, Artifact] = {}
+        self._forced: Forced | None = None
+
+    @contextmanager
+    def forced_for(self, what: Any) -> Iterator[None]:
+        """Within the block, record which artifacts `force` has recomputed for `what` (JSON-able).
+
+        Should this process die, the same block in a later one does not recompute them again."""
+        if not self.force:
+            yield
+            return
+        self._forced = Forced(self.root / "forced" / f"{fingerprint(what)}.json")
+        yield
+        self._forced.path.unlink(missing_ok=True)
+
+    def get_or_make(self, kind: str, identity: Any, make: Callable[[], Artifact]) -> Artifact:
+        """Return the stored artifact, or call `make` and store what it returns.
+
+        Raises `UserError` if there is something to compute and the store is not writable."""
+        name = fingerprint(identity)
+        if name not in self._memory:
+            self._memory[name] = self._get_or_make(self.root / kind / name, identity, make)
+        return self._memory[name]
+
+    def get(self, kind: str, identity: Any) -> Artifact | None:
+        """Return the stored artifact or None; do not wait for a process that is creating it."""
+        return None if self.force else self._read(self.root / kind / fingerprint(identity))
+
+    def keep(self, kind: str, identity: Any, artifact: Artifact) -> None:
+        """Store what a run derived from other artifacts; it does not count as made.
+
+        If it cannot be written, log that: everything in it can be recomputed."""
+        folder = self.root / kind / fingerprint(identity)
+        if self.get(kind, identity) is not None:
+            return
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with _lock(folder):
+                _clear_away(folder)
+                self._write(folder, identity, artifact)
+        except OSError as error:
+            log.warning("not stored (%s: %s)", folder.parent, error.strerror)
+
+    def checkpoint(self, kind: str, identity: Any, interval: float) -> Checkpoint:
+        """The checkpoint of the training that computes an artifact. It is removed once the artifact is stored; one
+        written under `force` is found only by another forced training."""
+        forced = ".forced" if self.force else ""
+        return Checkpoint(self.root / kind / f"{fingerprint(identity)}{forced}.checkpoint", interval)
+
+    def _get_or_make(self, folder: Path, identity: Any, make: Callable[[], Artifact]) -> Artifact:
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            lock = _lock(folder)
+        except OSError as error:
+            return self._get_unlocked(folder, error)
+        name = f"{folder.parent.name}/{folder.name}"
+        with lock:
+            made_anew = self._forced is not None and name in self._forced
+            artifact = self._read(folder) if made_anew or not self.force else None
+            if artifact is None:
+                _clear_away(folder)
+                artifact = make()
+                self._write(folder, identity, artifact)
+                self.made.append(name)
+                if self._forced is not None:
+                    self._forced.add(name)
+        return artifact
+
+    def _get_unlocked(self, folder: Path, error: OSError) -> Artifact:
+        """Get an artifact from a read-only store."""
+        artifact = None if self.force else self._read(folder)
+        if artifact is None:
+            raise UserError(
+                f"store={self.root}: cannot be written ({error.strerror}); allowed: a writable folder"
+            ) from error
+        return artifact
+
+    def _read(self, folder: Path) -> Artifact | None:
+        if not folder.exists():
+            return None
+        try:
+            return read_entry(folder)
+        except Damaged as error:
+            log.warning("damaged store entry %s (%s): recomputing it", folder, error)
+            return None
+
+    def _write(self, folder: Path, identity: Any, artifact: Artifact) -> None:
+        aside = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
+        aside.mkdir()
+        try:
+            weights = save({name: t.detach().cpu().contiguous() for name, t in artifact.tensors.items()})
+            digest = hashlib.sha256(weights).hexdigest()
+            content = {"identity": identity, "record": artifact.record, "weights_sha256": digest}
+            entry = {"sha256": hashlib.sha256(canonical(content).encode()).hexdigest(), **content}
+            write_bytes(aside / "weights.safetensors", weights, sync=True)
+            write_bytes(aside / "record.json", json.dumps(entry, indent=1, allow_nan=False).encode(), sync=True)
+            _remove(folder)
+            aside.rename(folder)
+            to_disk(folder.parent)  # before the checkpoints, which could recompute it, are removed
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        for checkpoint in folder.parent.glob(f"{folder.name}*.checkpoint"):
+            _remove(checkpoint)
+
+
+class Forced:
+    """A file with the names of the artifacts that `force` has recomputed."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._names: set[str] = set(self._read())
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._names
+
+    def add(self, name: str) -> None:
+        self._names |= {name, *self._read()}  # other processes may write it too
+        self.path.parent.mkdir(exist_ok=True)
+        write_json(self.path, sorted(self._names))
+
+    def _read(self) -> list[str]:
+        try:
+            names: list[str] = json.loads(self.path.read_text())
+            return names
+        except (OSError, ValueError):
+            return []
+
+
+def _lock(folder: Path) -> AcquireReturnProxy:
+    """Acquire the right to create an entry. The system releases it when the process dies."""
+    lock = FileLock(folder.with_suffix(".lock"))
+    try:
+        return lock.acquire(timeout=0)
+    except Timeout:
+        log.info("waiting for another process that computes %s/%s", folder.parent.name, folder.name)
+    return lock.acquire(poll_interval=SECONDS_BETWEEN_TRIES)
+
+
+def _clear_away(folder: Path) -> None:
+    """Remove leftovers of processes that died while writing; the caller holds the lock, so none is writing now."""
+    for path in folder.parent.glob(f".{folder.name}*"):
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or folder, if it exists."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def read_entry(folder: Path) -> Artifact:
+    """Read one entry; verify every byte, and that it is the one that the folder's name says. Raises `Damaged`."""
+    try:
+        entry = json.loads((folder / "record.json").read_text())
+        declared = entry.pop("sha256")
+        if hashlib.sha256(canonical(entry).encode()).hexdigest() != declared:
+            raise Damaged("record.json fails its checksum")
+        if fingerprint(entry["identity"]) != folder.name:
+            raise Damaged("it belongs to another identity")
+        weights = (folder / "weights.safetensors").read_bytes()
+        if hashlib.sha256(weights).hexdigest() != entry["weights_sha256"]:
+            raise Damaged("weights.safetensors fails its checksum")
+        return Artifact(record=entry["record"], tensors=load(weights))
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, SafetensorError) as error:
+        raise Damaged(str(error)) from error

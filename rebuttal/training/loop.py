@@ -1,0 +1,196 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rebuttal.errors import TrainingError
+from rebuttal.progress.console import track
+from rebuttal.store.checkpoints import Checkpoint, State
+from rebuttal.training.evaluation import EVALUATION_BATCH, predict
+from rebuttal.training.recipe import Recipe
+from rebuttal.training.signals import signals_deferred
+from rebuttal.training.step import Loss, BatchGradients
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Support:
+    """What accompanies a training without affecting its result.
+
+    `progress` is called with (steps done, at most) after each step, `watch` with the row of each epoch. `in_pieces`:
+    a batch that does not fit into memory is processed in pieces, whose gradients add up to the batch's.
+    """
+
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    progress: Callable[[int, int], None] = lambda step, steps: None
+    watch: Callable[[dict[str, float]], None] = lambda row: None
+    in_pieces: bool = False
+
+
+def train(
+    network: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    loss: Loss,
+    recipe: Recipe,
+    order: np.random.Generator,
+    evaluate: Callable[[nn.Module], dict[str, float]],
+    name: str,
+    support: Support | None = None,
+) -> list[dict[str, float]]:
+    """Train `network` in place on `inputs` (n, *shape) and `targets` (n, …); return one row per epoch.
+
+    `order` shuffles the examples each epoch. `evaluate` is called on the network, in evaluation mode, at the end of
+    each epoch; its numbers, among them `train_accuracy`, are added to the row. Nothing is read back from the device
+    before the end of an epoch. `name` identifies the training in messages. If the support's checkpoint holds a state
+    of this training, it is resumed: on the CPU, to the same weights bit for bit.
+    Raises `TrainingError` if the loss, or at the end an output, is not finite, or a batch does not fit into memory.
+    """
+    support = support or Support()
+    checkpoint = support.checkpoint
+    steps_per_epoch = math.ceil(len(inputs) / recipe.batch_size)
+    steps = recipe.epochs * steps_per_epoch
+    training = _Training(network, recipe, order, steps_per_epoch, inputs.device)
+    if state := checkpoint.load():
+        training.restore(state)
+        log.info("%s: resuming from step %d of %d", name, training.step, steps)
+        for row in training.history:
+            support.watch(row)
+    gradients = BatchGradients(network, loss, recipe, name, support.in_pieces)
+    for epoch in track(range(1, recipe.epochs + 1), name):
+        if epoch <= len(training.history):
+            continue
+        if training.history and _reached(training.history[-1], recipe):
+            break
+        network.train()
+        with signals_deferred() as deferred:
+            for batch in training.rest_of_epoch(len(inputs)):
+                training.descend(gradients.backward(inputs.index_select(0, batch), targets.index_select(0, batch)))
+                support.progress(training.step, steps)
+                if deferred or checkpoint.due():
+                    checkpoint.save(training.state())
+                if deferred:
+                    deferred.deliver()
+            _check_finite(training.losses, epoch, recipe, name)
+            network.eval()
+            training.end_epoch(evaluate(network))
+            if deferred:
+                checkpoint.save(training.state())
+        support.watch(training.history[-1])
+    network.eval()
+    if not predict(network, inputs[:EVALUATION_BATCH]).isfinite().all():  # no loss is computed after the last step
+        raise TrainingError(f"{name}: after the last step the network's outputs are not finite; {_advice(recipe)}")
+    return training.history
+
+
+class _Training:
+    """The complete state of a training, to be saved in a checkpoint and restored from it."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        recipe: Recipe,
+        order: np.random.Generator,
+        steps_per_epoch: int,
+        device: torch.device,
+    ):
+        self.network = network
+        self.recipe = recipe
+        self.order = order
+        self.steps_per_epoch = steps_per_epoch
+        self.optimizer = recipe.make_optimizer(network)
+        self.losses = torch.empty(steps_per_epoch, device=device)  # of the current epoch, by step
+        self.history: list[dict[str, float]] = []
+        self.step = 0
+        self._shuffle_state = order.bit_generator.state  # before the current epoch was shuffled
+
+    def rest_of_epoch(self, n: int) -> Iterator[Tensor]:
+        """Yield the remaining batches of the current epoch as indices of the n examples; before each, set the learning
+        rate and clear the gradients."""
+        done = self.step - len(self.history) * self.steps_per_epoch
+        for batch in list(batches(n, self.steps_per_epoch, self.order, self.losses.device))[done:]:
+            self.optimizer.param_groups[0]["lr"] = self.recipe.learning_rate(self.step, self.steps_per_epoch)
+            self.optimizer.zero_grad(set_to_none=True)
+            yield batch
+
+    def descend(self, loss: Tensor) -> None:
+        """Apply one optimiser step with the gradients that the parameters hold; `loss` is that of the batch."""
+        self.optimizer.step()
+        self.losses[self.step % self.steps_per_epoch] = loss
+        self.step += 1
+
+    def end_epoch(self, evaluation: dict[str, float]) -> None:
+        """Append the epoch's row to the history."""
+        row: dict[str, float] = {"epoch": len(self.history) + 1, "step": self.step}
+        row["lr"] = self.recipe.learning_rate(self.step - 1, self.steps_per_epoch)
+        row["loss"] = self.losses.mean().item()
+        self.history.append(row | evaluation)
+        self._shuffle_state = self.order.bit_generator.state
+
+    def state(self) -> State:
+        tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        for i, values in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{i}.{name}": tensor for name, tensor in values.items() if tensor is not None}
+        tensors |= {"losses": self.losses, "random": torch.get_rng_state()}
+        if self.losses.is_cuda:
+            tensors["random.cuda"] = torch.cuda.get_rng_state(self.losses.device)
+        facts = {"step": self.step, "history": self.history, "order": self._shuffle_state}
+        return State(facts, tensors)
+
+    def restore(self, state: State) -> None:
+        tensors = state.tensors
+        self.network.load_state_dict(_with_prefix("network", tensors))
+        values: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in _with_prefix("optimizer", tensors).items():
+            i, _, key = name.partition(".")
+            values.setdefault(int(i), {})[key] = tensor
+        self.optimizer.load_state_dict({"state": values, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        self.losses.copy_(tensors["losses"])
+        torch.set_rng_state(tensors["random"])
+        if self.losses.is_cuda and "random.cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["random.cuda"], self.losses.device)
+        self.step, self.history = state.facts["step"], state.facts["history"]
+        self.order.bit_generator.state = self._shuffle_state = state.facts["order"]
+
+
+def _with_prefix(name: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(f"{name}."): tensor for key, tensor in tensors.items() if key.startswith(f"{name}.")}
+
+
+def batches(n: int, count: int, order: np.random.Generator, device: torch.device) -> Iterator[Tensor]:
+    """Return the indices 0 … n−1, shuffled, in `count` batches whose sizes differ by at most one.
+
+    A small last batch would give batch-norm poor statistics."""
+    shuffled = torch.from_numpy(order.permutation(n)).to(device)
+    return iter(shuffled.tensor_split(count))
+
+
+def _check_finite(losses: Tensor, epoch: int, recipe: Recipe, name: str) -> None:
+    bad = (~losses.isfinite()).nonzero()
+    if len(bad):
+        raise TrainingError(
+            f"{name}: the loss became {losses[bad[0, 0]].item()} at step {bad[0, 0].item() + 1} of epoch {epoch}; "
+            f"{_advice(recipe)}"
+        )
+
+
+def _advice(recipe: Recipe) -> str:
+    return (
+        f"try a smaller training.lr (now {recipe.lr}), training.warmup_epochs above {recipe.warmup_epochs}, "
+        "or training.precision=float32"
+    )
+
+
+def _reached(row: dict[str, float], recipe: Recipe) -> bool:
+    accurate = recipe.stop_accuracy is not None and row["train_accuracy"] >= recipe.stop_accuracy
+    low = recipe.stop_loss is not None and row["loss"] <= recipe.stop_loss
+    return accurate or low

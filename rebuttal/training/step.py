@@ -1,0 +1,71 @@
+"""The gradients of one optimiser step: a batch forwards and backwards, in pieces if memory is short."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from rebuttal.errors import TrainingError, out_of_memory
+from rebuttal.training.recipe import Recipe
+
+log = logging.getLogger(__name__)
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+class BatchGradients:
+    """Computes the gradients of batches, each as a whole or in as many pieces as memory requires.
+
+    `in_pieces`: whether batches may be split; `name`: of the training, for messages."""
+
+    def __init__(self, network: nn.Module, loss: Loss, recipe: Recipe, name: str, in_pieces: bool):
+        self.network = network
+        self.loss = loss
+        self.recipe = recipe
+        self.name = name
+        self.pieces = 1
+        # Batch-norm takes its statistics over what it gets at a time, so pieces would change the result.
+        self.separable = not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules())
+        self.in_pieces = in_pieces
+
+    def backward(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Add the gradients of the batch's mean loss to the parameters, and return that loss.
+
+        Raises `TrainingError` if the batch does not fit into memory and must not, or cannot, be split further."""
+        while True:
+            try:
+                return self._backward(inputs, targets)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                if not (self.in_pieces and self.separable and self.pieces < len(inputs)):
+                    raise TrainingError(self._out_of_memory_message()) from error
+            self.network.zero_grad(set_to_none=True)
+            self.pieces *= 2
+            log.warning("%s: out of memory; batches are processed in %d pieces from now on", self.name, self.pieces)
+
+    def _backward(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        losses = []
+        for x, y in zip(inputs.tensor_split(self.pieces), targets.tensor_split(self.pieces)):
+            with _autocast(inputs.device, self.recipe.precision):
+                value = self.loss(self.network(x), y)
+            value = value if self.pieces == 1 else value * (len(x) / len(inputs))
+            value.backward()
+            losses.append(value.detach())
+        return losses[0] if self.pieces == 1 else torch.stack(losses).sum()
+
+    def _out_of_memory_message(self) -> str:
+        message = f"{self.name}: out of memory; training.batch_size={self.recipe.batch_size}: try a smaller one"
+        if not self.separable:
+            return f"{message} (batch_size=auto cannot help: batch-norm needs the whole batch at once)"
+        if self.in_pieces:
+            return message
+        return f"{message}, or batch_size=auto, which gives the same results in smaller pieces"
+
+
+def _autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()

@@ -1,0 +1,114 @@
+import string
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from rebuttal.command.repeat import expand
+from rebuttal.config import CONFIG_DIR
+from rebuttal.errors import ConfigError
+from rebuttal.launch.expand import quoted
+from tests.command.test_stored_sweep import SWEEP
+from tests.test_train import command, metrics_of
+
+NAMES = st.text(string.ascii_letters + "_", min_size=1, max_size=5).filter(
+    lambda name: name.lower() not in ("null", "true", "false", "nan", "inf")
+)
+TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=10)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXT
+VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3))
+
+
+@given(VALUES)
+def test_every_value_of_a_config_is_written_so_that_hydra_reads_it_back(value):
+    found = OverridesParser.create().parse_override(f"++key={quoted(value)}").value()
+    assert found == value and type(found) is type(value)
+
+
+def composed(overrides):
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return OmegaConf.to_container(compose("train", overrides), resolve=False)
+
+
+def saved(folder, overrides, config):
+    (folder / ".hydra").mkdir(parents=True)
+    (folder / ".hydra/overrides.yaml").write_text(yaml.safe_dump(overrides))
+    (folder / ".hydra/config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    return f"from_run={folder}"
+
+
+ASKED = ["experiment=toy", "model@stages.student.model=linear", "training.lr=0.5", "+model@second=linear", "seed=4"]
+
+
+def test_a_run_is_asked_for_as_it_was(tmp_path):
+    again = saved(tmp_path / "run", ASKED, composed(ASKED))
+    assert expand(["-m", again]) == ["-m", *ASKED]
+    assert expand(["seed=1"]) == ["seed=1"]
+
+
+def test_what_is_given_on_top_replaces_what_was_asked_for_and_reaches_what_refers_to_it(tmp_path):
+    again = saved(tmp_path / "run", ASKED, composed(ASKED))
+    found = composed(expand([again, "training.lr=0.25", "model@stages.student.model=mlp", "model=mlp_1x512"]))
+    assert found["training"]["lr"] == 0.25 and found["stages"]["teacher"]["training"] == "${training}"
+    assert found["stages"]["student"]["model"]["hidden"] == [512, 512, 512]
+    assert found["model"]["hidden"] == [512] and found["seed"] == 4
+    swept = expand(["-m", again, "seed=1,2"])
+    assert swept[-1] == "seed=1,2" and "seed=4" not in swept
+
+
+def test_keys_whose_value_in_the_configs_has_changed_since_are_as_they_were(tmp_path, capsys):
+    then = composed(ASKED)
+    then["training"] |= {"epochs": 31, "decay": None, "optimizer": "it's '${seed}' \\ new", "gone": [1, {"a": "b"}]}
+    then["stages"]["student"]["target"] = "soft"
+    del then["threads"]  # a key that has come since
+    again = saved(tmp_path / "run", ASKED, then)
+    assert composed(expand([again])) == then | {"threads": None}
+    told = capsys.readouterr().err
+    assert "rebuttal: training.epochs=31, as in that run; the configs say 30 today\n" in told
+    assert "threads" not in told and len(told.splitlines()) == 5
+    assert composed(expand([again, "training.epochs=7"]))["training"]["epochs"] == 7
+    assert composed(expand([again, "training=zhang"]))["training"]["decay"] == 0.95
+
+
+def test_configs_of_the_user_s_own_are_found_again(tmp_path):
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    (tmp_path / "mine/model/tiny.yaml").write_text("_target_: rebuttal.models.MLP\nhidden: [4]\n")
+    at = ["debug=tiny", f"hydra.searchpath=[file://{tmp_path / 'mine'}]", "model=tiny", "hydra.run.dir=first"]
+    assert command(*at, cwd=tmp_path).returncode == 0
+    again = command("from_run=first", "hydra.run.dir=second", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert metrics_of(tmp_path / "second") == metrics_of(tmp_path / "first")
+    assert metrics_of(tmp_path / "second")["teacher/parameters"] == 100 * 4 + 4 + 4 * 10 + 10
+
+
+def test_a_run_that_failed_and_a_job_that_came_from_the_store_can_be_repeated(tmp_path):
+    failed = command("debug=tiny", "training.lr=1e30", "training.optimizer=sgd", "hydra.run.dir=failed", cwd=tmp_path)
+    assert failed.returncode == 2
+    mended = command("from_run=failed", "training.lr=0.1", "hydra.run.dir=mended", cwd=tmp_path)
+    assert mended.returncode == 0, mended.stderr
+    assert yaml.safe_load((tmp_path / "mended/config.yaml").read_text())["training"]["optimizer"] == "sgd"
+    for folder in ("sweep", "again"):
+        assert command(*SWEEP, f"hydra.sweep.dir={folder}", cwd=tmp_path).returncode == 0
+    repeated = command("from_run=again/3", "hydra.run.dir=repeated", cwd=tmp_path)
+    assert "0 results computed" in repeated.stdout, repeated.stderr
+    assert metrics_of(tmp_path / "repeated") == metrics_of(tmp_path / "sweep/3")
+
+
+@pytest.mark.parametrize("content", [None, "["])
+def test_a_folder_without_a_run_is_named(content, tmp_path):
+    if content is not None:
+        (tmp_path / ".hydra").mkdir()
+        (tmp_path / ".hydra/overrides.yaml").write_text(content)
+        (tmp_path / ".hydra/config.yaml").write_text(content)
+    with pytest.raises(ConfigError, match=rf"^from_run={tmp_path}: .*; allowed: the folder of one run") as caught:
+        expand([f"from_run={tmp_path}"])
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_one_run_at_a_time(tmp_path):
+    with pytest.raises(ConfigError, match=r"^from_run=b: a run can repeat only one other; allowed: one folder$"):
+        expand(["from_run=a", "from_run=b"])

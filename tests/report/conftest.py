@@ -1,0 +1,74 @@
+import json
+
+import numpy as np
+import pytest
+
+from rebuttal.report.charts import LabelNoiseChart
+from rebuttal.report.claims import read_claims
+from rebuttal.report.contents import CONTRASTS, RUN_CHARTS, TABLES, TRENDS
+from rebuttal.report.tables import Grid
+
+
+@pytest.fixture
+def make_run(tmp_path):
+    """Write a run folder as `rebuttal.train` does."""
+
+    def make(name, metrics, seed=0, experiment="toy", version="0.1.0", model=None, corruption=None, **settings):
+        folder = tmp_path / "runs" / name
+        folder.mkdir(parents=True)
+        config = {
+            "name": experiment,
+            "seed": seed,
+            "store": f"/{name}",
+            "model": model or {},
+            "dataset": settings,
+            "corruption": corruption or {},
+            "stages": {"seed": seed},
+        }
+        stages = {"fit": [experiment, seed, model, corruption, sorted(settings.items())]}
+        provenance = {"rebuttal": version, "command": ["train", f"experiment={experiment}"]}
+        (folder / "provenance.json").write_text(json.dumps(provenance | {"config": config, "stages": stages}))
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def study(make_run, tmp_path):
+    """Write runs of every experiment for several seeds, with a random value for each metric that the report reads."""
+
+    def make(seeds=3, **settings):
+        rng = np.random.default_rng(0)
+        for experiment in sorted({spec.experiment for spec in TABLES}):
+            for fraction in (0.0, 0.5, 1.0) if experiment in ("baseline", "corruption") else (None,):
+                for seed in range(seeds):
+                    metrics = {name: 0.5 + rng.normal(0, 0.01) for name in metric_names(experiment)}
+                    metrics |= {name: 1.0 for name in metrics if name.endswith(("train_accuracy", "fitted"))}
+                    metrics |= {"fit/label_noise": fraction, "fit/steps": 100, "fit/steps_to_fit": 50 + seed}
+                    corruption = None if fraction is None else {"_target_": "x.RandomLabels", "fraction": fraction}
+                    name = f"{experiment}-{fraction}-{seed}"
+                    make_run(name, metrics, seed, experiment, corruption=corruption, **settings)
+        return tmp_path / "runs"
+
+    return make
+
+
+def metric_names(experiment):
+    """Return every metric of this experiment that a claim, a table, a chart or a comparison reads."""
+    by_pattern = {"sample_efficiency": [f"sample_efficiency/kappa_{n1}_{n2}" for n1 in (300, 1000) for n2 in (10, 100)]}
+    by_pattern["random_walk"] = [f"thinning/{what}_{k}" for what in ("kappa", "steps_to_fit") for k in (1, 16)]
+    found = set(by_pattern.get(experiment, ()))
+    for claim in (c for c in read_claims() if c.experiment == experiment):
+        found |= {claim.value, claim.minus, claim.over, claim.instead, claim.against, claim.control, *claim.fitted}
+    for spec in (s for s in TABLES if s.experiment == experiment):
+        if isinstance(spec, Grid):
+            found |= {spec.metric.format(row=r, column=c) for r in spec.rows.values() for c in spec.columns.values()}
+            found |= set(spec.fitted)
+        else:
+            found |= set(spec.columns.values())
+    for spec in (s for s in RUN_CHARTS if isinstance(s, LabelNoiseChart) and s.experiment == experiment):
+        found |= set(spec.panels.values())
+    found |= {name for c in CONTRASTS if c.experiment == experiment for name in (c.a[1], c.b[1])}
+    found |= {name for t in TRENDS if t.experiment == experiment for name in (t.metric, t.along)}
+    return sorted(found - {None})

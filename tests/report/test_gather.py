@@ -1,0 +1,61 @@
+import json
+import time
+
+from rebuttal.report.gather import gather
+
+
+def test_the_table_has_a_row_per_run_with_settings_and_metrics(make_run, tmp_path):
+    make_run("a", {"fit/x": 1.5, "fit/y": None}, seed=3, train_size=10)
+    table = gather([tmp_path]).table()
+    (row,) = table.to_dict("records")
+    assert row["experiment"] == "toy" and row["seed"] == 3
+    assert row["config.dataset.train_size"] == 10 and row["fit/x"] == 1.5
+
+
+def test_runs_that_differ_in_their_seed_only_share_a_configuration(make_run, tmp_path):
+    for name, seed, size in (("a", 0, 10), ("b", 1, 10), ("c", 0, 20)):
+        make_run(name, {"fit/x": 1.0}, seed=seed, train_size=size)
+    a, b, c = gather([tmp_path]).runs
+    assert a.configuration == b.configuration != c.configuration
+    assert len({a.identity, b.identity, c.identity}) == 3
+
+
+def test_versions_are_counted_and_commands_kept(make_run, tmp_path):
+    for name, version in (("a", "0.1.0"), ("b", "0.1.0"), ("c", "0.2.0")):
+        make_run(name, {"fit/x": 1.0}, seed=ord(name), version=version)
+    gathered = gather([tmp_path])
+    assert gathered.versions() == {"0.1.0": 2, "0.2.0": 1}
+    assert {run.command for run in gathered.runs} == {"python -m rebuttal.train experiment=toy"}
+
+
+def test_excluded_runs_are_listed_with_the_reason_and_the_others_are_counted(make_run, tmp_path):
+    make_run("good", {"fit/x": 1.0})
+    make_run("again", {"fit/x": 1.0})
+    failed = make_run("failed", {}, seed=1)
+    (failed / "metrics.json").unlink()
+    (failed / "error.txt").write_text("training.lr=9: too much\n\nTraceback")
+    unfinished = tmp_path / "runs" / "unfinished"
+    unfinished.mkdir()
+    (unfinished / "train.log").touch()
+    truncated = make_run("truncated", {"fit/x": 1.0}, seed=2)
+    (truncated / "metrics.json").write_text('{"fit/x": 1.')
+    old = make_run("old", {"fit/x": 1.0}, seed=4)
+    (old / "provenance.json").write_text(json.dumps({"stages": {}}))
+    gathered = gather([tmp_path])
+    assert [run.folder.name for run in gathered.runs] == ["again"]
+    found = {p.folder.name: (p.status, p.why) for p in gathered.problems}
+    assert found["good"] == ("duplicate", f"the same run as {tmp_path / 'runs' / 'again'}")
+    assert found["failed"] == ("failed", "training.lr=9: too much")
+    assert found["unfinished"] == ("unfinished", "no metrics.json; rerun its command to resume")
+    assert found["truncated"][0] == found["old"][0] == "damaged"
+    assert "another version" in found["old"][1]
+
+
+def test_ten_thousand_runs_take_under_ten_seconds(make_run, tmp_path):
+    for i in range(10_000):
+        make_run(str(i), {f"fit/{k}": float(k) for k in range(30)}, seed=i % 100, train_size=i // 100)
+    begin = time.perf_counter()
+    gathered = gather([tmp_path])
+    assert len(gathered.table()) == 10_000
+    assert time.perf_counter() - begin < 10
+    assert len({run.name for run in gathered.runs}) == 100

@@ -1,0 +1,77 @@
+"""The report's command line on real runs of debug size."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from rebuttal import api
+from rebuttal.report.results import find_results
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    for seed in (0, 1):
+        small = ["debug=tiny", "dataset.shape=[20]", "model=mlp_toy", f"store={root / 'store'}", f"seed={seed}"]
+        api.run("two_stage", small, folder=str(root / "runs" / str(seed)))
+    return root / "runs"
+
+
+def report(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "rebuttal.report", *map(str, arguments)], capture_output=True, text=True
+    )
+
+
+def test_a_report_changes_no_run_and_prints_its_verdicts(runs, tmp_path):
+    before = {path: path.read_bytes() for path in runs.rglob("*") if path.is_file()}
+    done = report(runs, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {path: path.read_bytes() for path in runs.rglob("*") if path.is_file()} == before
+    table = pd.read_csv(tmp_path / "raw/runs.csv")
+    assert len(table) == 2 and table["configuration"].nunique() == 1
+    assert table.loc[0, "student/kappa"] == json.loads((runs / "0" / "metrics.json").read_text())["student/kappa"]
+    assert pd.read_parquet(tmp_path / "raw/runs.parquet").shape == table.shape
+    claims = pd.read_csv(tmp_path / "processed/claims.csv").set_index("claim")
+    assert claims.loc["fits_random_labels", "verdict"] == "not run"
+    assert claims.loc["fits_random_labels", "command"].startswith("python -m rebuttal.train")
+    assert claims.loc["student_agrees_student", "left_out_unfitted"] == 2  # two epochs are too few to fit
+    assert "not run" in done.stdout and f"report: {tmp_path / 'index.html'}" in done.stdout
+    assert "python -m rebuttal.train -m experiment=baseline" in (tmp_path / "index.html").read_text()
+
+
+def test_deleted_and_damaged_runs_are_listed_and_the_others_are_unchanged(runs, tmp_path):
+    copy = tmp_path / "runs"
+    shutil.copytree(runs, copy)
+    whole = find_results([copy]).gathered.table().set_index("seed")
+    (copy / "0" / "metrics.json").write_text('{"student/kappa": 0.')
+    (copy / "1").rename(tmp_path / "elsewhere")
+    (copy / "2").mkdir()
+    (copy / "2" / "train.log").touch()
+    done = report(copy, tmp_path / "elsewhere", "--out", tmp_path / "out")
+    assert f"damaged: {copy / '0'}: ValueError: EOF while parsing" in done.stdout
+    assert f"unfinished: {copy / '2'}: no metrics.json; rerun its command to resume" in done.stdout
+    kept = pd.read_csv(tmp_path / "out/raw/runs.csv").set_index("seed")
+    assert list(kept.index) == [1] and kept.loc[1, "student/agreement"] == whole.loc[1, "student/agreement"]
+    problems = pd.read_csv(tmp_path / "out/raw/problems.csv")
+    assert list(problems["status"]) == ["damaged", "unfinished"]
+
+
+def test_an_invalid_ledger_is_reported_in_one_line(runs, tmp_path):
+    (tmp_path / "claims.yaml").write_text("- {id: x, statment: y}")
+    done = report(runs, "--claims", tmp_path / "claims.yaml", "--out", tmp_path / "out")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("rebuttal: claims[0]")
+
+
+def test_a_folder_without_runs_is_reported_in_one_line(tmp_path):
+    done = report(tmp_path / "nothing", "--out", tmp_path / "out")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("rebuttal: no finished run below ")
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,139 @@
+import json
+import multiprocessing
+import time
+
+import pytest
+import torch
+
+from rebuttal.store.entries import Artifact, Damaged, Store, read_entry
+from rebuttal.store.identity import fingerprint
+
+IDENTITY = {"stage": "test", "lr": 0.1}
+
+
+def artifact(value=1.0):
+    return Artifact({"metrics": {"x": value}}, {"w": torch.arange(6.0).reshape(2, 3) * value})
+
+
+def never():
+    raise AssertionError("made again")
+
+
+def entry_of(store):
+    return store.root / "fit" / fingerprint(IDENTITY)
+
+
+def test_an_artifact_is_found_again_by_another_process_s_store(tmp_path):
+    Store(tmp_path).get_or_make("fit", IDENTITY, artifact)
+    found = Store(tmp_path).get_or_make("fit", IDENTITY, never)
+    assert found.record == artifact().record
+    assert torch.equal(found.tensors["w"], artifact().tensors["w"])
+
+
+def test_identity_decides_and_the_order_of_its_keys_does_not(tmp_path):
+    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    assert fingerprint({"a": 1}) != fingerprint({"a": 2}) != fingerprint({"a": "2"})
+
+
+def test_force_makes_each_artifact_anew_exactly_once(tmp_path):
+    Store(tmp_path).get_or_make("fit", IDENTITY, artifact)
+    forced = Store(tmp_path, force=True)
+    assert forced.get_or_make("fit", IDENTITY, lambda: artifact(2.0)).record["metrics"]["x"] == 2.0
+    assert forced.get_or_make("fit", IDENTITY, never).record["metrics"]["x"] == 2.0
+    assert Store(tmp_path).get_or_make("fit", IDENTITY, never).record["metrics"]["x"] == 2.0
+
+
+@pytest.mark.parametrize("name", ["record.json", "weights.safetensors"])
+@pytest.mark.parametrize("damage", ["flip", "truncate", "delete"])
+def test_a_damaged_entry_is_noticed_and_made_anew(tmp_path, name, damage, caplog):
+    store = Store(tmp_path)
+    store.get_or_make("fit", IDENTITY, artifact)
+    file = entry_of(store) / name
+    content = bytearray(file.read_bytes())
+    if damage == "flip":
+        # The record's digits: a change that is still valid JSON.
+        at = content.rindex(b"1.0") if name == "record.json" else len(content) - 2
+        content[at] ^= 1
+        file.write_bytes(content)
+    elif damage == "truncate":
+        file.write_bytes(content[: len(content) // 2])
+    else:
+        file.unlink()
+    with pytest.raises(Damaged):
+        read_entry(entry_of(store))
+    again = Store(tmp_path).get_or_make("fit", IDENTITY, artifact)
+    assert torch.equal(again.tensors["w"], artifact().tensors["w"])
+    assert "damaged store entry" in caplog.text
+    read_entry(entry_of(store))
+
+
+def test_an_entry_under_another_s_name_is_not_taken_for_that(tmp_path, caplog):
+    store = Store(tmp_path)
+    store.get_or_make("fit", {"seed": 1}, artifact)
+    (tmp_path / "fit" / fingerprint({"seed": 1})).rename(tmp_path / "fit" / fingerprint({"seed": 0}))
+    assert Store(tmp_path).get_or_make("fit", {"seed": 0}, lambda: artifact(2.0)).record["metrics"]["x"] == 2.0
+    assert "it belongs to another identity" in caplog.text
+
+
+def test_a_forced_run_that_was_cut_short_does_not_make_anew_what_it_made(tmp_path):
+    first, second, run = {"n": 1}, {"n": 2}, {"run": 1}
+    for identity in (first, second):
+        Store(tmp_path).get_or_make("fit", identity, artifact)
+    cut_short = Store(tmp_path, force=True)
+    with pytest.raises(ZeroDivisionError), cut_short.forced_for(run):
+        cut_short.get_or_make("fit", first, lambda: artifact(2.0))
+        cut_short.get_or_make("fit", second, lambda: 1 / 0)
+    other = Store(tmp_path, force=True)
+    with other.forced_for({"run": 2}):
+        assert other.get_or_make("fit", first, lambda: artifact(2.5)).record["metrics"]["x"] == 2.5
+    again = Store(tmp_path, force=True)
+    with again.forced_for(run):
+        assert again.get_or_make("fit", first, never).record["metrics"]["x"] == 2.5
+        assert again.get_or_make("fit", second, lambda: artifact(3.0)).record["metrics"]["x"] == 3.0
+    whole = Store(tmp_path, force=True)
+    with whole.forced_for(run):
+        assert whole.get_or_make("fit", first, lambda: artifact(4.0)).record["metrics"]["x"] == 4.0
+    assert not list((tmp_path / "forced").iterdir())
+
+
+def test_what_cannot_be_kept_is_said_and_fails_nothing(tmp_path, caplog):
+    (tmp_path / "run").write_text("a file where the folder should be")
+    Store(tmp_path).keep("run", IDENTITY, artifact())
+    assert f"not stored ({tmp_path / 'run'}: " in caplog.text
+
+
+def test_a_failure_leaves_nothing_that_could_be_trusted(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        Store(tmp_path).get_or_make("fit", IDENTITY, lambda: 1 / 0)
+    nan = Artifact({"metrics": {"x": float("nan")}})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        Store(tmp_path).get_or_make("fit", IDENTITY, lambda: nan)
+    assert [p.name for p in (tmp_path / "fit").iterdir() if p.is_dir()] == []
+
+
+def test_a_record_reads_as_plain_json(tmp_path):
+    store = Store(tmp_path)
+    store.get_or_make("fit", IDENTITY, artifact)
+    assert json.loads((entry_of(store) / "record.json").read_text())["identity"] == IDENTITY
+
+
+def _make_slowly(root, log):
+    def make():
+        with log.open("a") as file:
+            file.write("made\n")
+        time.sleep(0.5)
+        return artifact()
+
+    assert Store(root).get_or_make("fit", IDENTITY, make).record == artifact().record
+
+
+def test_processes_that_want_the_same_artifact_make_it_once(tmp_path):
+    log = tmp_path / "log"
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_make_slowly, args=(tmp_path, log)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0] * 4
+    assert log.read_text() == "made\n"
