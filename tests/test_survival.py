@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from rebuttal.store.entries import read_entry
-from tests.test_train import command, metrics_of, runs
+from tests.command_line import process as command
+from tests.test_train import metrics_of, runs
 
 pytestmark = pytest.mark.slow
 

@@ -22,19 +22,9 @@ from rebuttal.stages.session import Session
 from rebuttal.stages.stage import trainings
 from rebuttal.store.files import write_json
 from tests import golden
+from tests.command_line import command
 from tests.conftest import save_images
 from tests.golden import EXPERIMENTS
-
-
-def command(*overrides, cwd, **environment):
-    return subprocess.run(
-        [sys.executable, "-m", "rebuttal.train", *overrides],
-        cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)} | environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
 
 
 def runs(folder):

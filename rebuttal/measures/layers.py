@@ -10,14 +10,17 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import singledispatch
+from functools import cache, singledispatch
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, ResNet
 
 from rebuttal.errors import ConfigError
 from rebuttal.models.preprocess import Preprocess, centre_crop
+
+if TYPE_CHECKING:
+    from torchvision.models.resnet import BasicBlock, ResNet
 
 
 @dataclass(frozen=True)
@@ -201,9 +204,15 @@ def _part(item: _Layer | _Block, batch_norm: nn.BatchNorm2d | None, x: Tensor) -
     return Affine(item.name, item.module, tuple(x.shape[1:]), batch_norm)
 
 
-@singledispatch
 def _expand(module: nn.Module, name: str) -> _Items:
     """Return a module's layers in order of use. Raises `ConfigError` that names a layer of an unsupported kind."""
+    if any(base.__module__.startswith("torchvision.") for base in type(module).__mro__):
+        _register_torchvision()
+    return _expand_by_type(module, name)
+
+
+@singledispatch
+def _expand_by_type(module: nn.Module, name: str) -> _Items:
     raise ConfigError(
         f"stages.*.functions: layer {name or 'network'} is a {type(module).__name__}, which operator and path norms do "
         "not support; allowed: Linear, Conv2d, BatchNorm2d, ReLU, Dropout, Flatten, Identity, non-overlapping "
@@ -211,7 +220,7 @@ def _expand(module: nn.Module, name: str) -> _Items:
     )
 
 
-@_expand.register
+@_expand_by_type.register
 def _(module: nn.Conv2d, name: str) -> _Items:
     if module.padding_mode != "zeros" or isinstance(module.padding, str):
         raise ConfigError(
@@ -221,22 +230,22 @@ def _(module: nn.Conv2d, name: str) -> _Items:
     return [_Layer(name, module)]
 
 
-@_expand.register(nn.Linear)
-@_expand.register(nn.BatchNorm2d)
-@_expand.register(nn.ReLU)
-@_expand.register(nn.Dropout)
-@_expand.register(nn.Flatten)
-@_expand.register(nn.Identity)
+@_expand_by_type.register(nn.Linear)
+@_expand_by_type.register(nn.BatchNorm2d)
+@_expand_by_type.register(nn.ReLU)
+@_expand_by_type.register(nn.Dropout)
+@_expand_by_type.register(nn.Flatten)
+@_expand_by_type.register(nn.Identity)
 def _(module: nn.Module, name: str) -> _Items:
     return [_Layer(name, module)]
 
 
-@_expand.register
+@_expand_by_type.register
 def _(module: nn.Sequential, name: str) -> _Items:
     return _expand_children(module, name, [child for child, _ in module.named_children()])
 
 
-@_expand.register
+@_expand_by_type.register
 def _(module: nn.MaxPool2d, name: str) -> _Items:
     if module.kernel_size != module.stride or module.padding != 0:
         raise ConfigError(
@@ -245,29 +254,36 @@ def _(module: nn.MaxPool2d, name: str) -> _Items:
     return [_Layer(name, module)]
 
 
-@_expand.register
+@_expand_by_type.register
 def _(module: nn.AdaptiveAvgPool2d, name: str) -> _Items:
     if module.output_size not in (1, (1, 1)):
         raise ConfigError(f"stages.*.functions: layer {name} is an AdaptiveAvgPool2d; allowed: to size 1")
     return [_Layer(name, module)]
 
 
-@_expand.register
-def _(module: BasicBlock, name: str) -> _Items:
+@cache
+def _register_torchvision() -> None:
+    """Support torchvision's residual networks. Not at import, because importing torchvision takes a second."""
+    from torchvision.models.resnet import BasicBlock, ResNet
+
+    _expand_by_type.register(BasicBlock, _expand_basic_block)
+    _expand_by_type.register(ResNet, _expand_resnet)
+
+
+def _expand_basic_block(module: BasicBlock, name: str) -> _Items:
     branch = _expand_children(module, name, ["conv1", "bn1", "relu", "conv2", "bn2"])
     skip = [] if module.downsample is None else _expand(module.downsample, f"{name}.downsample")
     return [_Block(branch, skip), _Layer(f"{name}.relu", module.relu)]
 
 
-@_expand.register
-def _(module: ResNet, name: str) -> _Items:
+def _expand_resnet(module: ResNet, name: str) -> _Items:
     trunk = _expand_children(
         module, name, ["conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4", "avgpool"]
     )
     return [*trunk, _Layer(f"{name}.flatten", nn.Flatten()), *_expand_children(module, name, ["fc"])]
 
 
-@_expand.register
+@_expand_by_type.register
 def _(module: Preprocess, name: str) -> _Items:
     crop: _Items = [] if module.crop is None else [_Layer(f"{name}.crop", Crop(module.crop))]
     scale: _Items = [_Layer(name, Scale(module))] if module.normalisation == "per_channel" else []

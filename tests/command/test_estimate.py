@@ -4,7 +4,7 @@ import pytest
 
 from rebuttal.command.estimate import _size, _time, forecast, is_wanted
 from rebuttal.errors import ConfigError
-from tests.test_train import command
+from tests.command_line import command
 
 TINY = ["experiment=baseline", "dataset=uniform_noise", "dataset.shape=[8]", "model=mlp_toy", "debug=tiny"]
 

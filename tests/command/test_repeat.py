@@ -13,7 +13,8 @@ from rebuttal.config import CONFIG_DIR
 from rebuttal.errors import ConfigError
 from rebuttal.launch.expand import quoted
 from tests.command.test_stored_sweep import SWEEP
-from tests.test_train import command, metrics_of
+from tests.command_line import command
+from tests.test_train import metrics_of
 
 NAMES = st.text(string.ascii_letters + "_", min_size=1, max_size=5).filter(
     lambda name: name.lower() not in ("null", "true", "false", "nan", "inf")

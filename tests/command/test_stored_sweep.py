@@ -9,7 +9,8 @@ from rebuttal.errors import ConfigError
 from rebuttal.launch import job as launch
 from rebuttal.launch.expand import read_command
 from rebuttal.launch.sweep import Sweep
-from tests.test_train import command, metrics_of
+from tests.command_line import command
+from tests.test_train import metrics_of
 
 SWEEP = ["-m", "experiment=baseline", "dataset=uniform_noise", "dataset.shape=[8]", "debug=tiny"]
 SWEEP += ["model=mlp_toy,linear", "seed=0,1", "training.lr=0.001,2e-3", "hydra.sweeper.params.corruption=none"]

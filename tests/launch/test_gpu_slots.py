@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from rebuttal.launch.gpu_slots import share_of_threads
+from tests.command_line import command
 from tests.test_survival import start
-from tests.test_train import command, metrics_of
+from tests.test_train import metrics_of
 
 HOLD = """
 import sys, time

@@ -11,7 +11,8 @@ import pytest
 
 from rebuttal.progress.trackers import Forwarder
 from tests.command.test_stored_sweep import SWEEP
-from tests.test_train import command, metrics_of
+from tests.command_line import command
+from tests.test_train import metrics_of
 
 RUN = [override for override in SWEEP if "," not in override and override != "-m"]
 RUN = [override for override in RUN if not override.startswith("hydra")] + ["model=linear", "hydra.run.dir=run"]
