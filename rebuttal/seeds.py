@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -27,8 +28,16 @@ def generator(seed: int, *names: str) -> np.random.Generator:
 
 @contextmanager
 def torch_stream(seed: int, *names: str) -> Iterator[None]:
-    """Within the block torch's global generators (used by layers' initialisation and dropout) follow a named stream;
-    afterwards they are as they were."""
+    """Within the block the global generators follow a named stream: torch's, which layers' initialisation and dropout
+    use, and NumPy's and Python's, which a user's model may use. Afterwards they are as they were."""
+    stream = derive(seed, *names)
+    legacy, python = np.random.get_state(), random.getstate()
     with torch.random.fork_rng():
-        torch.manual_seed(derive(seed, *names))
-        yield
+        torch.manual_seed(stream)
+        np.random.seed(stream % 2**32)
+        random.seed(stream)
+        try:
+            yield
+        finally:
+            np.random.set_state(legacy)
+            random.setstate(python)

@@ -37,7 +37,9 @@ def _began(path: Path) -> float:
 
 def main() -> None:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "python -m rebuttal.status", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folders", nargs="*", type=Path, help="where to look for sweeps (default: multirun outputs)")
     folders = parser.parse_args().folders or [Path(name) for name in DEFAULT_FOLDERS]
     try:

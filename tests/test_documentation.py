@@ -125,8 +125,6 @@ def run_train(arguments, place):
         train.run(cfg, packages=packages_in(arguments))
         return
     request = read_command(arguments)
-    if any(a.startswith("hydra.launcher.") for a in arguments):  # checked above; it decides nothing of a job
-        request = read_command([a for a in arguments if not a.startswith("hydra.launcher.")])
     first, *others = request.configs()
     for cfg in others:
         build_run(resolve(cfg), request.packages())

@@ -65,7 +65,7 @@ def test_every_experiment_runs_in_debug_size_and_leaves_what_a_run_leaves(experi
     first = next(stage for stage in config.stages.values() if "training" in stage)
     assert first.training.epochs == 2  # resolved
     provenance = json.loads((run / "provenance.json").read_text())
-    assert provenance["packages"]["torch"] and set(provenance["stages"]) == set(config.stages)
+    assert provenance["process"]["torch"] and set(provenance["stages"]) == set(config.stages)
     assert provenance["config"]["name"] == experiment
     assert provenance["config"] == OmegaConf.to_container(config)
     monkeypatch.chdir(tmp_path)

@@ -181,8 +181,8 @@ def _expand(parser: OverridesParser, hydra: DictConfig, overrides: Sequence[str]
 
 
 def _without_launcher(job: Iterable[Override]) -> list[Override]:
-    """The launcher decides nothing of a job."""
-    return [override for override in job if override.key_or_group != "hydra/launcher"]
+    """The launcher and its settings decide nothing of a job."""
+    return [override for override in job if not override.key_or_group.startswith(("hydra/launcher", "hydra.launcher"))]
 
 
 def _sets_a_value(override: Override, cfg: DictConfig) -> bool:

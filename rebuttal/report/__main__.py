@@ -44,7 +44,9 @@ def report(folders: list[Path], out: Path, ledger: Path = LEDGER) -> Results:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "python -m rebuttal.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folders", nargs="*", type=Path, help="where to look for runs (default: outputs multirun)")
     parser.add_argument("--out", type=Path, default=Path("paper"), help="where to write (default: paper)")
     parser.add_argument("--claims", type=Path, default=LEDGER, help="another claims ledger")

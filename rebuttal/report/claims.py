@@ -30,7 +30,10 @@ Decision = Literal["supported", "refuted", "inconclusive", "not run"]
 
 @checked
 class Claim:
-    """The claim that (`value` − `minus`) / `over`, all three names of metrics, is `at_least` or `at_most` `threshold`.
+    """The claim that (`value` − `minus`) / `over`, all three names of metrics, is at least or at most `threshold`.
+
+    `id`: a unique name; `statement`: the claim in words; `source`: who claims it; `experiment`: the experiment whose
+    runs it is about; `comparison`: `at_least` or `at_most`.
 
     With `against`, the number is instead the rank correlation (Spearman) of `value` with that metric over the runs
     of one seed. `instead`: the metric to use if `value` is undefined; for a censored time, its lower bound.

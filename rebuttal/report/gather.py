@@ -15,7 +15,7 @@ from pydantic_core import from_json
 
 from rebuttal.progress.console import track
 from rebuttal.report.naming import names
-from rebuttal.runs.configuration import comparable, configuration
+from rebuttal.runs.configuration import comparable
 from rebuttal.store.identity import fingerprint
 
 RUN_FILES = ("metrics.json", "error.txt", "train.log")  # a folder with any of them is a run folder
@@ -25,8 +25,9 @@ RUN_FILES = ("metrics.json", "error.txt", "train.log")  # a folder with any of t
 class Run:
     """A finished run: its metrics and its config.
 
-    `configuration`: a fingerprint, equal for runs that differ only in their seed; `name` is its readable name.
-    `identity`: a fingerprint, equal for duplicates. `config`: without the keys that may differ within a configuration.
+    `configuration`: a fingerprint, equal for runs that differ only in their seed; `name` is its readable name. `setup`:
+    equal also for other corruptions of the labels. `identity`: equal for duplicates. `networks`: the names of the
+    trained networks that its numbers come from. `config`: without the keys that may differ within a configuration.
     `command`: the command that made the run. `version`: of rebuttal.
     """
 
@@ -37,14 +38,11 @@ class Run:
     identity: str
     config: dict[str, Any]
     metrics: dict[str, float | None]
+    setup: str = ""
     name: str = ""
     command: str = ""
     version: str = ""
-
-    @property
-    def setup(self) -> str:
-        """A fingerprint of model, data and recipe, whatever the label corruption."""
-        return fingerprint({group: self.config.get(group) for group in ("model", "dataset", "training")})
+    networks: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,7 @@ def _read(folder: Path, configs: dict[str, dict[str, Any]]) -> Run | Problem:
         metrics = from_json((folder / "metrics.json").read_bytes())
         provenance = from_json((folder / "provenance.json").read_bytes())
         config = provenance["config"]
-        key = provenance.get("configuration") or configuration(config)
+        key = provenance.get("configuration") or fingerprint(comparable(config))
         if key not in configs:
             configs[key] = comparable(config)
         return Run(
@@ -137,6 +135,8 @@ def _read(folder: Path, configs: dict[str, dict[str, Any]]) -> Run | Problem:
             identity=fingerprint(provenance["stages"]),
             config=configs[key],
             metrics=dict(metrics),
+            setup=provenance.get("setup") or _setup(config),
+            networks=frozenset(provenance.get("networks", ())),
             command=shlex.join(["python", "-m", "rebuttal.train", *provenance.get("command", [])[1:]]),
             version=provenance.get("rebuttal", "unknown"),
         )
@@ -144,6 +144,11 @@ def _read(folder: Path, configs: dict[str, dict[str, Any]]) -> Run | Problem:
         return Problem(folder, "damaged", f"provenance.json: no key {error}; written by another version?")
     except (OSError, ValueError, TypeError) as error:
         return Problem(folder, "damaged", f"{type(error).__name__}: {error}")
+
+
+def _setup(config: dict[str, Any]) -> str:
+    """The setup of a run whose provenance does not name it, by model, data and recipe."""
+    return fingerprint({group: config.get(group) for group in ("model", "dataset", "training")})
 
 
 def _first_line(path: Path) -> str:

@@ -1,4 +1,8 @@
-"""Which runs are of one configuration: those whose configs differ in nothing but the seed and where they ran."""
+"""Which runs are of one configuration: those whose stages differ in nothing but the seed.
+
+It is derived from the checked objects, not from the text of the config, so that `1` and `1.0`, or two ways to name one
+option, are one configuration.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from typing import Any
 
 from rebuttal.store.identity import fingerprint
 
-# Top-level keys that do not distinguish configurations.
+# Top-level keys that do not distinguish configurations; a report does not show them.
 NOT_COMPARED = {
     "seed",
     "shape",  # repeated in every dataset that has the choice
@@ -24,17 +28,22 @@ NOT_COMPARED = {
 }
 
 
+def configuration(experiment: str, stages: dict[str, Any]) -> str:
+    """Return a fingerprint that is equal for runs whose stages' identities differ in seeds only."""
+    return fingerprint([experiment, _without(stages, {"seed"})])
+
+
+def setup(experiment: str, stages: dict[str, Any]) -> str:
+    """Return a fingerprint that is equal for runs that differ in seeds and in the corruption of the labels only."""
+    return fingerprint([experiment, _without(stages, {"seed", "corruption"})])
+
+
 def comparable(config: dict[str, Any]) -> dict[str, Any]:
-    """A run's resolved config without the keys in which runs of one configuration may differ."""
-    return {key: _without_seeds(value) for key, value in config.items() if key not in NOT_COMPARED}
+    """Return a run's resolved config without the keys in which runs of one configuration may differ."""
+    return {key: _without(value, {"seed"}) for key, value in config.items() if key not in NOT_COMPARED}
 
 
-def configuration(config: dict[str, Any]) -> str:
-    """A fingerprint that is equal for runs which differ in their seed only."""
-    return fingerprint(comparable(config))
-
-
-def _without_seeds(node: Any) -> Any:
+def _without(node: Any, keys: set[str]) -> Any:
     if isinstance(node, dict):
-        return {key: _without_seeds(value) for key, value in node.items() if key != "seed"}
-    return [_without_seeds(item) for item in node] if isinstance(node, list) else node
+        return {key: _without(value, keys) for key, value in node.items() if key not in keys}
+    return [_without(item, keys) for item in node] if isinstance(node, list) else node

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from rebuttal.errors import as_one_line
 from rebuttal.progress.console import console, wide_console
-from rebuttal.runs.provenance import essence, provenance, run_identity
+from rebuttal.runs.provenance import essence, networks_used, provenance, run_identity
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Outcome, Stage
 from rebuttal.store.entries import Artifact
@@ -57,7 +57,7 @@ class RunFolder:
         self._remove_previous_run(stages)
         for name, content in stored.tensors.items():
             write_bytes(self.folder / name, content.numpy().tobytes())
-        self._write_config_and_provenance(config, stages, session)
+        self._write_config_and_provenance(config, stages, session, stored.record["networks"])
         metrics: dict[str, Any] = stored.record["metrics"]
         write_json(self.folder / "metrics.json", metrics)
         return metrics
@@ -78,7 +78,7 @@ class RunFolder:
         rows = [{"stage": name, **row} for name, outcome in outcomes.items() for row in outcome.history]
         if rows:
             write_text(self.folder / "history.csv", pd.DataFrame(rows).to_csv(index=False))
-        self._write_config_and_provenance(config, stages, session)
+        self._write_config_and_provenance(config, stages, session, networks_used(session))
         # Last, because a folder with metrics counts as a finished run.
         metrics = flat_metrics(outcomes)
         write_json(self.folder / "metrics.json", metrics)
@@ -93,9 +93,11 @@ class RunFolder:
         for path in [*(self.folder / name for name in names), *figures.glob("*.png")]:
             path.unlink(missing_ok=True)
 
-    def _write_config_and_provenance(self, config: dict[str, Any], stages: dict[str, Stage], session: Session) -> None:
+    def _write_config_and_provenance(
+        self, config: dict[str, Any], stages: dict[str, Stage], session: Session, networks: dict[str, Any]
+    ) -> None:
         write_text(self.folder / "config.yaml", yaml.dump(config, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
-        write_json(self.folder / "provenance.json", provenance(config, stages, session))
+        write_json(self.folder / "provenance.json", provenance(config, stages, session, networks))
         (self.folder / "error.txt").unlink(missing_ok=True)  # of an earlier attempt
 
     def _keep(
@@ -109,7 +111,8 @@ class RunFolder:
             path.relative_to(self.folder).as_posix(): torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
             for path in paths
         }
-        session.store.keep("run", run_identity(stages, session), Artifact({"metrics": metrics}, files))
+        record = {"metrics": metrics, "networks": networks_used(session)}
+        session.store.keep("run", run_identity(stages, session), Artifact(record, files))
 
     def _write_figures(self, stages: dict[str, Stage], session: Session) -> None:
         for name, stage in stages.items():

@@ -4,55 +4,63 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
-import subprocess
 import sys
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import rebuttal
-from rebuttal.runs.configuration import configuration
+from rebuttal.runs.configuration import configuration, setup
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Stage
-from rebuttal.store.identity import fingerprint
+from rebuttal.store.identity import describe, fingerprint
+from rebuttal.store.origin import origin
 
-PACKAGES = ("torch", "numpy", "scipy", "pandas", "hydra-core", "omegaconf", "safetensors")
+NETWORKS = ("fit/", "mimic/")  # the kinds of artifacts that are trained networks
 _SOURCE = Path(rebuttal.__file__).parent
 
 
-def provenance(config: dict[str, Any], stages: dict[str, Stage], session: Session) -> dict[str, Any]:
-    """The content of `provenance.json`."""
+def provenance(
+    config: dict[str, Any], stages: dict[str, Stage], session: Session, networks: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the content of `provenance.json`. `networks`: the origin of each trained network that the run used."""
     return {
         **essence(config, stages, session),
-        "git_revision": _git_revision(),
-        "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
         "command": sys.argv,
-        "device": torch.cuda.get_device_name() if session.device.type == "cuda" else platform.processor() or "cpu",
+        "process": origin(),  # which wrote this file; each network has its own origin, below
+        "device": session.device.type,
         "gpu": os.environ.get("CUDA_VISIBLE_DEVICES"),
-        "threads": torch.get_num_threads(),
-        "configuration": configuration(config),
+        "configuration": configuration(config["name"], identities(stages, session)),
+        "setup": setup(config["name"], identities(stages, session)),
         "computed": session.store.made,
+        "networks": networks,
     }
+
+
+def networks_used(session: Session) -> dict[str, Any]:
+    """Return where each trained network that this session has used was computed, by its name in the store."""
+    return {name: where for name, where in session.store.used.items() if name.startswith(NETWORKS)}
 
 
 def essence(config: dict[str, Any], stages: dict[str, Stage], session: Session) -> dict[str, Any]:
     """What makes a run this run and no other."""
     return {
         "rebuttal": rebuttal.__version__,
-        "stages": {name: fingerprint(stage.identity(session)) for name, stage in stages.items()},
+        "stages": {name: fingerprint(identity) for name, identity in identities(stages, session).items()},
         "config": config,
     }
+
+
+def identities(stages: dict[str, Stage], session: Session) -> dict[str, Any]:
+    """What decides each stage's outcome, by exclusion: every field that is not declared to decide nothing, and the
+    identities of the data and artifacts behind it."""
+    return {name: {"settings": describe(stage), "made": stage.identity(session)} for name, stage in stages.items()}
 
 
 def run_identity(stages: dict[str, Stage], session: Session) -> Any:
     """What decides the files of a run. The source code is part of it: figures, and numbers computed from several
     artifacts, have no version of their own."""
-    return {"code": _source_digest(), "stages": {name: stage.identity(session) for name, stage in stages.items()}}
+    return {"code": _source_digest(), "stages": identities(stages, session)}
 
 
 @cache
@@ -62,18 +70,3 @@ def _source_digest() -> str:
     for path in sorted(_SOURCE.rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
-
-
-@cache
-def _git_revision() -> str | None:
-    """The revision of the checkout that this code lies in, with `+changes` if files differ from it."""
-    try:
-        revision = _git("rev-parse", "HEAD")
-        return revision + ("+changes" if _git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _git(*arguments: str) -> str:
-    found = subprocess.run(["git", *arguments], cwd=_SOURCE, check=True, capture_output=True, text=True)
-    return found.stdout.strip()

@@ -131,6 +131,7 @@ class Measure:
             "measure": [measure, describe(self.measures[measure])],
             "train": source.identity("train"),
             "test": source.identity("test"),
+            "labels": self.functions[function].fit.data_identity(session),
             "probes": self._count(session),
             "seed": self.seed,
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,9 @@ from rebuttal.seeds import torch_stream
 from rebuttal.stages.session import Session
 from rebuttal.store.entries import Artifact
 from rebuttal.training.recipe import Recipe
+
+
+REHEARSAL_LR = 1e-6  # whether the recipe diverges is for the training to find out
 
 
 class Network(nn.Sequential):
@@ -56,22 +60,25 @@ def restore_network(model: Model, recipe: Recipe, source: Source, artifact: Arti
 
 
 def rehearse(model: Model, recipe: Recipe, source: Source, inputs: Tensor) -> None:
-    """Make one forward and backward pass on two training `inputs` (2, *shape), so that a network that cannot be
-    trained is found before anything is.
+    """Train a network for one step on two `inputs` (2, *shape), keep and restore it, so that one for which this fails
+    is found before anything is trained.
 
-    Raises `ConfigError` if the pass fails, or the outputs are not logits (2, K).
+    Raises `ConfigError` if the step fails, the outputs are not logits (2, K), or the restored network gives others.
     """
     network = new_network(model, recipe, source, 0, "rehearsal").to(inputs.device)
     try:
         with torch_stream(0, "rehearsal", "dropout"):
+            optimizer = replace(recipe, lr=REHEARSAL_LR).make_optimizer(network)
             logits = network(inputs)
             if tuple(logits.shape) != (len(inputs), source.classes):
                 raise ValueError(f"outputs of shape {tuple(logits.shape)}; allowed: ({len(inputs)}, {source.classes})")
             F.cross_entropy(logits, torch.zeros(len(inputs), dtype=torch.long, device=inputs.device)).backward()
+            optimizer.step()
+        _check_restorable(network, empty_network(model, recipe, source), inputs)
     except Exception as error:  # a user's model may raise anything
         if isinstance(error, UserError) or out_of_memory(error):
             raise
-        raise ConfigError(_refused(model, source, "cannot be trained", error)) from error
+        raise ConfigError(_refused(model, source, "cannot be trained and restored", error)) from error
 
 
 def weight_bytes(network: nn.Module) -> int:
@@ -92,6 +99,20 @@ def _assemble(model: Model, recipe: Recipe, source: Source) -> Network:
             raise
         raise ConfigError(_refused(model, source, "cannot be built (also on the meta device)", error)) from error
     return Network(Preprocess(source.shape, recipe.crop, recipe.normalisation), body)
+
+
+@torch.no_grad()
+def _check_restorable(network: Network, empty: Network, inputs: Tensor) -> None:
+    """Raise `ValueError` if what is kept of `network` does not decide its outputs in evaluation mode."""
+    kept = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    if lost := [name for name, _ in network.named_buffers(remove_duplicate=False) if name not in kept]:
+        raise ValueError(f"buffer {lost[0]} is not persistent, so it is not kept; allowed: persistent=True")
+    empty.load_state_dict(kept, assign=True)
+    restored, trained = (f.to(inputs.device).eval()(inputs) for f in (empty, network))
+    if not torch.equal(restored.nan_to_num(), trained.nan_to_num()):
+        raise ValueError(
+            "the restored network gives other outputs; allowed: outputs that parameters and buffers decide"
+        )
 
 
 def _refused(model: Model, source: Source, why: str, error: Exception) -> str:

@@ -7,6 +7,7 @@ Entries are written atomically, verified whenever they are read, and computed by
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import logging
@@ -14,7 +15,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from torch import Tensor
 from rebuttal.errors import UserError
 from rebuttal.store.checkpoints import Checkpoint
 from rebuttal.store.files import to_disk, write_bytes, write_json
-from rebuttal.store.identity import canonical, fingerprint
+from rebuttal.store.identity import canonical, fingerprint, name_of, without_source
+from rebuttal.store.origin import origin
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +37,18 @@ SECONDS_BETWEEN_TRIES = 0.5  # to acquire a lock; many jobs of a cluster may wai
 
 @dataclass(frozen=True)
 class Artifact:
-    """The result of a stage: tensors by name (weights) and JSON-able facts (metrics, history, arrays)."""
+    """The result of a stage: tensors by name (weights) and JSON-able facts (metrics, history, arrays).
+
+    `origin`: where it was computed, see `rebuttal.store.origin`; empty for entries of before it was recorded."""
 
     record: dict[str, Any]
     tensors: dict[str, Tensor] = field(default_factory=dict)
+    origin: dict[str, Any] = field(default_factory=dict)
+
+    def copy(self) -> Artifact:
+        """Return an artifact that shares no memory with this one."""
+        tensors = {name: tensor.clone() for name, tensor in self.tensors.items()}
+        return Artifact(copy.deepcopy(self.record), tensors, copy.deepcopy(self.origin))
 
 
 class Damaged(Exception):
@@ -49,13 +59,15 @@ class Store:
     """Get an artifact by its identity, or compute and keep it.
 
     `force` recomputes each artifact once: later requests of the process find the new one, and so does a later process
-    that resumes the same `forced_for`. `made`: the names of the artifacts that this object computed.
+    that resumes the same `forced_for`. `made`: the names of the artifacts that this object computed; `used`: the
+    origin of each that it handed out, by name. What is handed out is a copy: to change it changes nothing here.
     """
 
     def __init__(self, root: str | Path, force: bool = False):
         self.root = Path(root)
         self.force = force
         self.made: list[str] = []
+        self.used: dict[str, dict[str, Any]] = {}
         self._memory: dict[str, Artifact] = {}
         self._forced: Forced | None = None
 
@@ -75,10 +87,11 @@ class Store:
         """Return the stored artifact, or call `make` and store what it returns.
 
         Raises `UserError` if there is something to compute and the store is not writable."""
-        name = fingerprint(identity)
+        name = name_of(kind, identity)
         if name not in self._memory:
-            self._memory[name] = self._get_or_make(self.root / kind / name, identity, make)
-        return self._memory[name]
+            self._memory[name] = self._get_or_make(self.root / name, identity, make)
+            self.used[name] = self._memory[name].origin
+        return self._memory[name].copy()
 
     def get(self, kind: str, identity: Any) -> Artifact | None:
         """Return the stored artifact or None; do not wait for a process that is creating it."""
@@ -117,12 +130,24 @@ class Store:
             artifact = self._read(folder) if made_anew or not self.force else None
             if artifact is None:
                 _clear_away(folder)
-                artifact = make()
+                self._log_changed_code(name, identity)
+                artifact = replace(make(), origin=origin())
                 self._write(folder, identity, artifact)
                 self.made.append(name)
                 if self._forced is not None:
                     self._forced.add(name)
         return artifact
+
+    def _log_changed_code(self, name: str, identity: Any) -> None:
+        """Log if the same result was computed before by other source code of the user's."""
+        settings = without_source(identity)
+        if settings == identity:
+            return
+        known = self.root / "code" / f"{fingerprint(settings)}.json"
+        if known.exists() and known.read_text(encoding="utf-8").strip() != json.dumps(name):
+            log.warning("%s: your code has changed since this was last computed: computing it again", name)
+        known.parent.mkdir(exist_ok=True)
+        write_json(known, name)
 
     def _get_unlocked(self, folder: Path, error: OSError) -> Artifact:
         """Get an artifact from a read-only store."""
@@ -146,9 +171,11 @@ class Store:
         aside = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
         aside.mkdir()
         try:
-            weights = save({name: t.detach().cpu().contiguous() for name, t in artifact.tensors.items()})
+            # Cloned, because tied weights share their memory.
+            weights = save({n: t.detach().cpu().contiguous().clone() for n, t in artifact.tensors.items()})
             digest = hashlib.sha256(weights).hexdigest()
-            content = {"identity": identity, "record": artifact.record, "weights_sha256": digest}
+            facts = {"identity": identity, "record": artifact.record, "origin": artifact.origin}
+            content = facts | {"weights_sha256": digest}
             entry = {"sha256": hashlib.sha256(canonical(content).encode()).hexdigest(), **content}
             write_bytes(aside / "weights.safetensors", weights, sync=True)
             write_bytes(aside / "record.json", json.dumps(entry, indent=1, allow_nan=False).encode(), sync=True)
@@ -220,6 +247,6 @@ def read_entry(folder: Path) -> Artifact:
         weights = (folder / "weights.safetensors").read_bytes()
         if hashlib.sha256(weights).hexdigest() != entry["weights_sha256"]:
             raise Damaged("weights.safetensors fails its checksum")
-        return Artifact(record=entry["record"], tensors=load(weights))
+        return Artifact(record=entry["record"], tensors=load(weights), origin=entry.get("origin", {}))
     except (OSError, ValueError, KeyError, AttributeError, TypeError, SafetensorError) as error:
         raise Damaged(str(error)) from error

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
+import sys
 from dataclasses import fields, is_dataclass
+from types import ModuleType
 from typing import Any
 
 from rebuttal.errors import ConfigError
@@ -28,13 +31,13 @@ def name_of(kind: str, identity: Any) -> str:
 def describe(value: Any) -> Any:
     """Return the JSON-able identity of a config object: its class and every field that decides a result.
 
-    A field declared with `metadata={"decides": False}` (a path, say) is left out. Raises `ConfigError` for an object
-    that is not a dataclass.
+    A field declared with `metadata={"decides": False}` (a path, say) is left out. Classes of this package are named
+    without their module, so that they may move; others by their full name and a digest of their source.
+    Raises `ConfigError` for an object that is not a dataclass.
     """
     if is_dataclass(value):
-        kind = f"{type(value).__module__.split('.')[0]}.{type(value).__name__}"
         decisive = [f.name for f in fields(value) if f.metadata.get("decides", True)]
-        return {"kind": kind, **{name: describe(getattr(value, name)) for name in decisive}}
+        return {**_class_identity(type(value)), **{name: describe(getattr(value, name)) for name in decisive}}
     if isinstance(value, (list, tuple)):
         return [describe(item) for item in value]
     if isinstance(value, dict):
@@ -43,3 +46,50 @@ def describe(value: Any) -> Any:
         kind = f"{type(value).__module__}.{type(value).__name__}"
         raise ConfigError(f"_target_={kind}: two of them could not be distinguished in the store; allowed: dataclasses")
     return value
+
+
+def without_source(identity: Any) -> Any:
+    """Return an identity without the digests of the user's source code."""
+    if isinstance(identity, dict):
+        kept = {key: without_source(value) for key, value in identity.items()}
+        if "kind" in kept:
+            kept.pop("source", None)
+        return kept
+    return [without_source(item) for item in identity] if isinstance(identity, list) else identity
+
+
+def _class_identity(kind: type) -> dict[str, str]:
+    package = kind.__module__.partition(".")[0]
+    if package == "rebuttal":
+        return {"kind": f"rebuttal.{kind.__name__}"}
+    return {"kind": f"{kind.__module__}.{kind.__qualname__}", "source": source_digest(kind)}
+
+
+def source_digest(kind: type) -> str:
+    """Return a digest of the source of a class's module and of every module of the same package that it uses, directly
+    or through others."""
+    package = kind.__module__.partition(".")[0]
+    pending, used = [kind.__module__], set()
+    while pending:
+        name = pending.pop()
+        if name in sys.modules and name not in used:
+            used.add(name)
+            pending += [found for found in _modules_used(sys.modules[name]) if found.partition(".")[0] == package]
+    digest = hashlib.sha256()
+    for name in sorted(used):
+        digest.update(_source(sys.modules[name], kind).encode())
+    return digest.hexdigest()[:32]
+
+
+def _modules_used(module: ModuleType) -> set[str]:
+    """The modules that a module's global names come from, and the packages around them."""
+    names = {v.__name__ if isinstance(v, ModuleType) else getattr(v, "__module__", None) for v in vars(module).values()}
+    known = {name for name in names if isinstance(name, str)}
+    return known | {name.rpartition(".")[0] for name in (*known, module.__name__) if "." in name}
+
+
+def _source(module: ModuleType, kind: type) -> str:
+    try:
+        return inspect.getsource(module)
+    except (OSError, TypeError):  # no file, as in a notebook
+        return "".join(inspect.getsource(kind)) if module.__name__ == kind.__module__ else ""

@@ -17,7 +17,7 @@ from rebuttal.store.checkpoints import Checkpoint, State
 from rebuttal.training.evaluation import EVALUATION_BATCH, predict
 from rebuttal.training.recipe import Recipe
 from rebuttal.training.signals import signals_deferred
-from rebuttal.training.step import Loss, BatchGradients
+from rebuttal.training.step import BatchGradients, Loss
 
 log = logging.getLogger(__name__)
 

@@ -28,8 +28,7 @@ class BatchGradients:
         self.recipe = recipe
         self.name = name
         self.pieces = 1
-        # Batch-norm takes its statistics over what it gets at a time, so pieces would change the result.
-        self.separable = not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules())
+        self.inseparable = next((why for module in network.modules() if (why := _why_whole(module))), None)
         self.in_pieces = in_pieces
 
     def backward(self, inputs: Tensor, targets: Tensor) -> Tensor:
@@ -42,7 +41,7 @@ class BatchGradients:
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
-                if not (self.in_pieces and self.separable and self.pieces < len(inputs)):
+                if not (self.in_pieces and self.inseparable is None and self.pieces < len(inputs)):
                     raise TrainingError(self._out_of_memory_message()) from error
             self.network.zero_grad(set_to_none=True)
             self.pieces *= 2
@@ -60,11 +59,20 @@ class BatchGradients:
 
     def _out_of_memory_message(self) -> str:
         message = f"{self.name}: out of memory; training.batch_size={self.recipe.batch_size}: try a smaller one"
-        if not self.separable:
-            return f"{message} (batch_size=auto cannot help: batch-norm needs the whole batch at once)"
+        if self.inseparable is not None:
+            return f"{message} (batch_size=auto cannot help: {self.inseparable})"
         if self.in_pieces:
             return message
         return f"{message}, or batch_size=auto, which gives the same results in smaller pieces"
+
+
+def _why_whole(module: nn.Module) -> str | None:
+    """Why a module gives another result for a batch in pieces; None if it does not."""
+    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        return "batch-norm needs the whole batch at once"
+    if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0:
+        return "dropout draws other masks for pieces of a batch"
+    return None
 
 
 def _autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:

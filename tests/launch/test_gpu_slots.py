@@ -138,7 +138,7 @@ def test_sweeps_from_two_terminals_share_the_gpus_and_find_what_one_process_find
     jobs = [tmp_path / first / job for first in "02" for job in "01"]
     told = [json.loads((job / "provenance.json").read_text()) for job in jobs]
     cores = len(os.sched_getaffinity(0))
-    assert all(job["gpu"] in ("0", "1") and job["threads"] == max(1, cores // 2) for job in told)
+    assert all(job["gpu"] in ("0", "1") and job["process"]["threads"] == max(1, cores // 2) for job in told)
     status = [json.loads((job / "status.json").read_text()) for job in jobs]
     stays = [(job["gpu"], facts["claimed"], facts["now"]) for job, facts in zip(told, status)]
     assert set(most_at_a_time(stays).values()) == {1}

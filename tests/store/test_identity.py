@@ -1,0 +1,88 @@
+"""A user's own code is part of what it made."""
+
+import importlib
+import sys
+import textwrap
+
+import pytest
+import torch
+
+from rebuttal.data import UniformNoise
+from rebuttal.data.labels import random_labels
+from rebuttal.stages import Fit
+from rebuttal.stages.session import Session
+from rebuttal.store.identity import describe
+
+NETS = """
+    from dataclasses import dataclass
+    from torch import nn
+    from mine.parts import act
+
+    @dataclass(frozen=True)
+    class Wide:
+        width: int = 8
+
+        def network(self, shape, classes):
+            return nn.Sequential(nn.Flatten(), nn.Linear(shape[0], self.width), act(), nn.Linear(self.width, classes))
+"""
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """Write modules of a package `mine`, and import it afresh."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/__init__.py").touch()
+
+    def write(**sources):
+        for name, source in sources.items():
+            (tmp_path / f"mine/{name}.py").write_text(textwrap.dedent(source))
+        for name in [name for name in sys.modules if name.partition(".")[0] == "mine"]:
+            del sys.modules[name]
+        importlib.invalidate_caches()
+        return importlib.import_module("mine.nets")
+
+    yield write
+    for name in [name for name in sys.modules if name.partition(".")[0] == "mine"]:
+        del sys.modules[name]
+
+
+@pytest.fixture(autouse=True)
+def no_bytecode(monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # two versions may have one time stamp and size
+
+
+@pytest.mark.parametrize("changed", ["nets", "parts"])
+def test_a_model_whose_code_has_changed_is_trained_again_and_that_is_logged(package, changed, recipe, session, caplog):
+    sources = {"nets": NETS, "parts": "from torch.nn import ReLU as act"}
+    other = {
+        "nets": NETS.replace("width: int = 8", "width: int = 8  # units"),
+        "parts": "from torch.nn import Sigmoid as act",
+    }
+
+    def network(mine, session):
+        data = UniformNoise(shape=(6,), train_size=30, test_size=30)
+        stage = Fit(model=mine.Wide(), dataset=data, corruption=random_labels(), training=recipe(), seed=0)
+        return stage.network(session), session.store.made
+
+    _, made = network(package(**sources), session)
+    assert len(made) == 1 and "code has changed" not in caplog.text
+    _, made = network(package(**sources), Session(session.settings))
+    assert made == []
+    trained, made = network(package(**sources | {changed: other[changed]}), Session(session.settings))
+    assert len(made) == 1 and "your code has changed since this was last computed" in caplog.text
+    if changed == "parts":
+        assert any(isinstance(module, torch.nn.Sigmoid) for module in trained.modules())
+
+
+def test_code_that_a_class_does_not_use_is_no_part_of_it(package):
+    sources = {"nets": NETS, "parts": "from torch.nn import ReLU as act", "plots": "x = 1"}
+    before = describe(package(**sources).Wide())
+    assert describe(package(**sources | {"plots": "x = 2"}).Wide()) == before
+    assert before["kind"] == "mine.nets.Wide"
+
+
+def test_classes_of_one_name_in_two_modules_differ(package):
+    mine = package(nets=NETS, parts="from torch.nn import ReLU as act", others=NETS)
+    others = importlib.import_module("mine.others")
+    assert describe(mine.Wide()) != describe(others.Wide())
