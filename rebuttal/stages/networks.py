@@ -19,7 +19,6 @@ from rebuttal.stages.session import Session
 from rebuttal.store.entries import Artifact
 from rebuttal.training.recipe import Recipe
 
-
 REHEARSAL_LR = 1e-6  # whether the recipe diverges is for the training to find out
 
 
