@@ -40,6 +40,13 @@ def mean_interval(values: Values) -> tuple[float, float | None, float | None]:
     return mean, mean - half, mean + half
 
 
+def interval_of(values: Sequence[float | None]) -> Interval:
+    """Return the mean with its 95 % t-interval; all None if a value is undefined, because a mean of the others would be
+    that of another population."""
+    defined = [value for value in values if value is not None]
+    return mean_interval(defined) if len(defined) == len(values) else (None, None, None)
+
+
 def interval_metrics(name: str, found: Interval) -> dict[str, float | int | bool | None]:
     """Return a value and the ends of its interval as the metrics `name`, `name_low`, `name_high`."""
     return dict(zip((name, f"{name}_low", f"{name}_high"), found))
@@ -51,9 +58,11 @@ def size_needed(sizes: Sequence[float], curves: np.ndarray, target: float, rng: 
     `curves` (seeds, sizes): the mean over seeds is made monotone (isotonic regression) and interpolated over
     the logarithm of the size; the bootstrap resamples seeds. None means censored: the estimate or an end of the
     interval is not reached within the sizes. If the smallest size already reaches the target, it is returned. There is
-    no interval for a single seed.
+    no interval for a single seed. If a point is undefined (NaN), so is the size.
     """
     curves = np.asarray(curves, dtype=float)
+    if np.isnan(curves).any():
+        return None, None, None
     needed = _crossing(sizes, curves.mean(axis=0), target)
     if len(curves) < 2:
         return _finite(needed), None, None

@@ -17,7 +17,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
-from rebuttal.command import estimate, repeat, stored_sweep
+from rebuttal.command import plan, repeat, stored_sweep
 from rebuttal.config import CONFIG_DIR
 from rebuttal.errors import FULL_ERROR, exit_if_user_error
 from rebuttal.launch import job as launch
@@ -47,8 +47,8 @@ def main() -> None:
     """Run from the command line."""
     with _errors_in_one_line():
         arguments = repeat.expand(sys.argv[1:])
-        if estimate.is_wanted(arguments):
-            estimate.show(arguments)
+        if plan.is_wanted(arguments):
+            plan.show(arguments)
             return
         request = read_command(arguments)
         if request is None or request.folder is None:

@@ -18,7 +18,7 @@ import hydra
 import pytest
 
 from rebuttal import api, status, train
-from rebuttal.command import estimate, repeat
+from rebuttal.command import plan, repeat
 from rebuttal.config import CONFIG_DIR
 from rebuttal.launch.expand import packages_in, read_command
 from rebuttal.report import __main__ as report
@@ -113,8 +113,8 @@ def run_command(words, place, monkeypatch):
 def run_train(arguments, place):
     """What `python -m rebuttal.train` does with these arguments at debug size, without a run's folder."""
     arguments = repeat.expand(at_debug_size(arguments))
-    if estimate.is_wanted(arguments):
-        estimate.show(arguments)
+    if plan.is_wanted(arguments):
+        plan.show(arguments)
         return
     if any(argument.startswith("--") for argument in arguments):  # --help and the like
         call("rebuttal.train", sorted(arguments, key=lambda a: "=" not in a), place)  # flags come after overrides

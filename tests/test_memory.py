@@ -74,6 +74,8 @@ def test_out_of_memory_names_the_batch_size_and_the_way_out(recipe):
     )
     with pytest.raises(TrainingError, match="batch-norm needs the whole batch at once"):
         fit(Narrow(10, nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)), recipe(batch_size=48), in_pieces=True)
+    with pytest.raises(TrainingError, match="dropout draws other masks for pieces of a batch"):
+        fit(Narrow(10, nn.Linear(6, 4), nn.Dropout(0.5), nn.Linear(4, 2)), recipe(batch_size=48), in_pieces=True)
     with pytest.raises(TrainingError, match=r"training\.batch_size=48: try a smaller one$"):
         fit(Narrow(0, *layers()), recipe(batch_size=48), in_pieces=True)
 

@@ -76,7 +76,7 @@ def test_a_run_killed_at_a_random_moment_ends_with_the_same_weights_and_metrics(
         left = [path.name for path in (folder / "outputs" / "store").glob("[fm]*/*") if path.suffix != ".lock"]
         assert sorted(left) == sorted(name.split("/")[1] for name in entries(whole))  # nothing half written stays
     assert resumed >= KILLS / 3
-    print(f"{KILLS} kills, after {resumed} of which a training went on from its middle")
+    print(f"{KILLS} kills, after {resumed} of which a training resumed in its middle")
 
 
 def test_interrupted_from_the_keyboard_it_says_how_to_go_on(tmp_path):
@@ -144,7 +144,7 @@ def test_a_full_disk_is_named_and_the_run_goes_on_from_the_checkpoint_before(und
     said, complaint = process.communicate(timeout=120)
     assert process.returncode == 2
     assert "no checkpoint written" in said and "No space left on device" in said
-    assert complaint.startswith("rebuttal: ") and "No space left on device; what was finished is kept" in complaint
+    assert complaint.startswith("rebuttal: ") and "No space left on device; finished results are kept" in complaint
     assert len(complaint.splitlines()) == 1
     assert "No space left" in (tmp_path / "run" / "error.txt").read_text()
     assert list(small_disk.glob("store/fit/*.checkpoint"))

@@ -105,6 +105,22 @@ def test_a_run_that_dies_while_it_writes_into_the_folder_of_another_leaves_nothi
     assert found(1, "run") == other != first
 
 
+def test_a_figure_that_fails_costs_no_number_and_is_drawn_by_a_rerun(tmp_path, monkeypatch):
+    at = ["debug=tiny", "hydra.run.dir=run"]
+    with monkeypatch.context() as patch:
+        patch.setattr("rebuttal.figures.training.training_curves", None)
+        done = command(*at, cwd=tmp_path)
+    assert done.returncode == 0
+    assert "the figures of stage teacher failed (TypeError: " in done.stdout
+    status = json.loads((tmp_path / "run/status.json").read_text())
+    assert status["state"] == "done" and status["figures_failed"] == ["teacher"]
+    assert metrics_of(tmp_path / "run") and (tmp_path / "run/history.csv").exists()
+    assert not (tmp_path / "run/figures/teacher_curves.png").exists()
+    again = command(*at, cwd=tmp_path)
+    assert "0 results computed" in again.stdout and (tmp_path / "run/figures/teacher_curves.png").exists()
+    assert "nothing to do" in command(*at, cwd=tmp_path).stdout
+
+
 def dying_at(name):
     def write(path, content):
         if path.name == name:

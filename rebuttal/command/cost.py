@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from rebuttal.device import configured
 from rebuttal.seeds import generator
 from rebuttal.stages.networks import empty_network, new_network, parameter_count, weight_bytes
 from rebuttal.stages.stage import Work
@@ -133,6 +134,11 @@ def _storages(tree: Any) -> Iterator[torch.UntypedStorage]:
 
 
 def _seconds(work: Work, inputs: Tensor, batch: int, evaluated: int, device: torch.device) -> float:
+    with configured(device.type, threads=None):  # as a run computes
+        return _seconds_of_training(work, inputs, batch, evaluated, device)
+
+
+def _seconds_of_training(work: Work, inputs: Tensor, batch: int, evaluated: int, device: torch.device) -> float:
     steps_per_epoch = math.ceil(work.examples / work.recipe.batch_size)
     network = new_network(work.model, work.recipe, work.source, 0, "cost").to(device)
     evaluation = _seconds_of_evaluation(network.eval(), _repeated(inputs, evaluated).to(device)) / evaluated

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, cast
 
 from torch import Tensor
 
 from rebuttal.config import Offers
 from rebuttal.data.examples import Examples, Split
+from rebuttal.errors import ConfigError
 
 
 class Source(Protocol):
@@ -35,13 +37,30 @@ class Source(Protocol):
 
 
 class Dataset(Protocol):
-    """A config object of the group `dataset`. It must be hashable, as frozen dataclasses are."""
+    """A config object of the group `dataset`. It must be hashable, as frozen dataclasses are.
+
+    If it has a class attribute `generated = True`, each seed gives examples of its own. Curves over its size change its
+    fields `train_size` and `student_size`, or call its method `resized(**sizes)`.
+    """
 
     def open(self, cache: Path) -> Source:
         """Read or generate what all splits share; `cache` is a folder for decoded data.
 
         Raises `ConfigError` if the data is not available."""
         ...
+
+
+def resized(dataset: Dataset, **sizes: int) -> Dataset:
+    """Return the dataset with other sizes (`train_size`, `student_size`). Raises `ConfigError` if it has none."""
+    if hasattr(dataset, "resized"):
+        return cast(Dataset, dataset.resized(**sizes))
+    for name, size in sizes.items():
+        if not hasattr(dataset, name):
+            raise ConfigError(
+                f"dataset={type(dataset).__name__}: it has no {name}, which a curve sets to {size}; allowed: datasets "
+                "with that size, or with a method resized"
+            )
+    return cast(Dataset, replace(cast(Any, dataset), **sizes))
 
 
 class Corruption(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 
 from rebuttal.config import checked
-from rebuttal.data.dataset import DatasetOption, Source
+from rebuttal.data.dataset import DatasetOption, Source, resized
 from rebuttal.data.examples import Examples, Split, in_unit_range
 from rebuttal.errors import ConfigError
 from rebuttal.seeds import generator
@@ -26,6 +26,10 @@ class Mixture:
     new: DatasetOption
     towards: DatasetOption
     share: Annotated[float, Field(ge=0, le=1)]
+
+    def resized(self, **sizes: int) -> Mixture:
+        """Return the mixture of the resized datasets."""
+        return replace(self, new=resized(self.new, **sizes), towards=resized(self.towards, **sizes))
 
     def open(self, cache: Path) -> Source:
         new, towards = self.new.open(cache), self.towards.open(cache)
@@ -48,7 +52,7 @@ class MixtureSource:
 
     @property
     def classes(self) -> int:
-        return self.towards.classes
+        return max(self.new.classes, self.towards.classes)
 
     def examples(self, split: Split, seed: int) -> Examples:
         new = self.new.examples(split, seed)

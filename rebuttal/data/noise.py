@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import prod
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ class Noise:
     train_size: PositiveInt = 10_000
     student_size: PositiveInt = 10_000
     test_size: PositiveInt = 10_000
+    generated: ClassVar[bool] = True
 
     def open(self, cache: Path) -> Source:
         return self
@@ -80,6 +81,7 @@ class NoiseLike:
     train_size: PositiveInt = 10_000
     student_size: PositiveInt = 10_000
     test_size: PositiveInt = 10_000
+    generated: ClassVar[bool] = True
 
     def open(self, cache: Path) -> Source:
         source = self.like.open(cache)

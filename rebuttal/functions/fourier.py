@@ -38,7 +38,7 @@ class Fourier:
 
     def function(self, session: Session) -> Logits:
         source = session.open(self.fit.dataset)
-        examples = session.examples(self.fit.dataset, "train", self.fit.seed)
+        examples = session.examples(self.fit.dataset, "train", self.fit.data_seed)
         inputs = in_unit_range(examples.inputs[:BANDWIDTH_INPUTS]).flatten(1)
         bandwidth = torch.pdist(inputs.double()).mean().item()
         rng = generator(self.fit.seed, "fourier")

@@ -37,7 +37,7 @@ class Matched:
         return (*self.of.needs(session), *self.to.needs(session))
 
     def function(self, session: Session) -> Logits:
-        inputs = session.examples(self.to.fit.dataset, "test", self.to.fit.seed).inputs
+        inputs = session.examples(self.to.fit.dataset, "test", self.to.fit.data_seed).inputs
         inner = self.of.function(session)
         scale = spread(predict(self.to.function(session), inputs)) / spread(predict(inner, inputs))
         return lambda x: scale * inner(x)

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from rebuttal.config import checked
+from rebuttal.seeds import derive
 from rebuttal.stages.fit import Fit
 from rebuttal.stages.function import Logits
 from rebuttal.stages.mimic import Mimic
+from rebuttal.stages.seeds import Seeds
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Stage
 from rebuttal.training.evaluation import EVALUATION_BATCH
@@ -38,7 +40,7 @@ class Trained:
         network = self.fit.network(session)
         if self.batch_norm == "evaluation":
             return network
-        return with_statistics_of(network, session.examples(self.fit.dataset, "student", self.fit.seed).inputs)
+        return with_statistics_of(network, session.examples(self.fit.dataset, "student", self.fit.data_seed).inputs)
 
     def identity(self, session: Session) -> Any:
         if self.batch_norm == "evaluation":
@@ -63,10 +65,12 @@ def with_statistics_of(network: nn.Module, inputs: Tensor) -> nn.Module:
 
 
 def independent(fit: Fit) -> Trained:
-    """The network of the same recipe and the next seed: other data, labels and initialisation.
+    """The network of the same recipe from a derived seed: other labels, initial weights and order, and other inputs if
+    they are generated. From a finite dataset it takes the teacher's, which are new to the student too.
 
     Agreement with it is the agreement of unrelated networks."""
-    return Trained(fit=replace(fit, seed=fit.seed + 1))
+    data = None if getattr(fit.dataset, "generated", False) else fit.data_seed
+    return Trained(fit=replace(fit, seed=derive(fit.seed, "independent"), seeds=Seeds(data=data)))
 
 
 def refitted(fit: Fit) -> Trained:

@@ -75,7 +75,7 @@ def _compute(
         if threads is not None:
             cfg.threads = threads
         done = execute(cfg, folder, packages, status)
-    status.ended("done", computed=done.computed)
+        status.ended("done", computed=done.computed)  # before another job may claim the slot
     return done.metrics
 
 

@@ -61,6 +61,10 @@ class StatusFile:
         if time.monotonic() - self._updated > SECONDS_BETWEEN_UPDATES:
             self._update(step=step, steps=steps)
 
+    def figures_failed(self, stages: list[str]) -> None:
+        if stages:
+            self._update(figures_failed=stages)
+
     def ended(self, state: str, **facts: Any) -> None:
         self._write(state=state, **facts)
 

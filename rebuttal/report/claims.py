@@ -65,6 +65,7 @@ class Verdict:
     """A claim judged on one configuration, whose readable name is `name`.
 
     `values`: one per run in `runs`, or one per seed for a rank correlation. `left_out`: runs below the fit target.
+    `shared`: runs that use a trained network of a run in `runs`, so that they replicate nothing.
     `mean`, `low`, `high`: the mean over `values` with its 95 % t-interval. `effect`: Cohen's d. `p`: Holm-adjusted.
     """
 
@@ -74,6 +75,7 @@ class Verdict:
     values: tuple[float, ...]
     runs: tuple[Run, ...]
     left_out: tuple[Run, ...]
+    shared: tuple[Run, ...]
     control: float | None
     mean: float | None
     low: float | None
@@ -168,7 +170,7 @@ def _between(value: float | None, low: float, high: float) -> bool:
 
 def _estimate(claim: Claim, configuration: str, group: Sequence[Run]) -> Verdict:
     """Return the claim's numbers on one configuration. The verdict is a placeholder until all p are adjusted."""
-    fitted = [run for run in group if _has_fitted(claim, run)]
+    fitted, shared = independent_runs([run for run in group if _has_fitted(claim, run)])
     values = _correlations(claim, fitted) if claim.against else _values(claim, fitted)
     controls = [value for run in fitted if (value := run.metrics.get(claim.control or "")) is not None]
     mean, low, high = mean_interval(values) if values else (None, None, None)
@@ -179,6 +181,7 @@ def _estimate(claim: Claim, configuration: str, group: Sequence[Run]) -> Verdict
         values=tuple(values),
         runs=tuple(fitted),
         left_out=tuple(run for run in group if not _has_fitted(claim, run)),
+        shared=tuple(shared),
         control=sum(controls) / len(controls) if controls else None,
         mean=mean,
         low=low,
@@ -187,6 +190,19 @@ def _estimate(claim: Claim, configuration: str, group: Sequence[Run]) -> Verdict
         p=p_value(values, claim.threshold) if values else None,
         verdict="not run",
     )
+
+
+def independent_runs(runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
+    """Return the runs that share no trained network with one before them of another seed, and the others."""
+    seed_of: dict[str, int] = {}
+    independent, shared = [], []
+    for run in runs:
+        if any(seed_of.get(network, run.seed) != run.seed for network in run.networks):
+            shared.append(run)
+            continue
+        independent.append(run)
+        seed_of |= dict.fromkeys(run.networks, run.seed)
+    return independent, shared
 
 
 def _has_fitted(claim: Claim, run: Run) -> bool:

@@ -47,7 +47,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Problem:
-    """A folder whose run is excluded, and the reason. `status`: `failed`, `unfinished`, `damaged` or `duplicate`."""
+    """A folder whose run is excluded, and the reason.
+
+    `status`: `failed`, `unfinished`, `damaged`, `duplicate`, or `conflict`: the same run as another with other numbers.
+    """
 
     folder: Path
     status: str
@@ -83,19 +86,34 @@ class Gathered:
 
 
 def gather(folders: Iterable[str | Path]) -> Gathered:
-    """Read every run below `folders`. A run that is there more than once is counted once."""
-    runs: dict[str, Run] = {}
+    """Read every run below `folders`.
+
+    A run that is there more than once is counted once; if its numbers differ, not at all, because none of the folders
+    says which are right.
+    """
+    found: dict[str, list[Run]] = {}
     problems: list[Problem] = []
     configs: dict[str, dict[str, Any]] = {}
     for folder in track(sorted({path for root in folders for path in _run_folders(Path(root))}), "reading runs"):
         run = _read(folder, configs)
         if isinstance(run, Problem):
             problems.append(run)
-        elif run.identity in runs:
-            problems.append(Problem(folder, "duplicate", f"the same run as {runs[run.identity].folder}"))
         else:
-            runs[run.identity] = run
-    return Gathered(_with_names(list(runs.values())), problems)
+            found.setdefault(run.identity, []).append(run)
+    runs = []
+    for same in found.values():
+        first, *others = same
+        if any(other.metrics != first.metrics for other in others):
+            problems += [_conflict(run, same) for run in same]
+            continue
+        runs.append(first)
+        problems += [Problem(other.folder, "duplicate", f"the same run as {first.folder}") for other in others]
+    return Gathered(_with_names(runs), problems)
+
+
+def _conflict(run: Run, same: list[Run]) -> Problem:
+    others = ", ".join(str(other.folder) for other in same if other is not run)
+    return Problem(run.folder, "conflict", f"the same run as {others}, with other numbers: none of them is counted")
 
 
 def _with_names(runs: list[Run]) -> list[Run]:

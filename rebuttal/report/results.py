@@ -82,6 +82,7 @@ def _claim_row(v: Verdict) -> dict[str, object]:
         "effect_size": v.effect,
         "control": v.control,
         "left_out_unfitted": len(v.left_out),
+        "left_out_shared": len(v.shared),
         "runs": " ".join(str(run.folder) for run in v.runs),
         "command": v.claim.command if v.verdict == "not run" else "",
     }

@@ -83,12 +83,12 @@ def check(stages: dict[str, Stage], session: Session) -> None:
 def rehearse_trainings(stages: dict[str, Stage], session: Session) -> None:
     """Try every network that is not stored yet on two inputs, before any is trained. Raises `ConfigError`."""
     tried = set()
-    for name, (stage, work) in trainings(stages.values(), session).items():
+    for name, (_, work) in trainings(stages.values(), session).items():
         recipe = work.recipe
         kind = canonical(
             [describe(work.model), recipe.crop, recipe.normalisation, work.source.shape, work.source.classes]
         )
-        if kind in tried or session.store.get(name.partition("/")[0], stage.identity(session)) is not None:
+        if kind in tried or session.store.holds(name):
             continue
         tried.add(kind)
         inputs = work.source.examples("train", 0).inputs[:2].to(session.device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import traceback
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from rebuttal.stages.stage import Outcome, Stage
 from rebuttal.store.entries import Artifact
 from rebuttal.store.files import write_bytes, write_json, write_text
 
+log = logging.getLogger(__name__)
+
+FIGURES_DONE = ".figures_done"  # a file that is there once all figures are drawn
 _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # both write the same; the C one is fast
 
 
@@ -43,6 +47,8 @@ class RunFolder:
         except (OSError, ValueError):
             return None
         same = essence(config, stages, session)
+        if not (self.folder / FIGURES_DONE).exists():
+            return None
         if (self.folder / "error.txt").exists() or any(recorded.get(key) != value for key, value in same.items()):
             return None
         console.print(f"nothing to do: {self.folder} holds this run", soft_wrap=True)
@@ -60,14 +66,16 @@ class RunFolder:
         self._write_config_and_provenance(config, stages, session, stored.record["networks"])
         metrics: dict[str, Any] = stored.record["metrics"]
         write_json(self.folder / "metrics.json", metrics)
+        write_json(self.folder / FIGURES_DONE, True)
         return metrics
 
     def write(
         self, config: dict[str, Any], stages: dict[str, Stage], outcomes: dict[str, Outcome], session: Session
     ) -> None:
-        """Write everything that the run found, and put the run into the store."""
+        """Write everything that the run found, numbers first, and put the run into the store.
+
+        A figure that fails is logged and named in `status.json`, and costs nothing else."""
         self._remove_previous_run(stages)
-        self._write_figures(stages, session)
         for name, outcome in outcomes.items():
             if outcome.table:
                 frame = pd.DataFrame.from_dict(outcome.table, orient="index").rename_axis("measure")
@@ -79,17 +87,24 @@ class RunFolder:
         if rows:
             write_text(self.folder / "history.csv", pd.DataFrame(rows).to_csv(index=False))
         self._write_config_and_provenance(config, stages, session, networks_used(session))
-        # Last, because a folder with metrics counts as a finished run.
         metrics = flat_metrics(outcomes)
         write_json(self.folder / "metrics.json", metrics)
-        self._keep(metrics, outcomes, stages, session)
+        if self._write_figures(stages, session):
+            # Only now does the folder hold the run, and may the store: a rerun draws what is missing.
+            write_json(self.folder / FIGURES_DONE, True)
+            self._keep(metrics, outcomes, stages, session)
 
     def _remove_previous_run(self, stages: dict[str, Stage]) -> None:
         """Nothing that an earlier run left here may pass for this one's. The metrics go first, because a folder with
         metrics counts as a finished run."""
         figures = self.folder / "figures"
         figures.mkdir(parents=True, exist_ok=True)
-        names = ["metrics.json", "history.csv", *(f"{stage}.{kind}" for stage in stages for kind in ("csv", "npz"))]
+        names = [
+            "metrics.json",
+            "history.csv",
+            FIGURES_DONE,
+            *(f"{stage}.{kind}" for stage in stages for kind in ("csv", "npz")),
+        ]
         for path in [*(self.folder / name for name in names), *figures.glob("*.png")]:
             path.unlink(missing_ok=True)
 
@@ -114,10 +129,18 @@ class RunFolder:
         record = {"metrics": metrics, "networks": networks_used(session)}
         session.store.keep("run", run_identity(stages, session), Artifact(record, files))
 
-    def _write_figures(self, stages: dict[str, Stage], session: Session) -> None:
+    def _write_figures(self, stages: dict[str, Stage], session: Session) -> bool:
+        """Draw every stage's figures; return True if all succeeded."""
+        failed = []
         for name, stage in stages.items():
-            for title, figure in stage.figures(session).items():
-                figure.savefig(self.folder / "figures" / f"{name}_{title}.png")
+            try:
+                for title, figure in stage.figures(session).items():
+                    figure.savefig(self.folder / "figures" / f"{name}_{title}.png")
+            except Exception as error:  # a drawing library's own errors can be of any kind
+                log.error("the figures of stage %s failed (%s: %s)", name, type(error).__name__, error)
+                failed.append(name)
+        session.status.figures_failed(failed)
+        return not failed
 
     def print_summary(self, outcomes: dict[str, Outcome], session: Session) -> None:
         """Print what the run found."""

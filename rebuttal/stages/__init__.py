@@ -9,6 +9,7 @@ from rebuttal.stages.measure import Measure
 from rebuttal.stages.mimic import Mimic
 from rebuttal.stages.pictures import AgreementChart, DecisionRegions, WalkStrip
 from rebuttal.stages.sample_efficiency import SampleEfficiency
+from rebuttal.stages.seeds import Seeds, StudentSeeds
 from rebuttal.stages.thinning import Thinning
 
 __all__ = [
@@ -21,6 +22,8 @@ __all__ = [
     "Measure",
     "Mimic",
     "SampleEfficiency",
+    "Seeds",
+    "StudentSeeds",
     "Thinning",
     "WalkStrip",
 ]

@@ -15,6 +15,7 @@ from rebuttal.measures.agreement import accuracy, wilson
 from rebuttal.models.model import ModelOption
 from rebuttal.seeds import generator, torch_stream
 from rebuttal.stages.networks import Network, empty_network, new_network, parameter_count, restore_network
+from rebuttal.stages.seeds import Seeds
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome, Work
 from rebuttal.store.entries import Artifact
@@ -38,6 +39,8 @@ class Fit:
     `time_to_fit`; `epochs`, `steps`, `parameters`, `train_size`, `test_size`; `label_noise`, the share of training
     labels that differ from the true ones.
 
+    `seed`: of everything drawn at random, or of what `seeds` does not set.
+
     `initialisation`: 0 for the initial weights of the seed; 1, 2, … for other initial weights with the same data,
     labels and order.
     """
@@ -48,6 +51,7 @@ class Fit:
     training: Recipe
     initialisation: NonNegativeInt = 0
     seed: NonNegativeInt
+    seeds: Seeds = Seeds()
 
     def check(self, session: Session) -> None:
         source = session.open(self.dataset)
@@ -67,6 +71,7 @@ class Fit:
             "training": describe(self.training),
             "initialisation": self.initialisation,
             "seed": self.seed,
+            **self.seeds.identity("data", "labels", "initialisation", "order"),
         }
 
     def initial_identity(self, session: Session) -> dict[str, Any]:
@@ -79,26 +84,35 @@ class Fit:
             "preprocess": [self.training.crop, self.training.normalisation],
             "initialisation": self.initialisation,
             "seed": self.seed,
+            **self.seeds.identity("data", "initialisation"),
         }
 
     def data_identity(self, session: Session) -> dict[str, Any]:
         """Return everything that decides the training inputs and their (corrupted) labels."""
         train = session.open(self.dataset).identity("train")
-        return {"train": train, "corruption": describe(self.corruption), "seed": self.seed}
+        seeds = {"seed": self.seed, **self.seeds.identity("data", "labels")}
+        return {"train": train, "corruption": describe(self.corruption), **seeds}
+
+    @property
+    def data_seed(self) -> int:
+        """The seed of the data: also what is new to this network, or held out from it, is drawn by it."""
+        return self.seeds.of("data", self.seed)
 
     def training_examples(self, session: Session) -> Examples:
         """Return the training inputs with their (corrupted) labels."""
-        examples = session.examples(self.dataset, "train", self.seed)
+        examples = session.examples(self.dataset, "train", self.data_seed)
         classes = session.open(self.dataset).classes
-        labels = self.corruption(examples.labels.cpu(), classes, self.seed).to(examples.labels.device)
+        seed = self.seeds.of("labels", self.seed)
+        labels = self.corruption(examples.labels.cpu(), classes, seed).to(examples.labels.device)
         return Examples(examples.inputs, labels)
 
     def initial_network(self, session: Session) -> Network:
         """Return the network before training, its preprocessing fitted, on the session's device."""
         role = f"fit{self.initialisation or ''}"
-        network = new_network(self.model, self.training, session.open(self.dataset), self.seed, role)
+        seed = self.seeds.of("initialisation", self.seed)
+        network = new_network(self.model, self.training, session.open(self.dataset), seed, role)
         network.to(session.device)
-        network.preprocess.fit(session.examples(self.dataset, "train", self.seed).inputs)
+        network.preprocess.fit(session.examples(self.dataset, "train", self.data_seed).inputs)
         return network
 
     def needs(self, session: Session) -> tuple[()]:
@@ -129,8 +143,8 @@ class Fit:
 
     def _train(self, session: Session) -> Artifact:
         train_set = self.training_examples(session)
-        true_labels = session.examples(self.dataset, "train", self.seed).labels
-        test_set = session.examples(self.dataset, "test", self.seed)
+        true_labels = session.examples(self.dataset, "train", self.data_seed).labels
+        test_set = session.examples(self.dataset, "test", self.data_seed)
         network = self.initial_network(session)
 
         def evaluate(network: nn.Module) -> dict[str, float]:
@@ -139,14 +153,14 @@ class Fit:
                 "test_accuracy": accuracy(predict(network, test_set.inputs), test_set.labels),
             }
 
-        with torch_stream(self.seed, "fit", "dropout"):
+        with torch_stream(self.seeds.of("order", self.seed), "fit", "dropout"):
             history = train(
                 network,
                 train_set.inputs,
                 train_set.labels,
                 F.cross_entropy,
                 self.training,
-                generator(self.seed, "fit", "order"),
+                generator(self.seeds.of("order", self.seed), "fit", "order"),
                 evaluate,
                 "fit",
                 session.support("fit", self.identity(session)),

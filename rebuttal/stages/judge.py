@@ -14,7 +14,7 @@ from rebuttal.errors import ConfigError
 from rebuttal.measures.agreement import agreement, cohen_kappa, confusion, wilson
 from rebuttal.stages.function import FunctionOption, Logits
 from rebuttal.stages.session import Session
-from rebuttal.stages.stage import Metrics, Outcome, Stage
+from rebuttal.stages.stage import Metrics, Outcome, Stage, kappa_in_words
 from rebuttal.store.entries import Artifact
 from rebuttal.training.evaluation import predict
 
@@ -56,7 +56,7 @@ class Judge:
             "teacher": self.teacher.identity(session),
             "inputs": {name: session.open(dataset).identity("test") for name, dataset in self._datasets().items()},
             "training": self.teacher.fit.data_identity(session),
-            "seed": self.teacher.fit.seed,
+            "seed": self.teacher.fit.data_seed,
         }
 
     def needs(self, session: Session) -> tuple[Stage, ...]:
@@ -85,7 +85,7 @@ class Judge:
 
     def _compare(self, session: Session) -> Artifact:
         student, teacher = self.student.function(session), self.teacher.function(session)
-        seed = self.teacher.fit.seed
+        seed = self.teacher.fit.data_seed
         metrics: Metrics = {}
         tables: dict[str, list[list[int]]] = {}
         for name, dataset in self._datasets().items():
@@ -112,12 +112,8 @@ def label_recall(logits: Tensor, labels: Tensor) -> dict[str, float | None]:
 
 
 def _words(m: Metrics, also: list[str]) -> str:
-    words = f"agreement {m['agreement']:.1%} on held-out inputs ({_kappa_in_words(m['kappa'])})"
+    words = f"agreement {m['agreement']:.1%} on held-out inputs ({kappa_in_words(m['kappa'])})"
     for name in also:
-        words += f", {m[f'agreement_{name}']:.1%} on {name} ({_kappa_in_words(m[f'kappa_{name}'])})"
+        words += f", {m[f'agreement_{name}']:.1%} on {name} ({kappa_in_words(m[f'kappa_{name}'])})"
     recall = f"{m['training_label_accuracy']:.1%} of the teacher's training labels recalled"
-    return f"{words}; {recall} ({_kappa_in_words(m['training_label_kappa'])})"
-
-
-def _kappa_in_words(kappa: float | None) -> str:
-    return "κ undefined" if kappa is None else f"κ {kappa:.2f}"
+    return f"{words}; {recall} ({kappa_in_words(m['training_label_kappa'])})"

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from rebuttal.config import checked
+from rebuttal.data.dataset import resized
 from rebuttal.errors import ConfigError
 from rebuttal.stages.mimic import Mimic
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome
-from rebuttal.stages.variants import changed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,7 +67,7 @@ class LearningCurve:
             dataset = student.dataset or student.teacher.fit.dataset
             largest = session.open(dataset).identity("student")["size"]
             for size in sorted({max(1, round(share * largest)) for share in self.shares}):
-                points.append((name, size, replace(student, dataset=changed(dataset, student_size=size))))
+                points.append((name, size, replace(student, dataset=resized(dataset, student_size=size))))
         return points
 
     def _words(self, session: Session) -> str:

@@ -63,7 +63,7 @@ class Measure:
         train = session.open(self.dataset).identity("train")
         for name, function in self.functions.items():
             function.fit.check(session)
-            if session.open(function.fit.dataset).identity("train") != train or function.fit.seed != self.seed:
+            if session.open(function.fit.dataset).identity("train") != train or function.fit.data_seed != self.seed:
                 raise ConfigError(
                     f"stages.*.functions.{name}: was fitted to inputs other than the training inputs of "
                     "stages.*.dataset and stages.*.seed; allowed: the same dataset and seed"

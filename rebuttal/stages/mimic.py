@@ -19,6 +19,7 @@ from rebuttal.models.model import Model, ModelOption
 from rebuttal.seeds import generator, torch_stream
 from rebuttal.stages.function import FunctionOption
 from rebuttal.stages.networks import Network, empty_network, new_network, parameter_count, restore_network
+from rebuttal.stages.seeds import StudentSeeds
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome, Stage, Work
 from rebuttal.store.entries import Artifact
@@ -43,7 +44,8 @@ class Mimic:
     `dataset`: the source of the student's inputs, None for the teacher's. `target`: `hard`, the teacher's class
     (cross-entropy); `soft`, its probabilities at `temperature` T (cross-entropy at that temperature, times T²; Hinton
     et al. 2015); `logit`, its logits (mean squared error in units of their variance). `initialisation`: `own` for
-    independent initial weights, `teacher` for the initial weights of the teacher's network.
+    independent initial weights, `teacher` for the initial weights of the teacher's network. `seed`: of initial weights
+    and order, or of what `seeds` does not set; the inputs are drawn by the teacher's data seed, so that they are new.
 
     Metrics: those of `rebuttal.measures.agreement`, on the held-out inputs; `train_agreement`, on the student's
     training inputs; the time until that is 100 %; `epochs`, `steps`, `parameters`, `student_size`, `test_size`.
@@ -57,6 +59,7 @@ class Mimic:
     temperature: PositiveFloat
     initialisation: Literal["own", "teacher"] = "own"
     seed: NonNegativeInt
+    seeds: StudentSeeds = StudentSeeds()
 
     def check(self, session: Session) -> None:
         own, teachers = session.open(self._dataset), session.open(self.teacher.fit.dataset)
@@ -87,6 +90,8 @@ class Mimic:
             "temperature": self.temperature if self.target == "soft" else None,
             "initialisation": self.initialisation,
             "seed": self.seed,
+            **({} if self._data_seed == self.seed else {"data_seed": self._data_seed}),
+            **self.seeds.identity("initialisation", "order"),
         }
 
     def needs(self, session: Session) -> Sequence[Stage]:
@@ -126,6 +131,11 @@ class Mimic:
         return "held-out inputs" + (f" (batch-norm: {mode})" if mode else "")
 
     @property
+    def _data_seed(self) -> int:
+        """The teacher's: only so are the student's inputs and the held-out ones new to the teacher."""
+        return self.teacher.fit.data_seed
+
+    @property
     def _model(self) -> Model:
         return self.teacher.fit.model if self.model is None else self.model
 
@@ -135,8 +145,8 @@ class Mimic:
 
     def _train(self, session: Session) -> Artifact:
         teacher = self.teacher.function(session)
-        inputs = session.examples(self._dataset, "student", self.seed).inputs
-        held_out = session.examples(self.teacher.fit.dataset, "test", self.seed).inputs
+        inputs = session.examples(self._dataset, "student", self._data_seed).inputs
+        held_out = session.examples(self.teacher.fit.dataset, "test", self._data_seed).inputs
         logits, held_out_logits = predict(teacher, inputs), predict(teacher, held_out)
         classes, held_out_classes = logits.argmax(dim=1), held_out_logits.argmax(dim=1)
         network = self._new_student(session, inputs)
@@ -148,8 +158,8 @@ class Mimic:
             }
 
         targets, loss = self._objective(logits)
-        with torch_stream(self.seed, "mimic", "dropout"):
-            order = generator(self.seed, "mimic", "order")
+        with torch_stream(self.seeds.of("order", self.seed), "mimic", "dropout"):
+            order = generator(self.seeds.of("order", self.seed), "mimic", "order")
             support = session.support("mimic", self.identity(session))
             name = f"mimic ({self.target})"
             history = train(network, inputs, targets, loss, self.training, order, evaluate, name, support)
@@ -169,7 +179,8 @@ class Mimic:
 
     def _new_student(self, session: Session, inputs: Tensor) -> Network:
         source = session.open(self.teacher.fit.dataset)
-        network = new_network(self._model, self.training, source, self.seed, "mimic").to(session.device)
+        seed = self.seeds.of("initialisation", self.seed)
+        network = new_network(self._model, self.training, source, seed, "mimic").to(session.device)
         if self.initialisation == "teacher":
             network.body.load_state_dict(self.teacher.fit.initial_network(session).body.state_dict())
         network.preprocess.fit(inputs)

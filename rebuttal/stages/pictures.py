@@ -95,7 +95,7 @@ class DecisionRegions:
 
     def _regions(self, session: Session) -> tuple[np.ndarray, np.ndarray, Plane]:
         """Return the classes of teacher and student on the slice, (resolution, resolution) each, and the slice."""
-        inputs = session.examples(self.teacher.dataset, "train", self.teacher.seed).inputs[:3]
+        inputs = session.examples(self.teacher.dataset, "train", self.teacher.data_seed).inputs[:3]
         plane = Plane.through(in_unit_range(inputs))
         points = plane.grid(self.resolution)
         shape = (self.resolution, self.resolution)

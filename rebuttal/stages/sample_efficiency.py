@@ -12,9 +12,9 @@ from rebuttal.errors import ConfigError
 from rebuttal.seeds import generator
 from rebuttal.stages.mimic import Mimic
 from rebuttal.stages.session import Session
-from rebuttal.stages.stage import Metrics, Outcome
-from rebuttal.stages.variants import variant
-from rebuttal.statistics import interval_metrics, mean_interval, size_needed
+from rebuttal.stages.stage import Metrics, Outcome, kappa_in_words
+from rebuttal.stages.variants import repeated, with_sizes
+from rebuttal.statistics import interval_metrics, interval_of, size_needed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,13 +25,13 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 @checked
 class SampleEfficiency:
-    """Repeat `student` and its teacher for each n1 in `train_sizes`, each n2 in `student_sizes` and `repeats` seeds,
-    beginning with the student's own.
+    """Repeat `student` and its teacher for each n1 in `train_sizes`, each n2 in `student_sizes` and `repeats` seeds:
+    the student's own, and seeds derived from it.
 
     Metrics, means over seeds with 95 % t-intervals: `kappa_<n1>_<n2>`, `agreement_<n1>_<n2>`; for each target in
     `kappas` (and likewise in `agreements`): `n2_for_kappa_<target>_<n1>`, see `rebuttal.statistics.size_needed`, and
     `ratio_for_kappa_<target>_<n1>`, n1 over that n2, which the thesis puts at 10. None: not reached; the ratio is then
-    below `least_ratio_<n1>`, n1 over the largest n2. Undefined kappas (both give a single class) count as 0.
+    below `least_ratio_<n1>`, n1 over the largest n2. A mean over an undefined kappa (both give a single class) is None.
     """
 
     student: Mimic
@@ -71,7 +71,9 @@ class SampleEfficiency:
             for what, targets in (("kappa", self.kappas), ("agreement", self.agreements)):
                 curves = self._curves(session, n1, what)
                 for n2, values in zip(self.student_sizes, curves.T):
-                    metrics |= interval_metrics(f"{what}_{n1}_{n2}", mean_interval(values))
+                    metrics |= interval_metrics(
+                        f"{what}_{n1}_{n2}", interval_of([None if np.isnan(v) else v for v in values])
+                    )
                 for target in targets:
                     metrics |= self._needed(n1, what, curves, target)
         return Outcome(metrics, words=self._words(metrics))
@@ -83,15 +85,15 @@ class SampleEfficiency:
         return {"kappa": students.sample_efficiency(curves, self.student_sizes)}
 
     def _student(self, n1: int, n2: int, repeat: int) -> Mimic:
-        return variant(self.student, self.student.seed + repeat, train_size=n1, student_size=n2)
+        return with_sizes(repeated(self.student, repeat), n1, n2)
 
     def _curves(self, session: Session, n1: int, what: str) -> np.ndarray:
         """Return the metric `what` as an array (repeats, student sizes)."""
         values = [
-            [self._student(n1, n2, repeat).run(session).metrics[what] or 0.0 for n2 in self.student_sizes]
+            [self._student(n1, n2, repeat).run(session).metrics[what] for n2 in self.student_sizes]
             for repeat in range(self.repeats)
         ]
-        return np.array(values)
+        return np.array(values, dtype=float)  # undefined: NaN
 
     def _needed(self, n1: int, what: str, curves: np.ndarray, target: float) -> Metrics:
         rng = generator(self.student.seed, "sample_efficiency", "bootstrap")
@@ -104,8 +106,8 @@ class SampleEfficiency:
     def _words(self, m: Metrics) -> str:
         n1 = self.train_sizes[-1]
         fewest, most = self.student_sizes[0], self.student_sizes[-1]
-        words = f"teachers with n1 = {n1}: κ {m[f'kappa_{n1}_{fewest}']:.2f} with {fewest} new inputs, "
-        words += f"{m[f'kappa_{n1}_{most}']:.2f} with {most}"
+        words = f"teachers with n1 = {n1}: {kappa_in_words(m[f'kappa_{n1}_{fewest}'])} with {fewest} new inputs, "
+        words += f"{kappa_in_words(m[f'kappa_{n1}_{most}'])} with {most}"
         for target in self.kappas:
             n2 = m[f"n2_for_kappa_{target:g}_{n1}"]
             if n2 is None:

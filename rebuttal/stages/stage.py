@@ -72,6 +72,10 @@ class Stage(Protocol):
         ...
 
 
+def kappa_in_words(kappa: float | None) -> str:
+    return "κ undefined" if kappa is None else f"κ {kappa:.2f}"
+
+
 StageOption = Annotated[Stage, Offers("check", 1, "an option of the group stage")]
 
 

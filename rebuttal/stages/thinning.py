@@ -10,9 +10,9 @@ from rebuttal.config import checked
 from rebuttal.errors import ConfigError
 from rebuttal.stages.mimic import Mimic
 from rebuttal.stages.session import Session
-from rebuttal.stages.stage import Metrics, Outcome, Stage
-from rebuttal.stages.variants import variant
-from rebuttal.statistics import interval_metrics, mean_interval
+from rebuttal.stages.stage import Metrics, Outcome, Stage, kappa_in_words
+from rebuttal.stages.variants import repeated, with_field
+from rebuttal.statistics import interval_metrics, interval_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 @checked
 class Thinning:
     """Repeat `student` and its teacher on walks of which every k-th image is kept, for each k in `every` and `repeats`
-    seeds, beginning with the student's own.
+    seeds: the student's own, and seeds derived from it.
 
     Metrics, means over seeds with 95 % t-intervals: `kappa_<k>` and `agreement_<k>` of the student; `steps_to_fit_<k>`
     of the teacher, None if it did not fit its labels with every seed; `fitted_<k>`, the share of seeds with which it
-    did; `train_accuracy_<k>` of the teacher. Undefined kappas count as 0.
+    did; `train_accuracy_<k>` of the teacher.
     """
 
     student: Mimic
@@ -55,12 +55,11 @@ class Thinning:
             learnt = [student.run(session).metrics for student in students]
             teachers = [student.teacher.fit.run(session).metrics for student in students]
             for what in ("kappa", "agreement"):
-                metrics |= interval_metrics(f"{what}_{k}", mean_interval([m[what] or 0.0 for m in learnt]))
+                metrics |= interval_metrics(f"{what}_{k}", interval_of([m[what] for m in learnt]))
             steps = [m["steps_to_fit"] for m in teachers]
             metrics[f"fitted_{k}"] = sum(s is not None for s in steps) / len(steps)
-            time = (None, None, None) if None in steps else mean_interval(steps)
-            metrics |= interval_metrics(f"steps_to_fit_{k}", time)
-            accuracy = mean_interval([m["train_accuracy"] for m in teachers])
+            metrics |= interval_metrics(f"steps_to_fit_{k}", interval_of(steps))
+            accuracy = interval_of([m["train_accuracy"] for m in teachers])
             metrics |= interval_metrics(f"train_accuracy_{k}", accuracy)
         return Outcome(metrics, words=self._words(metrics))
 
@@ -73,12 +72,12 @@ class Thinning:
         return [self._student(k, repeat) for k in self.every for repeat in range(self.repeats)]
 
     def _student(self, k: int, repeat: int) -> Mimic:
-        return variant(self.student, self.student.seed + repeat, every=k)
+        return with_field(repeated(self.student, repeat), "every", k)
 
     def _words(self, m: Metrics) -> str:
         words = []
         for k in (self.every[0], self.every[-1]):
             steps = m[f"steps_to_fit_{k}"]
             time = "not fitted with every seed" if steps is None else f"fitted after {steps:.0f} steps"
-            words.append(f"every = {k}: {time}, student's κ {m[f'kappa_{k}']:.2f}")
+            words.append(f"every = {k}: {time}, student's {kappa_in_words(m[f'kappa_{k}'])}")
         return "; ".join(words)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
-from rebuttal.data.dataset import Dataset
+from rebuttal.data.dataset import Dataset, resized
+from rebuttal.seeds import derive
 from rebuttal.stages.mimic import Mimic
 
 Option = TypeVar("Option")
@@ -18,14 +20,29 @@ def changed(option: Option, **fields: Any) -> Option:
     return cast(Option, replace(cast(Any, option), **fields))
 
 
-def variant(student: Mimic, seed: int, **fields: Any) -> Mimic:
-    """Return the student and its teacher with another seed and with other values for those `fields` that their datasets
-    have."""
+def repeated(student: Mimic, repeat: int) -> Mimic:
+    """Return the student and its teacher from the seed of repeat 0, 1, …: the student's own seed, then seeds derived
+    from it, which no run of another seed shares."""
+    if repeat == 0:
+        return student
+    seed = derive(student.seed, "repeat", str(repeat))
     teacher = student.teacher
-    fit = replace(teacher.fit, dataset=_changed_if_present(teacher.fit.dataset, fields), seed=seed)
-    own = None if student.dataset is None else _changed_if_present(student.dataset, fields)
-    return replace(student, teacher=changed(teacher, fit=fit), dataset=own, seed=seed)
+    return replace(student, teacher=changed(teacher, fit=replace(teacher.fit, seed=seed)), seed=seed)
 
 
-def _changed_if_present(dataset: Dataset, fields: dict[str, Any]) -> Dataset:
-    return changed(dataset, **{name: value for name, value in fields.items() if hasattr(dataset, name)})
+def with_sizes(student: Mimic, train_size: int, student_size: int) -> Mimic:
+    """Return the student and its teacher with other numbers of training inputs. Raises `ConfigError` if their datasets
+    have no such size."""
+    return _with_datasets(student, lambda d: resized(d, train_size=train_size, student_size=student_size))
+
+
+def with_field(student: Mimic, name: str, value: Any) -> Mimic:
+    """Return the student and its teacher with another value of a field, in those of their datasets that have it."""
+    return _with_datasets(student, lambda d: changed(d, **{name: value}) if hasattr(d, name) else d)
+
+
+def _with_datasets(student: Mimic, change: Callable[[Dataset], Dataset]) -> Mimic:
+    teacher = student.teacher
+    fit = replace(teacher.fit, dataset=change(teacher.fit.dataset))
+    own = None if student.dataset is None else change(student.dataset)
+    return replace(student, teacher=changed(teacher, fit=fit), dataset=own)

@@ -46,8 +46,8 @@ class Artifact:
     origin: dict[str, Any] = field(default_factory=dict)
 
     def copy(self) -> Artifact:
-        """Return an artifact that shares no memory with this one."""
-        tensors = {name: tensor.clone() for name, tensor in self.tensors.items()}
+        """Return an artifact that shares no memory with this one; its tensors are on the CPU and without gradients."""
+        tensors = {name: tensor.detach().to("cpu", copy=True) for name, tensor in self.tensors.items()}
         return Artifact(copy.deepcopy(self.record), tensors, copy.deepcopy(self.origin))
 
 
@@ -97,6 +97,10 @@ class Store:
         """Return the stored artifact or None; do not wait for a process that is creating it."""
         return None if self.force else self._read(self.root / kind / fingerprint(identity))
 
+    def holds(self, name: str) -> bool:
+        """True if there is an artifact of that name to be found, which may turn out to be damaged."""
+        return not self.force and (self.root / name).exists()
+
     def keep(self, kind: str, identity: Any, artifact: Artifact) -> None:
         """Store what a run derived from other artifacts; it does not count as made.
 
@@ -131,7 +135,7 @@ class Store:
             if artifact is None:
                 _clear_away(folder)
                 self._log_changed_code(name, identity)
-                artifact = replace(make(), origin=origin())
+                artifact = replace(make().copy(), origin=origin())  # a copy, which holds no memory of the device
                 self._write(folder, identity, artifact)
                 self.made.append(name)
                 if self._forced is not None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,14 @@ def test_intervals_cover_the_true_mean_at_their_nominal_rate():
         (v,) = judge([claim()], [run(s, fit__x=x) for s, x in enumerate(rng.normal(3, 2, size=5))])
         covered += v.low <= 3 <= v.high
     assert 0.93 <= covered / 500 <= 0.97
+
+
+def test_a_run_that_shares_a_trained_network_with_another_seed_is_no_replication():
+    networks = [{"fit/a", "mimic/a"}, {"fit/b", "mimic/b"}, {"fit/b", "mimic/c"}, {"fit/d"}]
+    runs = [replace(run(s, fit__x=0.9 + s / 100), networks=frozenset(names)) for s, names in enumerate(networks)]
+    (found,) = judge([claim()], runs)
+    assert [r.seed for r in found.runs] == [0, 1, 3] and [r.seed for r in found.shared] == [2]
+    assert len(found.values) == 3
 
 
 def test_the_ledger_is_valid_and_its_ids_are_unique(tmp_path):

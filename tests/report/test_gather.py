@@ -59,3 +59,14 @@ def test_ten_thousand_runs_take_under_ten_seconds(make_run, tmp_path):
     assert len(gathered.table()) == 10_000
     assert time.perf_counter() - begin < 10
     assert len({run.name for run in gathered.runs}) == 100
+
+
+def test_runs_of_one_identity_with_different_numbers_are_a_conflict_and_none_counts(make_run, tmp_path):
+    for name, value in (("old", 0.5), ("corrected", 0.6), ("copy", 0.6)):
+        make_run(name, {"fit/x": value})
+    make_run("other", {"fit/x": 0.7}, seed=1)
+    gathered = gather([tmp_path / "runs"])
+    assert [run.folder.name for run in gathered.runs] == ["other"]
+    found = {problem.folder.name: problem for problem in gathered.problems}
+    assert {problem.status for problem in found.values()} == {"conflict"} and len(found) == 3
+    assert str(tmp_path / "runs/corrected") in found["old"].why and "with other numbers" in found["old"].why

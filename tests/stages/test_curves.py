@@ -9,8 +9,9 @@ from rebuttal.data import NoiseLike, RandomWalk
 from rebuttal.errors import ConfigError
 from rebuttal.functions.networks import Trained
 from rebuttal.models import MLP
-from rebuttal.stages import Architectures, SampleEfficiency, Thinning
-from rebuttal.stages.variants import variant
+from rebuttal.seeds import derive
+from rebuttal.stages import Architectures, Mimic, SampleEfficiency, Thinning
+from rebuttal.stages.variants import repeated, with_field
 from rebuttal.statistics import mean_interval
 from tests.stages.conftest import DATA
 
@@ -24,7 +25,7 @@ def test_points_are_means_over_seeds_and_each_teacher_is_trained_once(mimic, ses
     made = [name.split("/")[0] for name in session.store.made]
     assert made.count("fit") == 2 * 2 and made.count("mimic") == 2 * 2 * 2
     by_hand = []
-    for seed in (0, 1):
+    for seed in (0, derive(0, "repeat", "1")):
         fit = replace(mimic.teacher.fit, dataset=replace(DATA, train_size=30), seed=seed)
         alone = replace(mimic, teacher=Trained(fit=fit), dataset=replace(DATA, train_size=30), seed=seed)
         by_hand.append(alone.run(session).metrics["kappa"])
@@ -66,12 +67,12 @@ def test_thinning_reports_time_to_fit_and_kappa_by_k(walker, session):
     stage.check(session)
     metrics = stage.run(session).metrics
     for k in (1, 20):
-        students = [variant(walker, seed, every=k) for seed in (0, 1)]
+        students = [with_field(repeated(walker, repeat), "every", k) for repeat in (0, 1)]
         fits = [s.teacher.fit.run(session).metrics["steps_to_fit"] for s in students]
         assert students[0].teacher.fit.dataset.every == k
         assert metrics[f"fitted_{k}"] == np.mean([f is not None for f in fits])
         assert metrics[f"steps_to_fit_{k}"] == (None if None in fits else pytest.approx(np.mean(fits)))
-        kappas = [s.run(session).metrics["kappa"] or 0 for s in students]
+        kappas = [s.run(session).metrics["kappa"] for s in students]
         assert metrics[f"kappa_{k}"] == pytest.approx(np.mean(kappas))
 
 
@@ -82,9 +83,8 @@ def test_thinning_requires_a_random_walk(mimic, session):
 
 def test_fields_that_a_dataset_does_not_have_are_ignored(walker):
     elsewhere = replace(walker, dataset=NoiseLike(like=walker.teacher.fit.dataset, kind="uniform"))
-    changed = variant(elsewhere, 3, every=5, student_size=70)
-    assert changed.dataset.student_size == 70 and changed.teacher.fit.dataset.every == 5
-    assert changed.seed == changed.teacher.fit.seed == 3
+    changed = with_field(elsewhere, "every", 5)
+    assert changed.dataset == elsewhere.dataset and changed.teacher.fit.dataset.every == 5
 
 
 def test_each_architecture_learns_from_each(mimic, session):
@@ -96,3 +96,24 @@ def test_each_architecture_learns_from_each(mimic, session):
     assert metrics["large_small_kappa"] == own["kappa"]
     made = [name.split("/")[0] for name in session.store.made]
     assert made.count("fit") == 2 and made.count("mimic") == 4
+
+
+@pytest.mark.parametrize("target", ["kappa", "thinning"])
+def test_an_undefined_kappa_is_no_number_of_a_curve(target, walker, session, monkeypatch):
+    """Undefined in one repeat: undefined in the mean, in the size needed, and in words."""
+    run = Mimic.run
+
+    def undefined_once(student, session):
+        outcome = run(student, session)
+        return outcome if student.seed == 0 else replace(outcome, metrics=outcome.metrics | {"kappa": None})
+
+    monkeypatch.setattr(Mimic, "run", undefined_once)
+    if target == "thinning":
+        outcome = Thinning(student=walker, every=(1,), repeats=2).run(session)
+        assert outcome.metrics["kappa_1"] is None and outcome.metrics["agreement_1"] is not None
+    else:
+        sizes = {"train_sizes": (30,), "student_sizes": (50,), "kappas": (0.01,), "agreements": (0.01,), "repeats": 2}
+        outcome = SampleEfficiency(student=walker, **sizes).run(session)
+        assert outcome.metrics["kappa_30_50"] is None and outcome.metrics["n2_for_kappa_0.01_30"] is None
+        assert outcome.metrics["n2_for_agreement_0.01_30"] == 50
+    assert "κ undefined" in outcome.words

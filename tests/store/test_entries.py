@@ -137,3 +137,46 @@ def test_processes_that_want_the_same_artifact_make_it_once(tmp_path):
         worker.join()
     assert [worker.exitcode for worker in workers] == [0] * 4
     assert log.read_text() == "made\n"
+
+
+def test_what_is_handed_out_is_a_copy(tmp_path):
+    store = Store(tmp_path)
+    for _ in range(2):
+        found = store.get_or_make("fit", {"a": 1}, artifact)
+        whole = artifact()
+        assert torch.equal(found.tensors["w"], whole.tensors["w"]) and found.record == whole.record
+        found.tensors["w"].zero_()
+        found.record["metrics"]["x"] = -1
+
+
+def test_an_entry_records_where_it_was_computed_and_a_store_what_it_handed_out(tmp_path):
+    first = Store(tmp_path)
+    made = first.get_or_make("fit", {"a": 1}, artifact)
+    assert {"cpu", "torch", "threads", "deterministic", "tf32", "revision", "date"} <= set(made.origin)
+    later = Store(tmp_path)
+    assert later.get_or_make("fit", {"a": 1}, never).origin == made.origin
+    assert later.used == first.used == {first.made[0]: made.origin}
+
+
+class Resident(torch.Tensor):
+    """Stands for a tensor on a GPU: it is one until it is copied to the CPU."""
+
+    def to(self, device, copy):
+        assert (device, copy) == ("cpu", True)
+        return torch.Tensor.to(self.as_subclass(torch.Tensor), device, copy=True)
+
+
+def test_what_was_just_made_is_kept_and_handed_out_on_the_cpu_and_shares_nothing_with_its_maker(tmp_path):
+    weight = torch.nn.Parameter(torch.arange(6.0).as_subclass(Resident))
+    store = Store(tmp_path)
+    found = store.get_or_make("fit", IDENTITY, lambda: Artifact({"n": [1]}, {"w": weight}))
+    kept = next(iter(store._memory.values()))
+    for artifact in (found, kept, Store(tmp_path).get_or_make("fit", IDENTITY, never)):
+        assert type(artifact.tensors["w"]) is torch.Tensor and artifact.tensors["w"].device.type == "cpu"
+        assert not artifact.tensors["w"].requires_grad
+    with torch.no_grad():
+        weight.zero_()
+        found.tensors["w"].zero_()
+    found.record["n"].append(2)
+    again = store.get_or_make("fit", IDENTITY, never)
+    assert again.record == {"n": [1]} and torch.equal(again.tensors["w"], torch.arange(6.0))

@@ -1,0 +1,117 @@
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+
+from rebuttal.data import GaussianNoise, Mixture, UniformNoise
+from rebuttal.data.examples import Examples
+from rebuttal.errors import ConfigError
+from rebuttal.stages import session as module
+
+DATA = UniformNoise(shape=(4,), classes=3, train_size=100, student_size=100, test_size=100)
+SIZE = 100 * (4 * 4 + 8)  # bytes of a split
+
+
+@dataclass(frozen=True)
+class Own:
+    """A user's dataset, whose labels are `labels`."""
+
+    labels: torch.Tensor
+    classes: int = 3
+    shape: tuple[int, ...] = (2,)
+
+    def __hash__(self):
+        return id(self)
+
+    def open(self, cache):
+        return self
+
+    def examples(self, split, seed):
+        return Examples(torch.zeros(len(self.labels), 2), self.labels)
+
+    def identity(self, split):
+        return {"size": len(self.labels), "split": split}
+
+
+@pytest.mark.parametrize(
+    ("labels", "what"),
+    [
+        (torch.tensor([0, 1, 3, 4]), "it has the label 3"),
+        (torch.tensor([0, -1, 2]), "it has the label -1"),
+        (torch.tensor([0, 1, 2], dtype=torch.int32), "its labels are int32"),
+        (torch.tensor([0.0, 1.0]), "its labels are float32"),
+    ],
+)
+def test_a_wrong_label_is_refused_in_one_line(session, labels, what):
+    with pytest.raises(ConfigError) as caught:
+        session.examples(Own(labels), "train", 0)
+    assert str(caught.value) == f"dataset=Own: {what}; allowed: whole numbers from 0 to 2, as int64"
+
+
+def test_right_labels_are_accepted(session):
+    for labels in (torch.tensor([0, 1, 2]), torch.tensor([], dtype=torch.int64)):
+        assert session.examples(Own(labels), "train", 0).labels.equal(labels)
+
+
+def test_the_labels_of_a_mixture_with_a_dataset_of_fewer_classes_are_right(session):
+    mixture = Mixture(new=replace(DATA, classes=7), towards=DATA, share=0.5)
+    assert session.examples(mixture, "student", 0).labels.max() == 6
+
+
+def test_datasets_that_differ_in_other_splits_share_their_examples(session):
+    first = session.examples(DATA, "train", 0)
+    assert session.examples(replace(DATA, student_size=7, test_size=8), "train", 0) is first
+    for other in (replace(DATA, train_size=50), replace(DATA, classes=4), GaussianNoise(**vars(DATA))):
+        assert session.examples(other, "train", 0) is not first
+    assert session.examples(DATA, "train", 1) is not first and session.examples(DATA, "test", 0) is not first
+
+
+def drawn(monkeypatch):
+    """Record which examples are drawn, as (train_size, split, seed)."""
+    calls, draw = [], UniformNoise.examples
+
+    def examples(self, split, seed):
+        calls.append((self.train_size, split, seed))
+        return draw(self, split, seed)
+
+    monkeypatch.setattr(UniformNoise, "examples", examples)
+    return calls
+
+
+def test_examples_are_drawn_once_while_they_fit(session, monkeypatch):
+    calls = drawn(monkeypatch)
+    for _ in range(3):
+        for seed in range(5):
+            session.examples(DATA, "train", seed)
+    assert calls == [(100, "train", seed) for seed in range(5)]
+
+
+def test_the_least_recently_used_are_dropped_and_drawn_again_the_same(session, monkeypatch):
+    monkeypatch.setattr(module, "KEPT_BYTES", 4 * SIZE)
+    first = session.examples(DATA, "train", 0)
+    for seed in (1, 2, 3):
+        session.examples(DATA, "train", seed)
+    session.examples(DATA, "train", 0)
+    calls = drawn(monkeypatch)
+    session.examples(DATA, "train", 4)  # for which that of seed 1 is dropped
+    for seed in (0, 2, 3, 4):
+        session.examples(DATA, "train", seed)
+    assert calls == [(100, "train", 4)]
+    assert sum(examples.nbytes for examples in session._examples.values()) == 4 * SIZE
+    for seed in (1, 2, 3, 5):
+        session.examples(DATA, "train", seed)
+    again = session.examples(DATA, "train", 0)
+    assert again is not first
+    assert torch.equal(again.inputs, first.inputs) and torch.equal(again.labels, first.labels)
+
+
+def test_the_splits_of_one_stage_stay_however_large(session, monkeypatch):
+    monkeypatch.setattr(module, "KEPT_BYTES", 0)
+    calls = drawn(monkeypatch)
+    for _ in range(3):
+        for split in ("train", "student", "test"):
+            session.examples(DATA, split, 0)
+    assert len(calls) == 3
+    for size in (200, 300, 400):
+        session.examples(replace(DATA, train_size=size), "train", 0)
+    assert len(session._examples) == module.KEPT_SPLITS
