@@ -1,18 +1,20 @@
-"""Where a run computes. The device never changes what is computed, only how fast."""
+"""Where a run computes, and in which precision. The device changes what is computed only by rounding."""
 
 from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from rebuttal.errors import ConfigError
+
+T = TypeVar("T")
 
 
 def resolve(name: str) -> torch.device:
@@ -28,26 +30,70 @@ def resolve(name: str) -> torch.device:
 
 @contextmanager
 def configured(device: str, threads: int | None) -> Iterator[None]:
-    """Within the block torch uses `threads` CPU threads (None: as many as before) and, on a GPU, deterministic
-    convolutions; afterwards it is as it was."""
+    """Within the block torch uses `threads` CPU threads (None: as many as before), float32 without TF32 and, on a GPU,
+    deterministic convolutions; afterwards it is as it was."""
     before = torch.get_num_threads(), torch.backends.cudnn.deterministic
     if threads is not None:
         torch.set_num_threads(threads)
     if resolve(device).type == "cuda":
         torch.backends.cudnn.deterministic = True
     try:
-        yield
+        with float32_arithmetic():
+            yield
     finally:
         torch.set_num_threads(before[0])
         torch.backends.cudnn.deterministic = before[1]
 
 
+@contextmanager
+def float32_arithmetic(tf32: bool = False) -> Iterator[None]:
+    """Within the block matrix products and convolutions of float32 tensors are computed in float32 or, with `tf32`, on
+    GPUs that have it, in TF32, whose factors have 10 bits of mantissa; afterwards torch's flags are as they were.
+
+    torch's default is TF32 for convolutions only."""
+    cudnn, operations = torch.backends.cudnn, _operations()
+    # torch refuses to read these two if the caller has set flags of single operations.
+    products = _readable(torch.get_float32_matmul_precision, "highest")
+    convolutions = _readable(lambda: cudnn.allow_tf32, True)
+    before = [operation.fp32_precision for operation in operations]
+    torch.set_float32_matmul_precision("highest")
+    cudnn.allow_tf32 = False
+    for operation in operations:
+        operation.fp32_precision = "ieee"  # else it would follow torch.backends.fp32_precision
+    if tf32:
+        torch.backends.cuda.matmul.allow_tf32 = cudnn.allow_tf32 = True
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(products)
+        cudnn.allow_tf32 = convolutions
+        for operation, precision in zip(operations, before):
+            operation.fp32_precision = precision
+
+
+def _operations() -> list[Any]:
+    """torch's precision flags by operation and library; before torch 2.9 there are none."""
+    backends: Any = torch.backends
+    if not hasattr(backends.cudnn, "conv"):
+        return []
+    cudnn, cpu = backends.cudnn, backends.mkldnn
+    return [backends.cuda.matmul, cudnn.conv, cudnn.rnn, cpu.matmul, cpu.conv, cpu.rnn]
+
+
+def _readable(read: Callable[[], T], default: T) -> T:
+    try:
+        return read()
+    except RuntimeError:
+        return default
+
+
 def machine() -> dict[str, Any]:
-    """What decides the last bits of a result, JSON-able: processor, instruction set, GPU, versions and threads."""
+    """What decides the last bits of a result, JSON-able: processor, instruction set, GPU if this process uses one (to
+    name another would start CUDA), versions and threads."""
     return {
         "cpu": _cpu_model(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_initialized() else None,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,

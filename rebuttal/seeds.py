@@ -29,11 +29,17 @@ def generator(seed: int, *names: str) -> np.random.Generator:
 @contextmanager
 def torch_stream(seed: int, *names: str) -> Iterator[None]:
     """Within the block the global generators follow a named stream: torch's, which layers' initialisation and dropout
-    use, and NumPy's and Python's, which a user's model may use. Afterwards they are as they were."""
+    use, and NumPy's and Python's, which a user's model may use. Afterwards they are as they were.
+
+    Of CUDA's generators only that of the current device. This never starts CUDA: if CUDA starts within the block, its
+    generator begins with the stream, and if after the block, with the seed that torch's had before."""
     stream = derive(seed, *names)
     legacy, python = np.random.get_state(), random.getstate()
-    with torch.random.fork_rng():
-        torch.manual_seed(stream)
+    in_use = torch.cuda.is_initialized()
+    before = torch.initial_seed()
+    with torch.random.fork_rng([torch.cuda.current_device()] if in_use else [], device_type="cuda"):
+        torch.default_generator.manual_seed(stream)
+        torch.cuda.manual_seed(stream)  # postponed until CUDA starts
         np.random.seed(stream % 2**32)
         random.seed(stream)
         try:
@@ -41,3 +47,5 @@ def torch_stream(seed: int, *names: str) -> Iterator[None]:
         finally:
             np.random.set_state(legacy)
             random.setstate(python)
+            if not in_use:
+                torch.cuda.manual_seed(before)

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 log = logging.getLogger(__name__)
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+ORDER = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}  # by which CUDA numbers the GPUs as nvidia-smi does
 SECONDS_BETWEEN_TRIES = 0.2
 
 
@@ -58,16 +59,25 @@ def gpu_slot(jobs_per_gpu: int) -> Iterator[str | None]:
         yield None
         return
     gpu, lock = _claim(names, jobs_per_gpu)
-    before = os.environ.get(VISIBLE)
-    os.environ[VISIBLE] = gpu
     try:
-        yield gpu
+        with _environment({VISIBLE: gpu, **ORDER}):
+            yield gpu
     finally:
         lock.release()
-        if before is None:
-            del os.environ[VISIBLE]
-        else:
-            os.environ[VISIBLE] = before
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Within the block the process has these environment variables; afterwards those that it had."""
+    before = {name: os.environ.pop(name, None) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _claim(names: list[str], jobs_per_gpu: int) -> tuple[str, FileLock]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt
+from torch import Tensor
 
 from rebuttal.config import LIMIT, checked
 from rebuttal.data.dataset import Dataset, Source
@@ -16,8 +18,11 @@ from rebuttal.progress.status_file import StatusFile
 from rebuttal.progress.trackers import Forwarder, TrackerOption
 from rebuttal.store.checkpoints import Checkpoint
 from rebuttal.store.entries import Store
-from rebuttal.store.identity import name_of
+from rebuttal.store.identity import canonical, name_of
 from rebuttal.training.loop import Support
+
+KEPT_BYTES = 2 * 2**30  # of cached examples
+KEPT_SPLITS = 3  # cached whatever their size: a stage may use the training, student and test examples in turn
 
 
 @checked
@@ -41,7 +46,7 @@ class Settings:
 
 
 class Session:
-    """One run's resources. Datasets are read once; their tensors stay on the device."""
+    """One run's resources. Datasets are read once; the examples used last stay on the device."""
 
     def __init__(self, settings: Settings, status: StatusFile | None = None):
         self.settings = settings
@@ -51,7 +56,7 @@ class Session:
         self.store = Store(settings.store, force=settings.force)
         self._cache = Path(settings.store)
         self._sources: dict[Dataset, Source] = {}
-        self._examples: dict[tuple[Dataset, Split, int], Examples] = {}
+        self._examples: dict[str, Examples] = {}  # by identity; the last is the most recently used
 
     def support(self, kind: str, identity: Any) -> Support:
         """The checkpoint, progress and curves of the training that makes an artifact."""
@@ -73,8 +78,34 @@ class Session:
         return self._sources[dataset]
 
     def examples(self, dataset: Dataset, split: Split, seed: int) -> Examples:
-        """The examples of a split, on the device; each is drawn once."""
-        key = (dataset, split, seed)
+        """Return the examples of a split, on the device. Raises `ConfigError` for labels other than int64 in 0 … K − 1.
+
+        Examples are cached by identity, so that datasets that differ only in other splits share them. Above
+        `KEPT_BYTES` the least recently used are dropped, to be drawn again when needed: a curve over sizes and seeds
+        would otherwise fill the device. This is correct for every dataset. A smaller set is not made a view of a larger
+        one, because not all are nested: Gaussian pixels have the statistics of their own set, a mixture's inputs depend
+        on the size of another, and a user's dataset may draw as it likes."""
+        source = self.open(dataset)
+        key = canonical([source.identity(split), split, seed])
         if key not in self._examples:
-            self._examples[key] = self.open(dataset).examples(split, seed).to(self.device)
+            drawn = source.examples(split, seed)
+            _check_labels(drawn.labels, source.classes, dataset)
+            self._make_room(drawn.nbytes)
+            self._examples[key] = drawn.to(self.device)
+        self._examples[key] = self._examples.pop(key)
         return self._examples[key]
+
+    def _make_room(self, size: int) -> None:
+        """Drop the least recently used examples until `size` more bytes fit."""
+        while len(self._examples) >= KEPT_SPLITS and size + sum(e.nbytes for e in self._examples.values()) > KEPT_BYTES:
+            del self._examples[next(iter(self._examples))]
+
+
+def _check_labels(labels: Tensor, classes: int, dataset: Dataset) -> None:
+    """Raise `ConfigError` for labels that a loss would refuse, on a GPU with an error that does not name them."""
+    name, allowed = f"dataset={type(dataset).__name__}", f"allowed: whole numbers from 0 to {classes - 1}, as int64"
+    if labels.dtype != torch.int64:
+        raise ConfigError(f"{name}: its labels are {str(labels.dtype).removeprefix('torch.')}; {allowed}")
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if len(wrong) > 0:
+        raise ConfigError(f"{name}: it has the label {wrong[0].item()}; {allowed}")

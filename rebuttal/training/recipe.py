@@ -21,7 +21,8 @@ class Recipe:
     (AdamW). `schedule`: constant; `exponential`, lr × decay^epoch; `cosine`, from lr to 0 at the last step.
     The first `warmup_epochs` rise linearly to lr. Training ends after `epochs`, or at the first epoch whose
     training accuracy reaches `stop_accuracy` or whose mean loss falls to `stop_loss`. `crop` and `normalisation`:
-    see `rebuttal.models.preprocess`. `precision`: of the forward pass in training; weights are always float32.
+    see `rebuttal.models.preprocess`. `precision`: of matrix products and convolutions in training; `tf32` is float32
+    on devices without it. Weights are always float32, and so is evaluation.
     """
 
     optimizer: Literal["sgd", "nesterov", "adam"]
@@ -37,7 +38,7 @@ class Recipe:
     stop_loss: PositiveFloat | None
     crop: PositiveInt | None
     normalisation: Normalisation
-    precision: Literal["float32", "bfloat16"]
+    precision: Literal["float32", "tf32", "bfloat16"]
 
     def learning_rate(self, step: int, steps_per_epoch: int) -> float:
         """Return the learning rate of optimiser step `step` = 0, 1, …"""

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
+from rebuttal.device import float32_arithmetic
 from rebuttal.errors import TrainingError, out_of_memory
 from rebuttal.training.recipe import Recipe
 
@@ -37,7 +38,8 @@ class BatchGradients:
         Raises `TrainingError` if the batch does not fit into memory and must not, or cannot, be split further."""
         while True:
             try:
-                return self._backward(inputs, targets)
+                with _tf32(self.recipe.precision):
+                    return self._backward(inputs, targets)
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
@@ -73,6 +75,11 @@ def _why_whole(module: nn.Module) -> str | None:
     if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0:
         return "dropout draws other masks for pieces of a batch"
     return None
+
+
+def _tf32(precision: str) -> AbstractContextManager[object]:
+    """For the forward and the backward pass. Evaluation, between the steps, is in float32."""
+    return float32_arithmetic(tf32=True) if precision == "tf32" else nullcontext()
 
 
 def _autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:

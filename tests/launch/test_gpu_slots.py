@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rebuttal.launch.gpu_slots import share_of_threads
+from rebuttal.launch.gpu_slots import gpu_slot, share_of_threads
 from tests.command_line import command
 from tests.test_survival import start
 from tests.test_train import metrics_of
@@ -83,6 +83,30 @@ def test_a_gpu_is_one_place_by_whatever_name_it_is_called(machine, tmp_path):
     named = [machine | {"CUDA_VISIBLE_DEVICES": names} for names in ("0,1", "GPU-bbbb, GPU-aaaa")]
     stays = [stay(process) for process in [hold(each, 1, 1.0) for each in (unnamed, *named, unnamed)]]
     assert most_at_a_time(stays) == {"GPU-aaaa": 1, "GPU-bbbb": 1}
+
+
+@pytest.mark.parametrize("order", [None, "FASTEST_FIRST"])
+def test_cuda_numbers_the_gpus_as_nvidia_smi_does_while_a_place_is_held(order, monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    if order is not None:
+        monkeypatch.setenv("CUDA_DEVICE_ORDER", order)
+    before = dict(os.environ)
+    with pytest.raises(ZeroDivisionError), gpu_slot(1) as gpu:
+        assert gpu == "3"
+        assert os.environ == before | {"CUDA_VISIBLE_DEVICES": "3", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+        raise ZeroDivisionError
+    assert os.environ == before
+    with gpu_slot(1) as gpu:  # its place is free again
+        assert gpu == "3"
+
+
+def test_without_a_gpu_the_environment_is_left_alone(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    before = dict(os.environ)
+    with gpu_slot(1) as gpu:
+        assert gpu is None and os.environ == before
 
 
 def test_cores_are_shared_by_the_jobs_that_there_are(monkeypatch):
