@@ -24,14 +24,15 @@ def provenance(
     config: dict[str, Any], stages: dict[str, Stage], session: Session, networks: dict[str, Any]
 ) -> dict[str, Any]:
     """Return the content of `provenance.json`. `networks`: the origin of each trained network that the run used."""
+    found = identities(stages, session)
     return {
-        **essence(config, stages, session),
+        **_essence(config, found),
         "command": sys.argv,
         "process": origin(),  # which wrote this file; each network has its own origin, below
         "device": session.device.type,
         "gpu": os.environ.get("CUDA_VISIBLE_DEVICES"),
-        "configuration": configuration(config["name"], identities(stages, session)),
-        "setup": setup(config["name"], identities(stages, session)),
+        "configuration": configuration(config["name"], found),
+        "setup": setup(config["name"], found),
         "computed": session.store.made,
         "networks": networks,
     }
@@ -44,11 +45,12 @@ def networks_used(session: Session) -> dict[str, Any]:
 
 def essence(config: dict[str, Any], stages: dict[str, Stage], session: Session) -> dict[str, Any]:
     """What makes a run this run and no other."""
-    return {
-        "rebuttal": rebuttal.__version__,
-        "stages": {name: fingerprint(identity) for name, identity in identities(stages, session).items()},
-        "config": config,
-    }
+    return _essence(config, identities(stages, session))
+
+
+def _essence(config: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    names = {name: fingerprint(identity) for name, identity in found.items()}
+    return {"rebuttal": rebuttal.__version__, "stages": names, "config": config}
 
 
 def identities(stages: dict[str, Stage], session: Session) -> dict[str, Any]:

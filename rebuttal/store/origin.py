@@ -22,13 +22,18 @@ def origin() -> dict[str, Any]:
     """Describe this process, JSON-able: recorded with every artifact that it computes."""
     return {
         **machine(),
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": _versions(),
         "rebuttal": rebuttal.__version__,
         "revision": revision(),
         "tf32": {"matmul": torch.backends.cuda.matmul.allow_tf32, "cudnn": torch.backends.cudnn.allow_tf32},
         "deterministic": torch.backends.cudnn.deterministic,
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in PACKAGES}
 
 
 @cache
