@@ -9,7 +9,7 @@ ON_IMAGES := model=mlp dataset.train_size=5000 training.stop_accuracy=1.0 \
   $(if $(IMAGES),dataset=image_folder dataset.root=$(IMAGES))
 STUDY := $(BIN)/python -m rebuttal.train -m size=study
 
-.PHONY: toy study check test docs golden test-real-data test-slow format clean
+.PHONY: toy study check test docs golden test-real-data test-slow test-gpu format clean
 
 toy: .venv/installed
 	$(BIN)/python -m rebuttal.train experiment=toy
@@ -31,7 +31,7 @@ check: .venv/installed
 	$(BIN)/mypy
 
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m "not real_data and not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m "not real_data and not slow and not gpu"
 
 # The documentation, in site/. A warning is an error.
 docs: .venv/installed
@@ -49,6 +49,10 @@ test-real-data: .venv/installed
 # partition `urgent` must preempt the default one.
 test-slow: .venv/installed
 	$(BIN)/pytest -m slow
+
+# What can differ on a GPU, on a machine that has one.
+test-gpu: .venv/installed
+	$(BIN)/pytest -m gpu
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .

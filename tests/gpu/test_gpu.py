@@ -81,9 +81,15 @@ def pixels(*shape):
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize(
-    "view", [lambda x: x, lambda x: x[:, 1:, 2:7], lambda x: x.transpose(0, 1), lambda x: x[:0]], ids=str
-)
+VIEWS = {
+    "whole": lambda x: x,
+    "part": lambda x: x[:, 1:, 2:7],
+    "transposed": lambda x: x.transpose(0, 1),
+    "empty": lambda x: x[:0],
+}
+
+
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
 def test_pixels_are_the_same_inputs_bit_for_bit(view):
     for images in (torch.arange(256, dtype=torch.uint8).reshape(4, 4, 4, 4).repeat(1, 1, 2, 2), pixels(500, 3, 32, 32)):
         found = in_unit_range(view(images.to(DEVICE)))
