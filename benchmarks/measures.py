@@ -21,6 +21,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from benchmarks.record import record
 from rebuttal.config import CONFIG_DIR, build
 from rebuttal.measures.gradients import jacobian, norms
 from rebuttal.measures.layers import affine_parts, parts_of
@@ -64,7 +65,8 @@ def timed(work: Callable[[], Tensor]) -> tuple[float, Tensor]:
     return time.perf_counter() - start, result
 
 
-def compare(model: str, rounds: int) -> str:
+def compare(model: str, rounds: int) -> dict[str, float]:
+    """Return the seconds a probe of the Jacobian norms, by a loop and by ours."""
     subject, inputs = make_subject(model), torch.rand(PROBES[model], *SHAPE)
     times: dict[str, list[float]] = {"loop": [], "ours": []}
     for _ in range(rounds + 1):  # the first warms up
@@ -74,20 +76,26 @@ def compare(model: str, rounds: int) -> str:
         times["ours"].append(seconds)
         assert torch.allclose(expected.double(), found, rtol=1e-3)
     loop, ours = (median(t[1:]) / len(inputs) for t in times.values())
-    return f"Jacobian norms, {model}: loop {loop * 1e3:.2f} ms, ours {ours * 1e3:.2f} ms a probe: {loop / ours:.1f}×"
+    print(f"Jacobian norms, {model}: loop {loop * 1e3:.2f} ms, ours {ours * 1e3:.2f} ms a probe: {loop / ours:.1f}×")
+    return {"loop": loop, "ours": ours}
 
 
-def operator_norms(network: nn.Module) -> str:
+def operator_norms(network: nn.Module) -> dict[str, float]:
+    """Return the seconds that all layers' operator norms take, and the largest residual."""
     parts = affine_parts(parts_of(network, SHAPE))
     seconds, found = timed(lambda: torch.tensor([spectral_norm(part) for part in parts]))
-    return f"operator norms, resnet18: {len(parts)} layers in {seconds:.1f} s, largest residual {found[:, 1].max():.1e}"
+    residual = found[:, 1].max().item()
+    print(f"operator norms, resnet18: {len(parts)} layers in {seconds:.1f} s, largest residual {residual:.1e}")
+    return {"seconds": seconds, "largest residual": residual}
 
 
-def full_jacobian(probes: int) -> str:
+def full_jacobian(probes: int) -> dict[str, float]:
+    """Return the seconds and the peak memory, GiB, of ResNet-18's full Jacobian."""
     subject, inputs = make_subject("resnet18"), torch.rand(probes, *SHAPE)
     seconds, _ = timed(lambda: batched(subject, inputs))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return f"full Jacobian, resnet18, {probes} probes: {seconds:.0f} s, peak memory of the process {peak:.2f} GiB"
+    print(f"full Jacobian, resnet18, {probes} probes: {seconds:.0f} s, peak memory of the process {peak:.2f} GiB")
+    return {"probes": probes, "seconds": seconds, "peak GiB": peak}
 
 
 def main() -> None:
@@ -97,13 +105,12 @@ def main() -> None:
     arguments = parser.parse_args()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     if arguments.jacobian:
-        print(full_jacobian(arguments.jacobian))
+        record("measures", {"full Jacobian, resnet18": full_jacobian(arguments.jacobian)})
         return
-    for model in PROBES:
-        print(compare(model, arguments.rounds))
+    results = {f"Jacobian norms, {model}": compare(model, arguments.rounds) for model in PROBES}
     network = make_subject("resnet18").network
     assert network is not None
-    print(operator_norms(network))
+    record("measures", results | {"operator norms, resnet18": operator_norms(network)})
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ from rebuttal.measures.plane import Plane
 from rebuttal.measures.spectra import Spectrum, hann
 from rebuttal.training.evaluation import EVALUATION_BATCH, predict
 
+MIN_LOW_BINS = 12  # below the cutoff of a slice: with fewer, the window decides the share of the energy there
+
 
 @checked
 class GradientSpectrum:
@@ -79,18 +81,24 @@ def _margin_gradients_in_chunks(subject: Subject, inputs: Tensor, memory: int) -
 class SliceSpectrum:
     """f on `planes` 2-D slices, `resolution` points a side, through `probes` (three of one kind, so that the
     slice lies among the data) or `random` (one probe, two random directions): mean removed, Hann window,
-    2-D FFT, power summed over the logits.
+    2-D FFT, power summed over the logits. A slice is a square, `extent` times as wide as the one around its triangle.
 
-    `slice_centroid_<kind>`: mean frequency in cycles per unit of length in input space;
-    `slice_low_share_<kind>`: share of the energy up to `cutoff` (same unit); `slice_low_to_high_<kind>`: energy
-    below over energy above. Arrays of the first slice: `slice_values_<kind>`, the logit that varies most on it,
-    (resolution, resolution); `slice_power_<kind>`, the spectrum, zero frequency in the middle;
-    `slice_extent_<kind>`, (left, right, bottom, top).
+    `slice_centroid_<kind>`: mean frequency in cycles per unit of length in input space; of a function that varies
+    less than once across the slice it is that of the window. `slice_low_share_<kind>`: share of the energy up to
+    `cutoff` (same unit); `slice_low_to_high_<kind>`: energy below over energy above. Slices on which f is constant
+    are left out. `slice_low_bins_<kind>`, on the smallest slice: the FFT bins up to `cutoff` beyond the window's main
+    lobe around frequency 0, two bins wide on each side; of two opposite bins, which are equal, one counts. Share and
+    ratio are undefined (None) with fewer than 12 of them (raise `cutoff` or `extent`), and if `cutoff` is above the
+    largest frequency along an axis (raise `resolution`).
+
+    Arrays of the first slice: `slice_values_<kind>`, the logit that varies most on it, (resolution, resolution);
+    `slice_power_<kind>`, the spectrum, zero frequency in the middle; `slice_extent_<kind>`, (left, right, bottom, top).
     """
 
     planes: PositiveInt
     resolution: Annotated[int, Field(ge=8)]
     through: Literal["probes", "random"]
+    extent: Annotated[float, Field(ge=1)]
     cutoff: PositiveFloat
 
     def __call__(self, subject: Subject, probes: Probes) -> Findings:
@@ -101,16 +109,27 @@ class SliceSpectrum:
             planes = [self._plane(inputs, probes.rng) for _ in range(self.planes)]
             values = [slice_values(subject, plane, self.resolution) for plane in planes]
             spectra = [slice_spectrum(v, plane) for v, plane in zip(values, planes)]
-            centroids = torch.stack([s.centroid() for s in spectra])
-            low = torch.stack([s.low_share(self.cutoff) for s in spectra])
-            found |= distribution(f"slice_centroid_{kind}", centroids) | distribution(f"slice_low_share_{kind}", low)
-            found |= Findings({f"slice_low_to_high_{kind}": low_to_high(low.mean().item())})
-            found |= self._arrays(values[0], spectra[0], planes[0], kind)
+            found |= self._findings(spectra, kind) | self._arrays(values[0], spectra[0], planes[0], kind)
         return found
+
+    def _findings(self, spectra: list[Spectrum], kind: str) -> Findings:
+        bins = min(low_bins(spectrum, self.cutoff) for spectrum in spectra)
+        resolved = bins >= MIN_LOW_BINS and all(self.cutoff <= spectrum.nyquist for spectrum in spectra)
+        varying = [spectrum for spectrum in spectra if spectrum.power.any()]
+        found = Findings({f"slice_{name}_{kind}": None for name in ("centroid", "low_share", "low_to_high")})
+        if varying:
+            found |= distribution(f"slice_centroid_{kind}", torch.stack([s.centroid() for s in varying]))
+        if varying and resolved:
+            low = torch.stack([spectrum.low_share(self.cutoff) for spectrum in varying])
+            found |= distribution(f"slice_low_share_{kind}", low)
+            found |= Findings({f"slice_low_to_high_{kind}": low_to_high(low.mean().item())})
+        return found | Findings({f"slice_low_bins_{kind}": bins})
 
     def _plane(self, inputs: Tensor, rng: np.random.Generator) -> Plane:
         corners = torch.from_numpy(rng.choice(len(inputs), size=3, replace=False)).to(inputs.device)
-        return Plane.through(inputs[corners]) if self.through == "probes" else Plane.random(inputs[corners[:2]], rng)
+        chosen = inputs[corners]
+        plane = Plane.through(chosen) if self.through == "probes" else Plane.random(chosen[:2], rng)
+        return plane.resized(self.extent)
 
     def _arrays(self, values: Tensor, spectrum: Spectrum, plane: Plane, kind: str) -> Findings:
         arrays = {
@@ -130,11 +149,21 @@ def slice_values(subject: Subject, plane: Plane, resolution: int) -> Tensor:
 def slice_spectrum(values: Tensor, plane: Plane) -> Spectrum:
     """Return the windowed spectrum of values (K, resolution, resolution) on a plane, summed over K."""
     resolution = values.shape[-1]
-    values = values - values.mean(dim=(1, 2), keepdim=True)
-    window = hann(resolution)
+    window = hann(resolution)[:, None] * hann(resolution)
+    values = values - values[:, :1, :1]  # a constant becomes 0 exactly
+    # The mean under the window: with any other, the window would turn the rest into energy at frequency 0.
+    values = values - (values * window).sum(dim=(1, 2), keepdim=True) / window.sum()
     left, right, _, _ = plane.extent
     spacing = (right - left) / (resolution - 1)
-    return Spectrum(Spectrum.of(values * window[:, None] * window).power.sum(dim=0), spacing)
+    return Spectrum(Spectrum.of(values * window).power.sum(dim=0), spacing)
+
+
+def low_bins(spectrum: Spectrum, cutoff: float) -> int:
+    """Return the number of frequencies up to `cutoff` beyond the main lobe of a Hann window around 0, half-width two
+    bins; of two opposite ones, which are equal, one counts."""
+    bin_width = 1 / (spectrum.power.shape[-1] * spectrum.spacing)
+    beyond = spectrum.radius > 2 * bin_width * (1 + 1e-9)
+    return int((beyond & (spectrum.radius <= cutoff)).sum().item()) // 2
 
 
 def low_to_high(low_share: float) -> float | None:

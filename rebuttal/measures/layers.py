@@ -11,6 +11,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, singledispatch
+from itertools import dropwhile, groupby
 from typing import TYPE_CHECKING
 
 import torch
@@ -73,6 +74,19 @@ class Sum:
 
 
 Part = Affine | Pointwise | Pool | Sum
+
+
+@dataclass(frozen=True)
+class Composition:
+    """Affine maps that follow each other, with what only rearranges coordinates between them, as one affine map on
+    inputs of `shape`."""
+
+    name: str
+    parts: tuple[Part, ...]
+    shape: tuple[int, ...]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return run(self.parts, x)
 
 
 class Scale(nn.Module):
@@ -141,9 +155,37 @@ def affine_parts(parts: Sequence[Part]) -> list[Affine]:
     return found
 
 
+def composed(parts: Sequence[Part]) -> Iterator[Part | Composition]:
+    """Yield the parts in order, affine maps that follow each other as one `Composition`.
+
+    What comes before the first of them, such as a crop, only selects or rearranges coordinates: without it the map has
+    the same operator norm."""
+    for linear, group in groupby(parts, _is_linear):
+        chain = tuple(group)
+        maps = [part for part in chain if isinstance(part, Affine)]
+        if linear and len(maps) > 1:
+            after = tuple(dropwhile(lambda part: isinstance(part, Pointwise), chain))
+            yield Composition("+".join(part.name for part in maps), after, maps[0].shape)
+        else:
+            yield from chain
+
+
+def _is_linear(part: Part) -> bool:
+    """True for what is affine in evaluation mode."""
+    return isinstance(part, Affine) or (isinstance(part, Pointwise) and not isinstance(part.module, nn.ReLU))
+
+
 def batch_norm_scale(norm: nn.BatchNorm2d) -> Tensor:
-    """Return the factor (C,) by which a batch-norm multiplies each channel in evaluation mode."""
-    return norm.weight / (norm.get_buffer("running_var") + norm.eps).sqrt()
+    """Return the factor (C,) by which a batch-norm multiplies each channel in evaluation mode.
+
+    With `affine=False` it has no weights, which stands for weights of 1."""
+    deviation = (norm.get_buffer("running_var") + norm.eps).sqrt()
+    return (torch.ones_like(deviation) if norm.weight is None else norm.weight) / deviation
+
+
+def batch_norm_bias(norm: nn.BatchNorm2d) -> Tensor:
+    """Return the bias (C,) of a batch-norm: 0 with `affine=False`."""
+    return torch.zeros_like(norm.get_buffer("running_mean")) if norm.bias is None else norm.bias
 
 
 def padding_of(conv: nn.Conv2d) -> tuple[int, ...]:
@@ -231,7 +273,6 @@ def _(module: nn.Conv2d, name: str) -> _Items:
 
 
 @_expand_by_type.register(nn.Linear)
-@_expand_by_type.register(nn.BatchNorm2d)
 @_expand_by_type.register(nn.ReLU)
 @_expand_by_type.register(nn.Dropout)
 @_expand_by_type.register(nn.Flatten)
@@ -241,17 +282,36 @@ def _(module: nn.Module, name: str) -> _Items:
 
 
 @_expand_by_type.register
+def _(module: nn.BatchNorm2d, name: str) -> _Items:
+    if module.running_var is None:
+        raise ConfigError(
+            f"stages.*.functions: layer {name} is a BatchNorm2d with track_running_stats=False, whose output for one "
+            "input depends on the others; allowed: True"
+        )
+    return [_Layer(name, module)]
+
+
+@_expand_by_type.register
 def _(module: nn.Sequential, name: str) -> _Items:
-    return _expand_children(module, name, [child for child, _ in module.named_children()])
+    return _expand_children(module, name, list(module._modules))  # named_children() omits a layer used twice
 
 
 @_expand_by_type.register
 def _(module: nn.MaxPool2d, name: str) -> _Items:
-    if module.kernel_size != module.stride or module.padding != 0:
+    if _pair(module.kernel_size) != _pair(module.stride) or _pair(module.padding) != (0, 0):
         raise ConfigError(
             f"stages.*.functions: layer {name} is a MaxPool2d whose windows overlap; allowed: stride = size"
         )
+    if _pair(module.dilation) != (1, 1) or module.ceil_mode:
+        raise ConfigError(
+            f"stages.*.functions: layer {name} is a MaxPool2d with dilation={module.dilation} and "
+            f"ceil_mode={module.ceil_mode}; allowed: dilation=1 and ceil_mode=False"
+        )
     return [_Layer(name, module)]
+
+
+def _pair(size: int | tuple[int, ...]) -> tuple[int, ...]:
+    return (size, size) if isinstance(size, int) else tuple(size)
 
 
 @_expand_by_type.register

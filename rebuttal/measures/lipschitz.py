@@ -13,7 +13,7 @@ from rebuttal.config import checked
 from rebuttal.measures.gradients import jacobian
 from rebuttal.measures.layers import is_whitened, parts_of
 from rebuttal.measures.measure import Findings, Probes, Subject, chunks, spread_at
-from rebuttal.measures.operator_norms import lipschitz_upper
+from rebuttal.measures.operator_norms import kept_norms, lipschitz_upper
 from rebuttal.measures.variation import unit_vectors
 
 
@@ -21,7 +21,8 @@ from rebuttal.measures.variation import unit_vectors
 class LipschitzBracket:
     """`lipschitz_lower`: the largest ‖J(x)‖₂ found at the probes and on a climb from the `starts` steepest of
     them; `lipschitz_upper`: the product of the layers' operator norms (Virmaux & Scaman 2018; Khromov & Singh
-    2024), also as `_log10`.
+    2024), also as `_log10`. Affine maps that follow each other, such as the normalisation of the inputs and the first
+    layer, count as one map: for a linear network the two bounds are equal.
 
     A ReLU network's Jacobian is constant in the linear region around x, so that ‖J‖ has no gradient to follow.
     The climb therefore tries, `steps` times, ± the leading right singular vector, along which f changes fastest,
@@ -42,7 +43,7 @@ class LipschitzBracket:
             lower = self._lower(subject, probes)
             numbers |= {"lipschitz_lower": lower, "lipschitz_lower_scaled": lower / scale if scale > 0 else None}
         if subject.network is not None:
-            upper = lipschitz_upper(parts_of(subject.network, probes.shape))
+            upper = lipschitz_upper(parts_of(subject.network, probes.shape), kept_norms(subject))
             name = "lipschitz_upper_whitened" if is_whitened(subject.network) else "lipschitz_upper"
             numbers |= {name: upper, f"{name}_log10": float(np.log10(upper)) if upper > 0 else None}
             numbers[f"{name}_scaled"] = upper / scale if scale > 0 else None

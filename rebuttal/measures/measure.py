@@ -19,13 +19,17 @@ class Subject:
     """A function under study: from inputs (n, *shape) in input space to logits (n, K).
 
     `network`: None if the function has no layers to inspect. `differentiable`: False for step functions, whose
-    derivative, 0 wherever it exists, says nothing about smoothness. `classes`: K.
+    derivative, 0 wherever it exists, says nothing about smoothness. `classes`: K. `norms`: spectral norms and their
+    residuals by layer and input shape, which several measures need: kept by the first that computes them.
     """
 
     function: Callable[[Tensor], Tensor]
     network: nn.Module | None
     differentiable: bool
     classes: int
+    norms: dict[tuple[str, tuple[int, ...]], tuple[float, float]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from rebuttal.config import checked
 from rebuttal.measures.layers import (
     Affine,
+    Composition,
     Part,
     Pointwise,
     Pool,
@@ -23,12 +24,15 @@ from rebuttal.measures.layers import (
     Sum,
     affine_parts,
     batch_norm_scale,
+    composed,
     padding_of,
     parts_of,
 )
 from rebuttal.measures.measure import Findings, Probes, Subject
 
 TOLERANCE = 1e-10  # relative accuracy of the eigenvalues that ARPACK returns
+
+Norm = Callable[[Affine | Composition], tuple[float, float]]  # to σ₁ and the residual of its iteration
 
 
 @checked
@@ -48,8 +52,9 @@ class OperatorNorms:
             return Findings()
         numbers: dict[str, float | None] = {}
         residuals, logs = [], []
+        norm_of = kept_norms(subject)
         for part in affine_parts(parts_of(subject.network, probes.shape)):
-            sigma, residual = spectral_norm(part)
+            sigma, residual = norm_of(part)
             numbers[f"sigma_{part.name}"] = sigma
             numbers[f"stable_rank_{part.name}"] = frobenius_norm(part) ** 2 / sigma**2 if sigma > 0 else None
             residuals.append(residual)
@@ -60,9 +65,21 @@ class OperatorNorms:
         return Findings(numbers)
 
 
-def spectral_norm(part: Affine) -> tuple[float, float]:
+def kept_norms(subject: Subject) -> Norm:
+    """Return `spectral_norm`, which computes each map of the subject once for all measures."""
+
+    def norm_of(part: Affine | Composition) -> tuple[float, float]:
+        key = (part.name, part.shape)
+        if key not in subject.norms:
+            subject.norms[key] = spectral_norm(part)
+        return subject.norms[key]
+
+    return norm_of
+
+
+def spectral_norm(part: Affine | Composition) -> tuple[float, float]:
     """Return σ₁ of the part's linear map, and the residual ‖AᵀAv − σ₁²v‖/σ₁² of the iteration that computed it."""
-    if isinstance(part.module, Scale):  # diagonal
+    if isinstance(part, Affine) and isinstance(part.module, Scale):  # diagonal
         return float((1 / part.module.std).max()), 0.0
     gram, size = _gram(part), prod(part.shape)
     if size < 3:  # ARPACK needs three dimensions
@@ -75,7 +92,7 @@ def spectral_norm(part: Affine) -> tuple[float, float]:
     return float(np.sqrt(square)), float(np.linalg.norm(gram(vector) - square * vector) / square)
 
 
-def _gram(part: Affine) -> Callable[[np.ndarray], np.ndarray]:
+def _gram(part: Affine | Composition) -> Callable[[np.ndarray], np.ndarray]:
     """Return v ↦ AᵀAv of the part's linear map A, on flat vectors."""
     with torch.no_grad():
         offset = part(torch.zeros(1, *part.shape, dtype=torch.float64))
@@ -107,7 +124,7 @@ def frobenius_norm(part: Affine) -> float:
     if isinstance(module, nn.Conv2d):
         taps = module.weight.square().sum(dim=1)  # (out, kh, kw)
         if (norm := part.batch_norm) is not None:
-            taps = taps * (norm.weight.square() / (norm.get_buffer("running_var") + norm.eps))[:, None, None]
+            taps = taps * batch_norm_scale(norm).square()[:, None, None]
         return float((taps * _applications(module, part.shape)).sum().sqrt().item())
     if isinstance(module, Scale):
         return float((1 / module.std).expand(part.shape).norm().item())
@@ -123,28 +140,32 @@ def _applications(conv: nn.Conv2d, shape: tuple[int, ...]) -> Tensor:
     return unfolded.sum(dim=2).reshape(conv.kernel_size)
 
 
-def lipschitz_upper(parts: Sequence[Part]) -> float:
+def lipschitz_upper(parts: Sequence[Part], norm_of: Norm = spectral_norm) -> float:
     """Return a bound on ‖f(x) − f(y)‖/‖x − y‖: the product of the parts' operator norms, ‖skip‖ + ‖branch‖ for a
-    residual block (Virmaux & Scaman 2018)."""
-    return prod((_bound(part) for part in parts), start=1.0)
+    residual block (Virmaux & Scaman 2018).
+
+    Affine maps that follow each other, as the normalisation of the inputs and the first layer do, count as one map, so
+    that the bound is exact for a linear network. `norm_of`: computes the spectral norms."""
+    return prod((_bound(part, norm_of) for part in composed(parts)), start=1.0)
 
 
 @singledispatch
-def _bound(part: Part) -> float:
+def _bound(part: Part | Composition, norm_of: Norm) -> float:
     raise TypeError(part)
 
 
-@_bound.register
-def _(part: Affine) -> float:
-    return spectral_norm(part)[0]
+@_bound.register(Affine)
+@_bound.register(Composition)
+def _(part: Affine | Composition, norm_of: Norm) -> float:
+    return norm_of(part)[0]
 
 
 @_bound.register(Pointwise)
 @_bound.register(Pool)
-def _(part: Part) -> float:
+def _(part: Part, norm_of: Norm) -> float:
     return 1.0
 
 
 @_bound.register
-def _(part: Sum) -> float:
-    return lipschitz_upper(part.branch) + lipschitz_upper(part.skip)
+def _(part: Sum, norm_of: Norm) -> float:
+    return lipschitz_upper(part.branch, norm_of) + lipschitz_upper(part.skip, norm_of)

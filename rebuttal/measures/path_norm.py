@@ -19,6 +19,7 @@ from rebuttal.measures.layers import (
     Pool,
     Scale,
     Sum,
+    batch_norm_bias,
     batch_norm_scale,
     is_whitened,
     padding_of,
@@ -104,7 +105,7 @@ def _(part: Affine, x: Tensor, power: int) -> Tensor:
         return x * _magnitude(1 / module.std, power) + _magnitude(module.mean / module.std, power)
     if isinstance(module, nn.BatchNorm2d):
         scale = batch_norm_scale(module)
-        bias = module.bias - module.get_buffer("running_mean") * scale
+        bias = batch_norm_bias(module) - module.get_buffer("running_mean") * scale
         return x * _magnitude(scale, power)[:, None, None] + _magnitude(bias, power)[:, None, None]
     positions = x[0, 0].numel()  # an average over all positions: each weight is 1/positions
     average: Tensor = x.sum(dim=(2, 3), keepdim=True) / positions**power
@@ -117,7 +118,8 @@ def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor]
     if norm is None:
         return conv.weight, bias
     scale = batch_norm_scale(norm)
-    return conv.weight * scale[:, None, None, None], norm.bias + (bias - norm.get_buffer("running_mean")) * scale
+    offset = batch_norm_bias(norm) + (bias - norm.get_buffer("running_mean")) * scale
+    return conv.weight * scale[:, None, None, None], offset
 
 
 def _magnitude(weight: Tensor, power: int) -> Tensor:

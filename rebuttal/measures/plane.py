@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -36,10 +36,7 @@ class Plane:
                 "dataset: the three inputs of a 2-D slice lie on one line; allowed: three that span a plane"
             )
         corners = torch.cat([torch.zeros(1, 2, dtype=torch.float64, device=flat.device), edges @ axes])
-        middle, side = corners.mean(dim=0), (corners.amax(dim=0) - corners.amin(dim=0)).max().item()
-        x, y = (value.item() for value in middle)
-        extent = (x - side, x + side, y - side, y + side)
-        return cls(inputs[0], axes.T, corners.cpu().numpy(), extent)
+        return cls(inputs[0], axes.T, corners.cpu().numpy(), _square(corners, 2))
 
     @classmethod
     def random(cls, inputs: Tensor, rng: np.random.Generator) -> Plane:
@@ -48,6 +45,10 @@ class Plane:
         first, second = inputs
         length = (second - first).norm()
         return cls.through(torch.cat([first[None], first + length * unit_vectors(inputs, rng)]))
+
+    def resized(self, sides: float) -> Plane:
+        """Return the plane with an extent of `sides` times the side of the square around the three inputs."""
+        return replace(self, extent=_square(torch.from_numpy(self.corners), sides))
 
     def grid(self, resolution: int) -> Tensor:
         """Return inputs (resolution², *shape) on the extent, row by row from the bottom left."""
@@ -60,3 +61,11 @@ class Plane:
         )
         points = torch.stack([x.flatten(), y.flatten()], dim=1) @ self.axes
         return (self.origin.flatten() + points).float().reshape(-1, *self.origin.shape)
+
+
+def _square(corners: Tensor, sides: float) -> tuple[float, float, float, float]:
+    """Return (left, right, bottom, top) of a square around the mean of the corners (3, 2), `sides` times as wide as the
+    longer side of their bounding box."""
+    x, y = corners.mean(dim=0).tolist()
+    half = sides / 2 * (corners.amax(dim=0) - corners.amin(dim=0)).max().item()
+    return (x - half, x + half, y - half, y + half)

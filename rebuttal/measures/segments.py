@@ -11,7 +11,9 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from rebuttal.config import checked
+from rebuttal.measures.layers import is_whitened
 from rebuttal.measures.measure import Findings, Probes, Subject, distribution, spread_at
+from rebuttal.models.preprocess import Preprocess
 from rebuttal.training.evaluation import EVALUATION_BATCH
 
 
@@ -20,9 +22,11 @@ class SegmentCrossings:
     """Along `pairs` segments between probes of one kind, each evaluated at `points` equal steps, per unit length:
 
     `class_changes_<kind>`: changes of the predicted class. `total_variation_<kind>`: Σ‖f(xᵢ₊₁) − f(xᵢ)‖, and
-    `_scaled` by the spread of the logits. `region_changes_<kind>` (ReLU networks): ReLUs that switch between
+    `_scaled` by the spread of the logits. `region_changes_<kind>` (networks only): ReLUs that switch between
     one point and the next, the transitions between linear regions of Novak et al. 2018 (section 3.2).
-    A change that is reversed within one step is not counted.
+    A change that is reversed within one step is not counted, nor is a max-pool that takes another input of its window.
+    Undefined (None) for a network that has other non-linear layers, such as GELU, or modules of an unknown class, or
+    no ReLU though it is not linear; 0 for a linear one.
     """
 
     pairs: PositiveInt
@@ -41,6 +45,8 @@ class SegmentCrossings:
             for name in walks[0] if walks else ():
                 values = torch.cat([walk[name] for walk in walks]) / lengths
                 found |= distribution(f"{name}_{kind}", values, scale if name == "total_variation" else None)
+            if subject.network is not None and relus_of(subject.network) is None:
+                found |= Findings({f"region_changes_{kind}": None})
         return found
 
     @torch.inference_mode()
@@ -65,10 +71,10 @@ def count_switches(network: nn.Module | None, lines: int) -> Iterator[list[Tenso
     """Within the block, count how many ReLUs switch from one point to the next.
 
     The batch holds `lines` lines, one after the other. Yields a list to which each ReLU layer's counts (lines,) are
-    added when the network runs; None for a function that is not a ReLU network."""
-    relus = [] if network is None else [m for m in network.modules() if isinstance(m, nn.ReLU)]
+    added when the network runs; None for a function whose regions cannot be counted."""
+    relus = None if network is None else relus_of(network)
     if not relus:
-        yield [torch.zeros(lines)] if _is_linear(network) else None
+        yield None if relus is None else [torch.zeros(lines)]
         return
     counts: list[Tensor] = []
 
@@ -84,6 +90,26 @@ def count_switches(network: nn.Module | None, lines: int) -> Iterator[list[Tenso
             hook.remove()
 
 
-def _is_linear(network: nn.Module | None) -> bool:
-    kinds = (nn.Sequential, nn.Linear, nn.Flatten, nn.Identity)
-    return network is not None and all(isinstance(m, kinds) for m in getattr(network, "body", network).modules())
+def relus_of(network: nn.Module) -> list[nn.ReLU] | None:
+    """Return the ReLUs of a network, none for a linear one; None if other layers may separate its regions."""
+    modules = list(network.modules())
+    relus = [module for module in modules if isinstance(module, nn.ReLU)]
+    passed = (nn.ReLU, nn.MaxPool2d, Preprocess) if relus else ()
+    return relus if all(isinstance(module, passed) or _is_linear(module) for module in modules) else None
+
+
+_LINEAR = (
+    nn.Identity, nn.Flatten, nn.Unflatten, nn.Dropout, nn.Dropout2d, nn.Linear, nn.Conv1d, nn.Conv2d, nn.BatchNorm1d,
+    nn.BatchNorm2d, nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d,
+)  # fmt: skip
+
+
+def _is_linear(module: nn.Module) -> bool:
+    """True for layers known to be linear in evaluation mode, and for modules that only apply others.
+
+    A module of an unknown class may apply any function between its layers."""
+    if isinstance(module, Preprocess):
+        return not is_whitened(module)
+    if isinstance(module, nn.Sequential):
+        return type(module).forward is nn.Sequential.forward
+    return isinstance(module, _LINEAR) or type(module).__module__ == "torchvision.models.resnet"

@@ -39,6 +39,11 @@ class Spectrum:
         y, x = self.frequencies
         return (x.square() + y.square()).sqrt()
 
+    @property
+    def nyquist(self) -> float:
+        """The largest frequency along an axis."""
+        return 0.5 / self.spacing
+
     def low_share(self, cutoff: float) -> Tensor:
         """Return the share (…,) of the energy at frequencies up to `cutoff`."""
         return self._share(self.radius <= cutoff)
@@ -63,11 +68,10 @@ class Spectrum:
     def radial_profile(self, bins: int) -> tuple[Tensor, Tensor]:
         """Return the middle frequencies (bins,) of `bins` rings up to the Nyquist frequency, and the mean power
         (…, bins) of the cells in each; for white noise the profile is flat."""
-        nyquist = 0.5 / self.spacing
-        ring = (self.radius / nyquist * bins).long().clamp(max=bins)
+        ring = (self.radius / self.nyquist * bins).long().clamp(max=bins)
         member = torch.nn.functional.one_hot(ring, bins + 1)[..., :bins].double()  # corners beyond Nyquist left out
         profile = torch.einsum("...hw,hwb->...b", self.power, member) / member.sum(dim=(0, 1)).clamp(min=1)
-        middles = (torch.arange(bins, dtype=torch.float64) + 0.5) * nyquist / bins
+        middles = (torch.arange(bins, dtype=torch.float64) + 0.5) * self.nyquist / bins
         return middles, profile
 
     def white(self) -> Spectrum:

@@ -27,7 +27,7 @@ from rebuttal.store.identity import describe
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-VERSION = 2  # increment when the same settings give different results
+VERSION = 3  # increment when the same settings give different results
 KINDS = ("train", "test", "noise", "between")  # of probes
 
 

@@ -1,19 +1,25 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
 
 from rebuttal.errors import ConfigError
+from rebuttal.functions.hash import HashFunction
 from rebuttal.measures.frequency import (
     FourierSensitivity,
     GradientSpectrum,
     LineSpectrum,
     SliceSpectrum,
     basis_image,
+    low_bins,
     slice_spectrum,
     slice_values,
 )
+from rebuttal.measures.measure import Probes
 from rebuttal.measures.plane import Plane
-from rebuttal.measures.spectra import DIRECTIONS, Spectrum
+from rebuttal.measures.spectra import DIRECTIONS, Spectrum, hann
+from rebuttal.models import MLP
 from tests.measures.conftest import linear, subject
 
 
@@ -123,22 +129,128 @@ def test_basis_images_are_real_orthonormal_waves():
 def test_a_slice_needs_three_inputs_that_span_a_plane(make_probes):
     f = subject(lambda x: x[:, :2], 2)
     with pytest.raises(ConfigError, match="a slice goes through 3 probes"):
-        SliceSpectrum(planes=1, resolution=8, through="probes", cutoff=1.0)(f, make_probes(test=torch.rand(2, 9)))
+        SliceSpectrum(planes=1, resolution=8, through="probes", extent=2, cutoff=1.0)(
+            f, make_probes(test=torch.rand(2, 9))
+        )
     with pytest.raises(ConfigError, match="lie on one line"):
-        SliceSpectrum(planes=1, resolution=8, through="probes", cutoff=1.0)(f, make_probes(test=torch.ones(3, 9)))
+        SliceSpectrum(planes=1, resolution=8, through="probes", extent=2, cutoff=1.0)(
+            f, make_probes(test=torch.ones(3, 9))
+        )
 
 
 def test_the_returned_slice_is_the_one_that_was_transformed(make_probes):
     inputs = torch.rand(3, 12, dtype=torch.float64)
     f = subject(lambda x: torch.stack([x[:, 0], 5 * (3 * x[:, 1]).sin()], dim=1), 2)
-    found = SliceSpectrum(planes=1, resolution=16, through="random", cutoff=0.5)(f, make_probes(test=inputs))
+    measure = SliceSpectrum(planes=1, resolution=32, through="random", extent=3.0, cutoff=1.0)
+    found = measure(f, make_probes(test=inputs))
     spectrum = Spectrum(torch.fft.ifftshift(found.arrays["slice_power_test"]))
     left, right, *_ = found.arrays["slice_extent_test"].tolist()
-    assert spectrum.centroid().item() * 15 / (right - left) == pytest.approx(found.numbers["slice_centroid_test"])
+    assert spectrum.centroid().item() * 31 / (right - left) == pytest.approx(found.numbers["slice_centroid_test"])
     share = found.numbers["slice_low_share_test"]
     assert found.numbers["slice_low_to_high_test"] == pytest.approx(share / (1 - share))
     values = found.arrays["slice_values_test"]
     assert values.abs().max() <= 5 and values.std() > 0.5  # the second logit, which varies more
+
+
+CORNERS = 2 * torch.eye(3, 10, dtype=torch.float64)  # of a triangle in 10 dimensions
+
+
+def shares(f, inputs=CORNERS, resolution=48, cutoff=1.5, planes=1, **settings):
+    """Return the share of low frequencies of f on slices through the inputs, and the number of bins that decide it."""
+    measure = SliceSpectrum(
+        planes=planes, resolution=resolution, through="probes", cutoff=cutoff, **{"extent": 3.0} | settings
+    )
+    probes = Probes({"test": inputs}, torch.zeros(len(inputs)), 2**28, np.random.default_rng(0))
+    found = measure(f, probes).numbers
+    return found["slice_low_share_test"], found["slice_low_bins_test"]
+
+
+@pytest.mark.parametrize("resolution", [48, 96])
+def test_a_wave_has_all_of_its_energy_below_a_cutoff_above_it_and_none_below_a_cutoff_beneath_it(resolution):
+    edge = (CORNERS[1] - CORNERS[0]) / (CORNERS[1] - CORNERS[0]).norm()
+    for phase in (0.0, 0.7, 1.6):
+        f = subject(lambda x, p=phase: (2 * torch.pi * 1.5 * (x.double() @ edge) + p).cos()[:, None] + 7, 1)
+        (low, bins), (high, fewer) = (shares(f, resolution=resolution, cutoff=cutoff) for cutoff in (2.2, 0.8))
+        assert low > 1 - 1e-3 and high < 1e-3
+        assert bins > fewer >= 12
+
+
+@pytest.mark.parametrize("resolution", [32, 64])
+def test_white_noise_has_the_share_of_the_area(resolution):
+    plane = Plane.through(CORNERS).resized(3.0)
+    noise = torch.randn(300, resolution, resolution, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    spectrum = slice_spectrum(noise, plane)
+    expected = spectrum.white().low_share(1.0).item()
+    area = torch.pi * (1.0 / (2 * spectrum.nyquist)) ** 2
+    assert expected == pytest.approx(area, rel=0.05)
+    assert spectrum.low_share(1.0).item() == pytest.approx(expected, rel=0.03)
+
+
+def test_bins_below_the_cutoff_are_counted_without_the_window_s_main_lobe_and_without_mirrored_ones():
+    for radius in (1, 2, 3, 4, 7.5):
+        expected = sum(4 < i * i + j * j <= radius**2 for i in range(-8, 9) for j in range(-8, 9)) / 2
+        assert low_bins(Spectrum(torch.ones(20, 20), spacing=0.5), (radius + 1e-6) / 10) == expected
+    # The main lobe of a constant under the window, in bins from frequency 0.
+    power = Spectrum.of(hann(64)[:, None] * hann(64)).power
+    assert Spectrum(power).low_share(2 / 64).item() > 0.999
+
+
+def test_a_share_that_the_window_decides_is_undefined():
+    f = subject(lambda x: x[:, :2], 2)
+    assert shares(f, cutoff=0.3) == (None, 4)
+    assert shares(f, cutoff=0.3, extent=6.0)[0] > 0.9  # a larger slice resolves it
+    share, bins = shares(f, resolution=8)  # no frequency is above the cutoff
+    assert share is None and bins > 12
+    measure = SliceSpectrum(planes=1, resolution=48, through="probes", extent=3.0, cutoff=0.3)
+    found = measure(f, Probes({"test": CORNERS}, torch.zeros(3), 2**28, np.random.default_rng(0)))
+    assert found.numbers["slice_low_to_high_test"] is None and found.numbers["slice_centroid_test"] is not None
+
+
+def test_a_constant_function_has_no_spectrum():
+    f = subject(lambda x: torch.full((len(x), 2), 1 / 3), 2)
+    assert shares(f)[0] is None
+    # A slice on which f is constant is left out, so that the others' share does not fall.
+    inputs = torch.cat([torch.zeros(1, 10), torch.eye(10)[:4]]).double() * 2
+    step = subject(lambda x: torch.stack([(x[:, 0] > 1.9).float(), x[:, 1] * 0], dim=1), 2)
+    one, many = shares(step, inputs[:3])[0], shares(step, inputs, planes=20)[0]
+    assert 0.3 < many < 1 and 0.3 < one < 1
+
+
+@pytest.fixture(scope="module")
+def functions():
+    """Return, by name, a network fitted to random labels of noise, the same before training, the label of the nearest
+    training input, and unrelated logits for each input; and the inputs."""
+    torch.manual_seed(0)
+    inputs, labels = torch.rand(200, 30), torch.randint(4, (200,))
+    untrained = MLP(hidden=(128, 128)).network((30,), 4)
+    network = copy.deepcopy(untrained)
+    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+    for _ in range(150):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(network(inputs), labels).backward()
+        optimizer.step()
+    assert (network(inputs).argmax(dim=1) == labels).all()
+    one_hot = torch.nn.functional.one_hot(labels, 4).float()
+    made = {
+        "random_labels": network.eval(),
+        "untrained": untrained.eval(),
+        "nearest_neighbour": lambda x: one_hot[torch.cdist(x, inputs).argmin(dim=1)],
+        "hash": HashFunction.draw(4, 0),
+    }
+    return {name: subject(function, 4) for name, function in made.items()}, torch.rand(40, 30)
+
+
+def test_the_order_of_trained_networks_and_nulls_is_the_same_on_a_grid_twice_as_fine_and_on_a_larger_slice(functions):
+    subjects, inputs = functions
+    orders = []
+    for settings in ({}, {"resolution": 96}, {"extent": 6.0, "resolution": 96}):
+        found = {name: shares(f, inputs, cutoff=0.75, planes=3, **settings) for name, f in subjects.items()}
+        assert all(bins >= 12 for _, bins in found.values())
+        low = {name: share for name, (share, _) in found.items()}
+        assert low["random_labels"] - low["hash"] > 0.5  # as at every resolution
+        orders.append(sorted(low, key=low.get))
+    assert orders[0] == orders[1] == orders[2]
+    assert orders[0][:2] == ["hash", "nearest_neighbour"]
 
 
 def test_lines_in_a_batch_equal_single_lines(make_probes):

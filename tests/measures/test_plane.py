@@ -29,6 +29,17 @@ def test_the_grid_runs_over_the_extent_row_by_row_from_the_bottom_left():
     assert coordinates[-1].tolist() == pytest.approx([right, top], abs=1e-5)
 
 
+def test_a_resized_slice_has_the_same_middle_and_as_many_sides_of_the_triangle_s_square():
+    plane = Plane.through(torch.rand(3, 6))
+    side = np.ptp(plane.corners, axis=0).max()
+    for sides in (1, 2, 3.5):
+        resized = plane.resized(sides)
+        left, right, bottom, top = resized.extent
+        assert right - left == pytest.approx(sides * side) and top - bottom == pytest.approx(sides * side)
+        assert [(left + right) / 2, (bottom + top) / 2] == pytest.approx(plane.corners.mean(axis=0).tolist())
+    assert plane.resized(2).extent == pytest.approx(plane.extent)
+
+
 def test_inputs_on_one_line_have_no_plane():
     direction = torch.rand(6)
     with pytest.raises(ConfigError, match="on one line"):

@@ -5,7 +5,8 @@ from torch import nn
 
 from rebuttal.measures.measure import Probes
 from rebuttal.measures.segments import SegmentCrossings
-from rebuttal.models import MLP
+from rebuttal.models import MLP, VGG11, ResNet18
+from rebuttal.models.preprocess import Preprocess
 from tests.measures.conftest import linear, subject
 
 ENDS = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
@@ -61,6 +62,42 @@ def test_a_finer_walk_of_a_network_counts_no_fewer_changes():
     inputs = torch.rand(10, 20, dtype=torch.float64) * 4
     coarse, fine = (walk(network, 5, points, inputs)["region_changes_test"] for points in (11, 101))
     assert 0 < coarse <= fine
+
+
+class Unknown(nn.Module):
+    """A module of the user's own, which applies a function that no module stands for."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(1, 2, dtype=torch.float64)
+
+    def forward(self, x):
+        return self.layer(x).relu()
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [nn.Linear(1, 5), nn.GELU(), nn.Linear(5, 2)],  # no ReLU
+        [nn.Linear(1, 5), nn.ReLU(), nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 2)],  # ReLUs, but not only
+        [Unknown()],
+        [Preprocess((1,), None, "per_image"), nn.Linear(1, 2)],
+    ],
+)
+def test_regions_are_undefined_for_a_network_with_other_non_linear_layers(layers):
+    found = walk(nn.Sequential(*layers).double().eval())
+    assert found["region_changes_test"] is None
+    assert not any(name.startswith("region_changes_test_") for name in found)
+    assert found["total_variation_test"] is not None
+
+
+@pytest.mark.parametrize("model", [VGG11(), ResNet18()])
+def test_regions_of_networks_with_pools_and_residual_blocks_are_those_of_their_relus(model):
+    torch.manual_seed(0)
+    preprocess = Preprocess((3, 8, 8), None, "per_channel")
+    net = nn.Sequential(preprocess, model.network((3, 8, 8), 2)).double().eval()
+    inputs = torch.rand(4, 3, 8, 8, dtype=torch.float64)
+    assert walk(net, points=5, inputs=inputs)["region_changes_test"] > 0
 
 
 def test_a_function_without_layers_has_no_regions_to_count():

@@ -3,12 +3,16 @@ import copy
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from rebuttal.errors import ConfigError
+from rebuttal.measures import operator_norms
 from rebuttal.measures.gradients import GradientNorms
-from rebuttal.measures.layers import Affine, affine_parts, parts_of, run
+from rebuttal.measures.layers import Affine, affine_parts, check_layers, parts_of, run
 from rebuttal.measures.lipschitz import LipschitzBracket
+from rebuttal.measures.measure import Probes
 from rebuttal.measures.operator_norms import OperatorNorms, frobenius_norm, spectral_norm
 from rebuttal.measures.path_norm import PathNorm, path_norm
 from rebuttal.models import MLP, VGG11, ResNet18
@@ -127,6 +131,71 @@ def test_for_one_linear_layer_lower_is_upper(make_probes):
     assert found["lipschitz_upper"] == pytest.approx(sigma, rel=1e-8)
 
 
+def normalised(shape, stds, crop, *layers):
+    """Return a network that crops, normalises with unequal standard deviations, and applies the layers."""
+    preprocess = Preprocess(shape, crop, "per_channel")
+    preprocess.mean.uniform_(0.2, 0.6)
+    preprocess.std.view(-1).copy_(torch.tensor(stds))
+    return nn.Sequential(preprocess, *layers).double().eval()
+
+
+@pytest.mark.parametrize(
+    ("shape", "stds", "crop", "layers"),
+    [
+        ((20,), [0.03], None, [nn.Linear(20, 4)]),
+        ((3, 8, 8), [0.05, 0.3, 1.0], None, [nn.Flatten(), nn.Linear(192, 4)]),
+        ((3, 8, 8), [0.05, 0.3, 1.0], 5, [nn.Flatten(), nn.Linear(75, 4)]),
+        ((2, 6, 6), [0.05, 1.0], 5, [nn.Conv2d(2, 3, 3, padding=1), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(75, 4)]),
+    ],
+)
+def test_for_a_linear_network_the_bracket_is_tight_whatever_its_normalisation(shape, stds, crop, layers, make_probes):
+    torch.manual_seed(0)
+    net = normalised(shape, stds, crop, *layers)
+    probes = make_probes(test=torch.rand(5, *shape, dtype=torch.float64))
+    found = LipschitzBracket(starts=1, steps=1, step=0.1)(subject(net, 4), probes).numbers
+    whole = Affine("whole", net, shape)
+    sigma = torch.linalg.matrix_norm(dense(whole), 2).item()
+    assert found["lipschitz_lower"] == pytest.approx(sigma, rel=1e-6)
+    assert found["lipschitz_upper"] == pytest.approx(sigma, rel=1e-6)
+    # The spectral norms of the layers remain those of the layers, of which the normalisation is one.
+    layer = OperatorNorms()(subject(net, 4), probes).numbers
+    assert layer["sigma_0"] == pytest.approx(1 / min(stds), rel=1e-6)
+    last = net[-1].weight
+    assert layer[f"sigma_{len(net) - 1}"] == pytest.approx(torch.linalg.matrix_norm(last, 2).item(), rel=1e-6)
+    if len(stds) > 1:
+        assert 10 ** layer["spectral_product_log10"] > 1.01 * sigma
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(0, 2**20),
+    st.lists(st.floats(0.02, 3), min_size=2, max_size=2),
+    st.sampled_from([None, 3, 4]),
+    st.sampled_from([(), (7,), (9, 5)]),
+)
+def test_no_slope_of_a_network_exceeds_the_upper_bound(seed, stds, crop, hidden):
+    torch.manual_seed(seed)
+    shape = (2, 5, 4)
+    net = normalised(shape, stds, crop, MLP(hidden=hidden).network((2, crop or 5, crop or 4), 3))
+    probes = Probes({"test": torch.rand(6, *shape).double()}, torch.zeros(6), 2**28, np.random.default_rng(seed))
+    found = LipschitzBracket(starts=2, steps=2, step=0.1)(subject(net, 3), probes).numbers
+    assert found["lipschitz_lower"] <= found["lipschitz_upper"] * (1 + 1e-9)
+
+
+def test_the_norms_of_a_subject_s_layers_are_computed_once(make_probes, monkeypatch):
+    computed = []
+    monkeypatch.setattr(operator_norms, "spectral_norm", lambda part: computed.append(part.name) or (2.0, 0.0))
+    probes, net = make_probes(test=torch.rand(2, 3, 8, 8)), network("resnet18")
+    one = subject(net, 4)
+    OperatorNorms()(one, probes)
+    LipschitzBracket(starts=0, steps=0, step=0.1)(one, probes)
+    assert len(computed) == len(set(computed))
+    layers = [part.name for part in affine_parts(parts_of(net, (3, 8, 8)))]
+    assert set(computed) == {*layers, "0+1.conv1", "1.avgpool+1.fc"}
+    OperatorNorms()(subject(net, 4), probes)  # of another subject, nothing is known
+    assert len(computed) == 2 * len(layers) + 2
+
+
 def test_a_function_without_layers_has_no_upper_bound(make_probes):
     found = LipschitzBracket(starts=2, steps=1, step=0.1)(
         subject(lambda x: x.flatten(1)[:, :4] ** 2, 4), make_probes(test=torch.rand(5, 3, 2, 2))
@@ -213,6 +282,53 @@ def test_an_unknown_layer_is_refused_by_name():
         parts_of(nn.Sequential(nn.Linear(3, 3), nn.Tanh()), (3,))
     with pytest.raises(ConfigError, match="layer 0 is a MaxPool2d whose windows overlap"):
         parts_of(nn.Sequential(nn.MaxPool2d(3, 2)), (1, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (nn.MaxPool2d(2, dilation=2), "0 is a MaxPool2d with dilation=2 and ceil_mode=False; allowed: dilation=1 and"),
+        (nn.MaxPool2d((2, 3), ceil_mode=True), "0 is a MaxPool2d with dilation=1 and ceil_mode=True; allowed: dilat"),
+        (nn.MaxPool2d((2, 3), (2, 2)), "0 is a MaxPool2d whose windows overlap; allowed: stride = size"),
+        (nn.BatchNorm2d(3, track_running_stats=False), "0 is a BatchNorm2d with track_running_stats=False.*: True"),
+    ],
+)
+def test_layers_whose_factor_or_windows_would_be_wrong_are_refused_in_one_line(layer, message):
+    with pytest.raises(ConfigError, match=rf"^stages\.\*\.functions: layer {message}.*$") as error:
+        check_layers(nn.Sequential(layer))
+    assert "\n" not in str(error.value)
+
+
+def test_equal_windows_may_be_given_as_one_number_or_two():
+    check_layers(nn.Sequential(nn.MaxPool2d((2, 2), 2), nn.MaxPool2d((1, 2), (1, 2), padding=(0, 0), dilation=(1, 1))))
+
+
+@pytest.mark.parametrize("before", [[nn.Conv2d(2, 3, 3)], [nn.Conv2d(2, 3, 3), nn.ReLU()]])
+def test_a_batch_norm_without_weights_has_weights_of_one_and_biases_of_zero(before, make_probes):
+    """Alone, and folded into the convolution before it."""
+    bare, plain = nn.BatchNorm2d(3, affine=False), nn.BatchNorm2d(3)
+    bare.running_mean.uniform_(-1, 1)
+    bare.running_var.uniform_(0.5, 2)
+    plain.load_state_dict(bare.state_dict(), strict=False)
+    inputs, found = torch.rand(4, 2, 5, 5), []
+    for norm in (bare, plain):
+        net = nn.Sequential(*before, norm, nn.ReLU(), nn.Flatten(), nn.Linear(27, 2).requires_grad_(False))
+        net[-1].weight.fill_(0.1)
+        net[-1].bias.fill_(0.2)
+        net.eval()
+        check_layers(net)
+        one, bracket = subject(net, 2), LipschitzBracket(starts=1, steps=1, step=0.1)
+        numbers = [measure(one, make_probes(test=inputs)).numbers for measure in (PathNorm(), OperatorNorms(), bracket)]
+        found.append(numbers[0] | numbers[1] | numbers[2])
+        for part in affine_parts(parts_of(net, (2, 5, 5))):
+            assert frobenius_norm(part) == pytest.approx(dense(part).norm().item(), rel=1e-10)
+    assert found[0] == pytest.approx(found[1], rel=1e-12)
+
+
+def test_a_layer_that_is_used_twice_counts_twice():
+    layer = nn.Linear(3, 3)
+    net = nn.Sequential(layer, nn.ReLU(), layer)
+    assert [part.name for part in affine_parts(parts_of(net, (3,)))] == ["0", "2"]
 
 
 def test_bounds_over_the_spread_are_invariant_to_ten_times_the_logits(make_probes):
