@@ -6,10 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.integrate import quad
 from scipy.optimize import isotonic_regression
-from scipy.stats import CensoredData, ecdf, logrank, mannwhitneyu, spearmanr, t, ttest_1samp, ttest_ind, ttest_rel
-
-RESAMPLES = 2000  # bootstrap samples
+from scipy.special import gammaln
+from scipy.stats import (
+    CensoredData,
+    binom,
+    ecdf,
+    logrank,
+    mannwhitneyu,
+    spearmanr,
+    t,
+    ttest_1samp,
+    ttest_ind,
+    ttest_rel,
+)
 
 Values = Sequence[float] | np.ndarray
 Interval = tuple[float | None, float | None, float | None]  # a value and the ends of its interval
@@ -52,24 +63,21 @@ def interval_metrics(name: str, found: Interval) -> dict[str, float | int | bool
     return dict(zip((name, f"{name}_low", f"{name}_high"), found))
 
 
-def size_needed(sizes: Sequence[float], curves: np.ndarray, target: float, rng: np.random.Generator) -> Interval:
-    """Return the size at which an increasing curve reaches `target`, with its 95 % bootstrap percentile interval.
+def size_needed(sizes: Sequence[float], curves: np.ndarray, target: float) -> Interval:
+    """Return the size at which an increasing curve reaches `target`, and the lowest and highest such size of one seed.
 
-    `curves` (seeds, sizes): the mean over seeds is made monotone (isotonic regression) and interpolated over
-    the logarithm of the size; the bootstrap resamples seeds. None means censored: the estimate or an end of the
-    interval is not reached within the sizes. If the smallest size already reaches the target, it is returned. There is
-    no interval for a single seed. If a point is undefined (NaN), so is the size.
+    `curves` (seeds, sizes): the mean over seeds is made monotone (isotonic regression) and interpolated over the
+    logarithm of the size. Infinite: not reached within the sizes. If the smallest size already reaches the target, it
+    is returned. There is no range for a single seed. If a point is undefined (NaN), so is the size: None.
     """
     curves = np.asarray(curves, dtype=float)
     if np.isnan(curves).any():
         return None, None, None
     needed = _crossing(sizes, curves.mean(axis=0), target)
     if len(curves) < 2:
-        return _finite(needed), None, None
-    draws = rng.integers(len(curves), size=(RESAMPLES, len(curves)))
-    found = np.sort([_crossing(sizes, curves[draw].mean(axis=0), target) for draw in draws])
-    low, high = found[round(0.025 * (RESAMPLES - 1))], found[round(0.975 * (RESAMPLES - 1))]
-    return _finite(needed), _finite(low), _finite(high)
+        return needed, None, None
+    of_seeds = [_crossing(sizes, curve, target) for curve in curves]
+    return needed, min(of_seeds), max(of_seeds)
 
 
 def _crossing(sizes: Sequence[float], curve: np.ndarray, target: float) -> float:
@@ -84,21 +92,69 @@ def _crossing(sizes: Sequence[float], curve: np.ndarray, target: float) -> float
     return float(np.exp(np.log(sizes[at - 1]) * (1 - share) + np.log(sizes[at]) * share))
 
 
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+def median_interval(values: Values) -> Interval:
+    """Return the median with its 95 % interval, which holds for every distribution.
+
+    From the order statistics, interpolated for a coverage of 95 % (Hettmansperger & Sheather 1986). With five values it
+    is their range, which covers the median in 15 of 16 cases; the ends are None for fewer, whose range covers less.
+    """
+    x = np.sort(np.asarray(values, dtype=float))
+    n, median = len(x), float(np.median(x))
+    if n < 5:
+        return median, None, None
+    if n == 5:
+        return median, float(x[0]), float(x[-1])
+    depth = int(binom.ppf(0.025, n, 0.5))  # the largest whose interval, without interpolation, covers 95 %
+    outer, inner = (1 - 2 * binom.cdf(k - 1, n, 0.5) for k in (depth, depth + 1))
+    step = (outer - 0.95) / (outer - inner)
+    inward = (n - depth) * step / (depth + (n - 2 * depth) * step)
+    low = (1 - inward) * x[depth - 1] + inward * x[depth]
+    high = (1 - inward) * x[n - depth] + inward * x[n - depth - 1]
+    return median, float(low), float(high)
 
 
-def p_value(values: Values, threshold: float) -> float | None:
-    """Return the two-sided p of a one-sample t-test of the mean against `threshold`; None for fewer than two values.
+def sign_p(values: Values, threshold: float, n: int) -> float:
+    """Return the two-sided p of the sign test of the median against `threshold`, exact for every distribution.
 
-    It is below 0.05 if and only if the 95 % t-interval excludes the threshold. For values without spread it is 1 if
-    they equal the threshold, else 0."""
+    Of `n` values only those in `values` are known, and only those on one side of the threshold count for it: unknown
+    and equal values count against both sides.
+    """
     sample = np.asarray(values, dtype=float)
-    if len(sample) < 2:
-        return None
-    if np.ptp(sample) == 0:
-        return 1.0 if sample[0] == threshold else 0.0
-    return float(ttest_1samp(sample, threshold).pvalue)
+    most = max(int((sample > threshold).sum()), int((sample < threshold).sum()))
+    return min(1.0, float(2 * binom.sf(most - 1, n, 0.5)))
+
+
+def strict_t_p(values: Values, threshold: float) -> float:
+    """Return the two-sided p of a t-test against `threshold` that also holds for values as skewed as an exponential.
+
+    Student's p times `skew_factor`. Not for values that repeat or stop at a bound: use `sign_p`.
+    """
+    sample = np.asarray(values, dtype=float)
+    return min(1.0, float(ttest_1samp(sample, threshold).pvalue) * skew_factor(len(sample)))
+
+
+def skew_factor(n: int) -> float:
+    """Return how many times more often n exponential values than n normal ones give a t far from their mean's.
+
+    The limit of the ratio for large t, which it approaches from below: a large t needs n values close together, so that
+    its frequency is in proportion to the integral of density^n · distance^(n-1).
+    """
+    below, _ = quad(lambda x: np.exp(-n * x) * (1 - x) ** (n - 1), 0, 1)
+    above = np.exp(-n) * np.exp(gammaln(n) - n * np.log(n))
+    normal = np.exp(gammaln(n / 2) + n / 2 * np.log(2 / n) - n / 2 * np.log(2 * np.pi))
+    return float((below + above) / normal)
+
+
+def repeats(values: Values) -> bool:
+    """Whether values repeat (fewer than three in four are distinct, or fewer than three): they are discrete, or stop at
+    a bound."""
+    distinct = len(np.unique(values))
+    return distinct < 3 or distinct < 0.75 * len(values)
+
+
+def seeds_needed(comparisons: int, significance: float = 0.05) -> int:
+    """Return the fewest seeds with which a sign test can be significant after correction for `comparisons` tests."""
+    return 1 + int(np.floor(np.log2(max(comparisons, 1) / significance))) + 1
 
 
 def effect_size(values: Values, threshold: float) -> float | None:
@@ -130,26 +186,17 @@ def rank_correlation(x: Values, y: Values) -> float | None:
     return float(spearmanr(x, y).statistic)
 
 
-def rank_correlation_interval(
-    x: Values, y: Values, seeds: Sequence[int] | np.ndarray, rng: np.random.Generator
-) -> Interval:
-    """Return Spearman's ρ over all points, with its 95 % bootstrap percentile interval.
+def rank_correlation_of_seeds(x: Values, y: Values, seeds: Sequence[int] | np.ndarray) -> Interval:
+    """Return Spearman's ρ over all points, and the lowest and highest ρ of one seed.
 
-    The bootstrap resamples whole seeds, because the points of one seed share their data and initial weights; with few
-    seeds the interval is too short. There is no interval for a single seed.
+    The ends are None for a single seed, and if ρ is undefined in one of them.
     """
     xs, ys, seed_of = np.asarray(x, dtype=float), np.asarray(y, dtype=float), np.asarray(seeds)
-    rho = rank_correlation(xs, ys)
-    blocks = [np.flatnonzero(seed_of == seed) for seed in np.unique(seed_of)]
-    if rho is None or len(blocks) < 2:
-        return rho, None, None
-    draws = np.sort(rng.integers(len(blocks), size=(RESAMPLES, len(blocks))))
-    distinct, times = np.unique(draws, axis=0, return_counts=True)  # with few seeds most draws repeat
-    picked = (np.concatenate([blocks[i] for i in draw]) for draw in distinct)
-    found = [rank_correlation(xs[at], ys[at]) for at in picked]
-    rhos = np.array([np.nan if r is None else r for r in found]).repeat(times)
-    low, high = np.nanquantile(rhos, (0.025, 0.975))
-    return rho, float(low), float(high)
+    of_seeds = [rank_correlation(xs[seed_of == seed], ys[seed_of == seed]) for seed in np.unique(seed_of)]
+    defined = [rho for rho in of_seeds if rho is not None]
+    if len(of_seeds) < 2 or len(defined) < len(of_seeds):
+        return rank_correlation(xs, ys), None, None
+    return rank_correlation(xs, ys), min(defined), max(defined)
 
 
 def curvature(x: Values, y: Values, seeds: Sequence[int] | np.ndarray) -> tuple[float, float, float] | None:

@@ -5,15 +5,9 @@ from pathlib import Path
 import pandas as pd
 
 from rebuttal.report.claims import read_claims
-from rebuttal.report.tables import format_cell
-from rebuttal.statistics import Estimate
 
 ROOT = Path(__file__).parent.parent
 CLAIMS = pd.read_csv(ROOT / "results/processed/claims.csv", keep_default_na=False, na_values=[""])
-
-
-def measured(row) -> str:
-    return format_cell(Estimate(row["mean"], row["low"], row["high"], row["n"]))
 
 
 def rows(page: str) -> list[str]:
@@ -24,23 +18,31 @@ def test_the_verdicts_of_the_documentation_are_those_of_the_study():
     expected = []
     for row in CLAIMS.to_dict("records"):
         sign = {"at_least": "≥", "at_most": "≤"}[row["comparison"]]
-        cells = (row["statement"], row["verdict"], measured(row), f"{sign} {row['threshold']:g}", row["n"])
+        scope = "; ".join(row[name] for name in ("configuration", "remarks") if isinstance(row[name], str))
+        claimed = f"{sign} {row['threshold']:g}"
+        cells = (row["statement"], row["verdict"], row["measured"], claimed, row["n"], scope or "–")
         expected.append(f"| {' | '.join(map(str, cells))} |")
     table = rows("docs/verdicts.md")
-    begin = table.index("| claim | verdict | measured | claimed | seeds |") + 1
+    begin = table.index("| claim | verdict | measured | claimed | seeds | model, data, n, K |") + 1
     assert table[begin : begin + len(expected)] == expected
 
 
 def test_the_short_verdicts_of_the_readme_are_among_them():
-    known = {(row["verdict"], measured(row)) for row in CLAIMS.to_dict("records")}
+    known = {(row["configuration"], row["verdict"], row["measured"]) for row in CLAIMS.to_dict("records")}
     table = rows("README.md")
-    told = [row.strip("| ").split(" | ") for row in table[table.index("| claim | verdict | measured |") + 1 :]]
-    assert told and all((verdict, value) in known for _, verdict, values in told for value in values.split(", "))
+    shown = [
+        row.strip("| ").split(" | ")
+        for row in table[table.index("| claim | model, data, n, K | verdict | measured |") + 1 :]
+    ]
+    assert shown
+    for _, scope, verdict, values in shown:
+        assert all((scope, verdict, value) in known for value in values.split("; "))
 
 
 def test_the_verdicts_are_counted_right():
     count = CLAIMS["verdict"].value_counts()
     said = f"{count['supported']} claims supported, {count['refuted']} refuted, {count['inconclusive']} inconclusive"
+    said += f", {count['not run']} not run"
     for page in ("README.md", "docs/verdicts.md"):
         assert said in " ".join((ROOT / page).read_text(encoding="utf-8").split())
     assert f"All {len(CLAIMS)} claims" in (ROOT / "README.md").read_text(encoding="utf-8")

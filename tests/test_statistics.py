@@ -10,11 +10,16 @@ from rebuttal.statistics import (
     holm,
     log_rank,
     mean_interval,
+    median_interval,
     median_time,
-    p_value,
     rank_correlation,
-    rank_correlation_interval,
+    rank_correlation_of_seeds,
+    repeats,
+    seeds_needed,
+    sign_p,
     size_needed,
+    skew_factor,
+    strict_t_p,
 )
 
 RNG = np.random.default_rng
@@ -30,42 +35,94 @@ def test_the_interval_is_student_s():
 def test_a_straight_line_in_the_logarithm_is_interpolated_exactly():
     sizes = [10, 100, 1000, 10_000]
     curves = np.tile([0.0, 0.2, 0.4, 0.6], (3, 1))
-    needed, low, high = size_needed(sizes, curves, 0.3, RNG(0))
-    assert needed == low == high == pytest.approx(10**2.5)
+    needed, lowest, highest = size_needed(sizes, curves, 0.3)
+    assert needed == lowest == highest == pytest.approx(10**2.5)
+
+
+def test_the_range_of_the_size_needed_is_that_of_single_seeds():
+    sizes = [10, 100, 1000]
+    curves = np.array([[0.0, 0.5, 1.0], [0.25, 0.75, 1.0], [0.5, 1.0, 1.0]])
+    assert size_needed(sizes, curves, 0.5) == pytest.approx((10**1.5, 10, 100))
+    assert size_needed(sizes, curves[:1], 0.5) == (pytest.approx(100), None, None)
 
 
 def test_dips_are_levelled_before_interpolation():
-    needed, _, _ = size_needed([1, 10, 100, 1000], np.array([[0.0, 0.5, 0.3, 0.8]]), 0.4, RNG(0))
+    needed, _, _ = size_needed([1, 10, 100, 1000], np.array([[0.0, 0.5, 0.3, 0.8]]), 0.4)
     assert needed == pytest.approx(10)  # the dip and what precedes it become one step at 0.4
 
 
-def test_what_is_not_reached_is_censored():
+def test_what_is_not_reached_is_infinite_and_what_is_undefined_is_none():
     curves = np.array([[0.1, 0.2], [0.1, 0.9], [0.1, 0.9]])
-    needed, low, high = size_needed([10, 100], curves, 0.6, RNG(0))
-    assert needed is not None and low is not None
-    assert high is None  # in some resamples the mean stays below
-    assert size_needed([10, 100], curves, 0.95, RNG(0)) == (None, None, None)
-    assert size_needed([10, 100], curves, 0.05, RNG(0)) == (10, 10, 10)
+    needed, lowest, highest = size_needed([10, 100], curves, 0.6)
+    assert 10 < lowest < needed < 100 and highest == np.inf  # one seed stays below
+    assert size_needed([10, 100], curves, 0.95) == (np.inf,) * 3
+    assert size_needed([10, 100], curves, 0.05) == (10, 10, 10)
+    curves[0, 0] = np.nan
+    assert size_needed([10, 100], curves, 0.05) == (None, None, None)
 
 
-def test_bootstrap_intervals_cover_the_truth():
-    sizes, truth = np.array([10, 30, 100, 300, 1000]), 10**2.2
-    rng, covered = RNG(1), 0
-    for _ in range(100):
-        offsets = rng.normal(0, 0.1, size=(10, 1))
-        curves = 0.3 * (np.log10(sizes) - 2.2) + 0.5 + offsets
-        _, low, high = size_needed(sizes, curves, 0.5, rng)
-        covered += low <= truth <= high
-    assert 83 <= covered <= 99  # a percentile interval of 10 seeds is a little too short
+@pytest.mark.parametrize("n", [6, 9, 12, 25])
+def test_the_median_s_interval_lies_between_the_exact_ones_of_the_order_statistics(n):
+    values = RNG(n).exponential(size=n)
+    median, low, high = median_interval(values)
+    assert median == np.median(values)
+    wide = stats.quantile_test(values, q=0, p=0.5).confidence_interval(0.95)  # covers at least 95 %
+    x = np.sort(values)
+    inside = np.searchsorted(x, wide.low) + 1
+    assert x[inside - 1] <= low <= x[inside] and x[n - 1 - inside] <= high <= x[n - inside]
+    assert median_interval(-values) == pytest.approx((-median, -high, -low))
 
 
-def test_p_is_below_five_percent_exactly_if_the_interval_excludes_the_threshold():
+def test_the_median_s_interval_of_ten_by_hand():
+    """Order statistics 2 to 9 cover 1 - 2 · 11/1024, 3 to 8 cover 1 - 2 · 56/1024; Hettmansperger & Sheather (1986)."""
+    outer, inner = 1 - 22 / 1024, 1 - 112 / 1024
+    step = (outer - 0.95) / (outer - inner)
+    inward = 8 * step / (2 + 6 * step)
+    assert median_interval(range(1, 11)) == pytest.approx((5.5, 2 + inward, 9 - inward))
+
+
+def test_five_values_have_their_range_and_fewer_have_no_interval():
+    assert median_interval([5, 1, 4, 2, 3]) == (3, 1, 5)
+    assert median_interval([4, 1, 2, 3]) == (2.5, None, None) and median_interval([7]) == (7, None, None)
+
+
+def test_the_sign_test_is_the_binomial_one():
     rng = RNG(3)
-    for _ in range(200):
-        values, threshold = rng.normal(size=4), rng.normal()
-        _, low, high = mean_interval(values)
-        assert (p_value(values, threshold) < 0.05) == (not low <= threshold <= high)
-    assert p_value([1.0, 1.0], 0.5) == 0.0 and p_value([0.5, 0.5], 0.5) == 1.0 and p_value([3.0], 0.0) is None
+    for _ in range(100):
+        values = rng.normal(size=int(rng.integers(3, 20)))
+        above = int((values > 0.3).sum())
+        assert sign_p(values, 0.3, len(values)) == pytest.approx(stats.binomtest(above, len(values)).pvalue)
+    assert sign_p([1, 1, 1], 1, 3) == 1.0  # equal to the threshold: for neither side
+    assert sign_p([2, 2, 2, 2, 1], 1, 6) == pytest.approx(stats.binomtest(4, 6).pvalue)  # one equal, one unknown
+
+
+def test_no_exponential_t_is_more_frequent_than_the_skew_factor_says():
+    rng = RNG(4)
+    for n in (2, 3, 5, 8):
+        values = rng.exponential(size=(200_000, n))
+        t = (values.mean(axis=1) - 1) / values.std(axis=1, ddof=1) * np.sqrt(n)
+        ratios = [(abs(t) > stats.t.ppf(1 - p / 2, n - 1)).mean() / p for p in (0.05, 0.01, 0.001)]
+        assert max(ratios) <= 1.02 * skew_factor(n)  # the limit, approached from below
+    # n = 2 by hand: the integral of exp(-2x) |x - 1| is (1 + exp(-2)) / 4 + exp(-2) / 4; of a normal, 1 / 2π.
+    assert skew_factor(2) == pytest.approx((1 + 2 * np.exp(-2)) / 4 * 2 * np.pi)
+
+
+def test_the_strict_t_test_is_student_s_times_the_skew_factor():
+    values = [1.0, 1.1, 1.2, 0.9]
+    expected = stats.ttest_1samp(values, 0).pvalue * skew_factor(4)
+    assert strict_t_p(values, 0) == pytest.approx(expected) and strict_t_p(values, 1.05) == 1.0
+
+
+def test_values_that_repeat():
+    assert repeats([1, 1, 1]) and repeats([1, 2]) and repeats([1, 2, 3, 3, 3]) and repeats([])
+    assert not repeats([1, 2, 3]) and not repeats([1, 2, 3, 3])
+
+
+def test_the_seeds_needed_for_an_exact_test():
+    for comparisons in range(1, 200):
+        n = seeds_needed(comparisons)
+        assert sign_p([1] * n, 0, n) * comparisons < 0.05 <= sign_p([1] * (n - 1), 0, n - 1) * comparisons
+    assert (seeds_needed(1), seeds_needed(28)) == (6, 11)
 
 
 def test_holm_by_hand():
@@ -134,11 +191,12 @@ def test_spearman_over_seeds():
     # Intelligence and hours of television: the worked example of Wikipedia's article, rho = -29/165.
     quotient = [106, 100, 86, 101, 99, 103, 97, 113, 112, 110]
     hours = [7, 27, 2, 50, 28, 29, 20, 12, 6, 17]
-    rho, low, high = rank_correlation_interval(quotient, hours, [0, 1] * 5, RNG(0))
-    assert rho == pytest.approx(-29 / 165) and low <= rho <= high
-    assert rank_correlation_interval(quotient, hours, [0] * 10, RNG(0))[1:] == (None, None)
-    levels, falling = [0, 1, 2] * 3, [3, 2, 1] * 3
-    assert rank_correlation_interval(levels, falling, [0] * 3 + [1] * 3 + [2] * 3, RNG(0)) == pytest.approx((-1,) * 3)
+    assert rank_correlation_of_seeds(quotient, hours, [0] * 10) == (pytest.approx(-29 / 165), None, None)
+    rho, lowest, highest = rank_correlation_of_seeds(quotient, hours, [0, 1] * 5)
+    halves = [stats.spearmanr(quotient[i::2], hours[i::2]).statistic for i in (0, 1)]
+    assert (rho, lowest, highest) == pytest.approx((-29 / 165, min(halves), max(halves)))
+    constant = [*hours[:5], 1, 1, 1, 1, 1]
+    assert rank_correlation_of_seeds(quotient, constant, [0] * 5 + [1] * 5)[1:] == (None, None)
 
 
 def test_a_line_is_distinguished_from_a_parabola():

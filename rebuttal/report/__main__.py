@@ -16,6 +16,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from rich.markup import escape
 from rich.table import Table
 
 from rebuttal.errors import UserError
@@ -23,7 +24,7 @@ from rebuttal.progress.console import wide_console
 from rebuttal.report.claims import LEDGER
 from rebuttal.report.paper import write_report
 from rebuttal.report.results import Results, find_results
-from rebuttal.report.tables import format_cell
+from rebuttal.report.tables import format_verdict
 
 DEFAULT_FOLDERS = ("outputs", "multirun")
 MAX_PROBLEMS = 20  # printed; raw/problems.csv has all
@@ -74,15 +75,12 @@ def _print_summary(results: Results, out: Path) -> None:
 
 
 def _verdict_table(results: Results) -> Table:
-    """Return the verdicts as a table; the configurations only if a claim was judged on more than one."""
-    several = len({v.claim.id for v in results.verdicts}) < len(results.verdicts)
-    columns = ("claim", "verdict", "mean ± half the 95 % interval", "claimed", "n", *(["configuration"] * several))
     table = Table(title="The claims on trial")
-    for column in columns:
-        table.add_column(column, no_wrap=column != "configuration")
+    for column in ("claim", "verdict", "median (95 % interval)", "claimed", "seeds", "model, data, n, K"):
+        table.add_column(column, no_wrap=column in ("claim", "verdict", "claimed", "seeds"))
     for v in results.verdicts:
-        row = (v.claim.id, v.verdict, format_cell(v.estimate), v.claimed, str(len(v.values)), v.name)
-        table.add_row(*row[: len(columns)])
+        scope = "; ".join(filter(None, (v.name, v.remarks)))
+        table.add_row(v.claim.id, v.verdict, format_verdict(v), v.claimed, str(v.n), escape(scope))
     return table
 
 

@@ -1,4 +1,4 @@
-"""Comparisons of groups of runs, and trends, with their tests. They describe; `rebuttal.report.claims` judges."""
+"""Comparisons of groups of runs, and trends, with their tests. They describe; `rebuttal.report.verdicts` judges."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pandas as pd
 from rebuttal.report.gather import Run
 from rebuttal.report.naming import setup_name
 from rebuttal.report.tables import comparable_runs, fitted_runs, grouped
-from rebuttal.seeds import generator
 from rebuttal.statistics import (
     Comparison,
     Times,
@@ -20,7 +19,7 @@ from rebuttal.statistics import (
     holm,
     log_rank,
     median_time,
-    rank_correlation_interval,
+    rank_correlation_of_seeds,
 )
 
 Row = dict[str, str | float | bool | None]
@@ -72,7 +71,7 @@ class TimeToFit:
         for group in grouped((run for run in runs if run.experiment == self.experiment), _setup):
             a, b = self._times(group, self.a, self.stage_a), self._times(group, self.b, self.stage_b)
             if a and b:
-                rows.append(self._row(setup_name(group[0].config), a, b))
+                rows.append(self._row(setup_name(group[0].config, group[0].classes), a, b))
         return rows
 
     def _row(self, setup: str, a: Times, b: Times) -> Row:
@@ -96,9 +95,10 @@ class TimeToFit:
 
 @dataclass(frozen=True)
 class Trend:
-    """A metric against another, `along`, over the runs of a setup: rank correlation, and whether a line is enough.
+    """A metric against another, `along`, over the runs of a setup: rank correlation, over all runs and the lowest and
+    highest of one seed, and whether a line is enough.
 
-    `measure` is also the seed of the bootstrap. `fitted`: as for `Contrast`.
+    `fitted`: as for `Contrast`.
     """
 
     experiment: str
@@ -122,12 +122,12 @@ class Trend:
         if x is None or y is None:
             return None
         seeds = [run.seed for run in known]
-        rho, low, high = rank_correlation_interval(x, y, seeds, generator(0, "trend", self.measure))
+        rho, lowest, highest = rank_correlation_of_seeds(x, y, seeds)
         if rho is None:
             return None
         line, parabola, p = curvature(x, y, seeds) or (None, None, None)
         head: Row = {"experiment": self.experiment, "measure": self.measure, "runs": len(known)}
-        correlation: Row = {"spearman": rho, "low": low, "high": high}
+        correlation: Row = {"spearman": rho, "lowest_seed": lowest, "highest_seed": highest}
         return head | correlation | {"r2_line": line, "r2_parabola": parabola, "p_parabola": p}
 
 

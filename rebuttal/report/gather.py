@@ -44,6 +44,11 @@ class Run:
     version: str = ""
     networks: frozenset[str] = frozenset()
 
+    @property
+    def classes(self) -> int | None:
+        """K, if a stage that trains a network says it."""
+        return next((int(k) for name, k in self.metrics.items() if name.endswith("/classes") and k), None)
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -123,8 +128,12 @@ def _with_names(runs: list[Run]) -> list[Run]:
         examples.setdefault(run.experiment, {}).setdefault(run.configuration, run)
     by_configuration: dict[str, str] = {}
     for configurations in examples.values():
-        by_configuration |= dict(zip(configurations, names([run.config for run in configurations.values()])))
+        by_configuration |= dict(zip(configurations, _names(list(configurations.values()))))
     return [replace(run, name=by_configuration[run.configuration]) for run in runs]
+
+
+def _names(runs: list[Run]) -> list[str]:
+    return names([run.config for run in runs], [run.classes for run in runs])
 
 
 def _run_folders(root: Path) -> Iterator[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import zip_longest
 from typing import Any
 
 import yaml
@@ -13,21 +14,40 @@ from rebuttal.config import CONFIG_DIR
 
 Config = dict[str, Any]
 
+# Datasets that have no true labels.
+LABELLED_AT_RANDOM = {f"rebuttal.data.{name}" for name in ("UniformNoise", "GaussianNoise", "NoiseLike", "RandomWalk")}
 
-def setup_name(config: Config) -> str:
-    """Return model, dataset and n, e.g. "mlp, image_folder, n = 5,000": what a corruption sweep keeps constant."""
-    model, dataset = config.get("model") or {}, config.get("dataset") or {}
-    parts = [_option_name("model", model), _option_name("dataset", dataset)]
+
+def setup_name(config: Config, classes: int | None = None) -> str:
+    """Return model, dataset, n and K, e.g. "mlp, image_folder, n = 5,000, K = 10": what a corruption sweep keeps
+    constant. `classes`: K, if the config does not have it."""
+    dataset = config.get("dataset") or {}
+    parts = [model_name(config), dataset_name(config)]
     if "shape" in dataset:
         parts.append("×".join(map(str, dataset["shape"])))
     if dataset.get("train_size"):
         parts.append(f"n = {dataset['train_size']:,}")
+    known = dataset.get("classes") or classes
+    if known:
+        parts.append(f"K = {known:,}")
     return ", ".join(part for part in parts if part)
 
 
+def model_name(config: Config) -> str:
+    """Return the option of `model` that has exactly these settings, or describe the settings."""
+    return _option_name("model", config.get("model") or {})
+
+
+def dataset_name(config: Config) -> str:
+    """Return the option of `dataset` of this class, or describe the settings."""
+    return _option_name("dataset", config.get("dataset") or {})
+
+
 def labels_name(config: Config) -> str:
-    """Describe the labels that the network was trained on, e.g. "25% random labels"."""
+    """Describe the labels that the network was trained on, e.g. "25% random labels"; those of noise are random."""
     corruption = config.get("corruption") or {}
+    if (config.get("dataset") or {}).get("_target_") in LABELLED_AT_RANDOM:
+        return "random labels"
     fraction = corruption.get("fraction", 0.0)
     if corruption.get("_target_", "").endswith("PermutedLabels"):
         return "permuted labels"
@@ -36,14 +56,14 @@ def labels_name(config: Config) -> str:
     return f"{fraction:.0%} random labels" if fraction else "true labels"
 
 
-def names(configs: Sequence[Config]) -> list[str]:
-    """Return a name for each config of one experiment.
+def names(configs: Sequence[Config], classes: Sequence[int | None] = ()) -> list[str]:
+    """Return a name for each config of one experiment; `classes`: K of each, for those that do not have it.
 
     A name has the setup, the labels if they differ between configs, and every other setting in which configs of the
     same name differ.
     """
     labels = [labels_name(config) for config in configs]
-    short = [setup_name(config) for config in configs]
+    short = [setup_name(config, *known) for config, *known in zip_longest(configs, classes)]
     if len(set(labels)) > 1:
         short = [f"{name}, {label}" for name, label in zip(short, labels)]
     namesakes: dict[str, list[int]] = {}

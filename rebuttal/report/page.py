@@ -22,11 +22,11 @@ from markupsafe import Markup
 import rebuttal
 from rebuttal.figures.style import GREY, line_styles
 from rebuttal.report.charts import Chart, Curves, Dots
-from rebuttal.report.claims import Verdict
 from rebuttal.report.contents import EXPERIMENTS
 from rebuttal.report.gather import Run
 from rebuttal.report.results import Results
-from rebuttal.report.tables import Table, format_cell, grouped
+from rebuttal.report.tables import Table, format_cell, format_verdict, grouped
+from rebuttal.report.verdicts import Verdict
 from rebuttal.statistics import Estimate
 
 MARKERS = {"o": "circle", "s": "square", "^": "triangle", "D": "diamond", "v": "inverted_triangle", "*": "star"}
@@ -64,7 +64,7 @@ def page(results: Results) -> str:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"format_cell": format_cell, "settings": _settings}
+    environment.filters |= {"format_cell": format_cell, "format_verdict": format_verdict, "settings": _settings}
     bundle = files("itables").joinpath("html")
     return environment.get_template("page.html.j2").render(
         results=results,

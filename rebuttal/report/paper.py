@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from rebuttal.report.claims import Verdict
 from rebuttal.report.contents import EXPERIMENTS
 from rebuttal.report.draw import draw, save
 from rebuttal.report.latex import escaped
 from rebuttal.report.page import page
 from rebuttal.report.results import Results
-from rebuttal.report.tables import format_cell
+from rebuttal.report.tables import format_verdict
+from rebuttal.report.verdicts import Verdict
 
 MANIFEST = "files.json"
 
@@ -130,9 +130,9 @@ def _verdict_table(verdicts: list[Verdict]) -> str:
             "claim": v.claim.statement,
             "configuration": v.name,
             "verdict": v.verdict,
-            "mean": format_cell(v.estimate),
+            "median": format_verdict(v),
             "claimed": v.claimed,
-            "n": len(v.values),
+            "n": v.n,
         }
         for v in verdicts
     ]
@@ -141,8 +141,8 @@ def _verdict_table(verdicts: list[Verdict]) -> str:
         longtable=True,
         column_format="p{5.2cm}p{3.6cm}lrlr",
         caption=escaped(
-            "The claims on trial. Mean over seeds ± half the 95 % t-interval; supported or refuted if the whole "
-            "interval lies on one side of the threshold, after Holm's correction over the table."
+            "The claims on trial. Median over seeds with its 95 % interval (94 % for five seeds; fewer are listed); "
+            "supported or refuted by a test of the median, after Holm's correction over the table."
         ),
     )
     return f"{{\\small\n{table}}}\n"

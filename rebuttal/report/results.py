@@ -11,10 +11,11 @@ import pandas as pd
 
 from rebuttal.report import contents
 from rebuttal.report.charts import Chart
-from rebuttal.report.claims import LEDGER, Verdict, judge, read_claims
+from rebuttal.report.claims import LEDGER, read_claims
 from rebuttal.report.comparisons import contrast_table, time_table, trend_table
 from rebuttal.report.gather import Gathered, gather
-from rebuttal.report.tables import Table
+from rebuttal.report.tables import Table, format_verdict
+from rebuttal.report.verdicts import Verdict, judge
 
 
 @dataclass(frozen=True)
@@ -72,17 +73,23 @@ def _claim_row(v: Verdict) -> dict[str, object]:
         "statement": v.claim.statement,
         "source": v.claim.source,
         "configuration": v.name,
-        "n": len(v.values),
-        "mean": v.mean,
+        "n": v.n,
+        "undefined": v.undefined,
+        "censored": v.censored,
+        "left_out_unfitted": len(v.left_out),
+        "left_out_shared": len(v.shared),
+        "measured": format_verdict(v),
+        "median": v.median,
         "low": v.low,
         "high": v.high,
         "comparison": v.claim.comparison,
         "threshold": v.claim.threshold,
+        "test": v.test,
         "p_holm": v.p,
         "effect_size": v.effect,
         "control": v.control,
-        "left_out_unfitted": len(v.left_out),
-        "left_out_shared": len(v.shared),
+        "seeds_needed": v.needed if v.verdict == "inconclusive" else None,
+        "remarks": v.remarks,
         "runs": " ".join(str(run.folder) for run in v.runs),
         "command": v.claim.command if v.verdict == "not run" else "",
     }

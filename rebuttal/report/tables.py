@@ -11,6 +11,7 @@ import pandas as pd
 from rebuttal.report.gather import Run
 from rebuttal.report.latex import escaped
 from rebuttal.report.naming import labels_name
+from rebuttal.report.verdicts import Verdict
 from rebuttal.statistics import Estimate, estimate
 
 Cell = Estimate | str | None
@@ -118,8 +119,8 @@ class Grid:
 class Levels:
     """A row for each configuration of `experiment`, by label noise; a table for each setup, or one for `all_setups`.
 
-    `columns`: the metric of each label. `text_columns`: further columns, by the function from a run to the cell.
-    `fitted`: as for `Grid`.
+    `columns`: the metric of each label. `text_columns`: further columns, by the function from a run to the cell;
+    left out if all cells are empty. `fitted`: as for `Grid`.
     """
 
     name: str
@@ -138,21 +139,24 @@ class Levels:
     def _table(self, runs: list[Run], setups: int) -> Table:
         levels = sorted(grouped(runs, lambda run: run.configuration), key=_noise_key)
         counted = fitted_runs(runs, self.fitted)
+        texts = {label: text for label, text in self.text_columns.items() if any(text(run) for run in runs)}
         return Table(
             name=self.name if setups == 1 else f"{self.name}_{runs[0].setup[:8]}",
             experiment=self.experiment,
             title=self.title if self.all_setups else f"{self.title} ({_name_without_labels(runs[0])})",
             corner="network" if self.all_setups else "labels",
-            columns=(*self.columns, *self.text_columns),
-            rows=tuple((self._row_label(level[0]), self._cells(level)) for level in levels),
+            columns=(*self.columns, *texts),
+            rows=tuple(
+                (self._row_label(level[0]), self._means(level) + tuple(text(level[0]) for text in texts.values()))
+                for level in levels
+            ),
             runs=tuple(counted),
             left_out=tuple(run for run in runs if run not in counted),
         )
 
-    def _cells(self, level: list[Run]) -> tuple[Cell, ...]:
+    def _means(self, level: list[Run]) -> tuple[Cell, ...]:
         columns = self.columns.values()
-        means = tuple(mean_of(comparable_runs(level, metric, self.fitted), metric) for metric in columns)
-        return means + tuple(text(level[0]) for text in self.text_columns.values())
+        return tuple(mean_of(comparable_runs(level, metric, self.fitted), metric) for metric in columns)
 
     def _row_label(self, run: Run) -> str:
         return run.name if self.all_setups else labels_name(run.config)
@@ -202,6 +206,24 @@ def format_cell(cell: Cell) -> str:
         return f"{cell.mean:.5g} ± {half:.1g}"
     decimals = max(0, 1 - math.floor(math.log10(half)))
     return f"{cell.mean:,.{decimals}f} ± {half:,.{decimals}f}"
+
+
+def format_verdict(v: Verdict) -> str:
+    """Return the median with its interval; the values themselves if they are too few for one."""
+    if v.median is None:
+        return "–"
+    if v.low is None or v.high is None:
+        return ", ".join(f"{value:.4g}" for value in sorted(v.values))
+    return format_interval(v.median, v.low, v.high)
+
+
+def format_interval(middle: float, low: float, high: float) -> str:
+    """Return a value with the ends of its interval, to two significant digits of half its width."""
+    half = (high - low) / 2
+    if half < 1e-4 * abs(middle):
+        return f"{middle:,.0f}" if abs(middle) >= 1000 else f"{middle:.4g}"
+    decimals = max(0, 1 - math.floor(math.log10(half))) if half else 0
+    return f"{middle:,.{decimals}f} ({low:,.{decimals}f} to {high:,.{decimals}f})"
 
 
 def _noise_key(runs: list[Run]) -> tuple[str, float]:

@@ -37,7 +37,7 @@ class Fit:
     Metrics: `train_accuracy` on the (corrupted) training labels and `test_accuracy` on true labels, with Wilson 95 %
     intervals; `generalization_gap`, their difference; `train_loss`, the mean of the last epoch; the time to fit, see
     `time_to_fit`; `epochs`, `steps`, `parameters`, `train_size`, `test_size`; `label_noise`, the share of training
-    labels that differ from the true ones.
+    labels that differ from the true ones; `classes`, K, and `chance_accuracy`, 1/K.
 
     `seed`: of everything drawn at random, or of what `seeds` does not set.
 
@@ -134,7 +134,9 @@ class Fit:
 
     def run(self, session: Session) -> Outcome:
         record = self.artifact(session).record
-        return Outcome(record["metrics"], record["history"], _words(record["metrics"]))
+        classes = session.open(self.dataset).classes
+        metrics = record["metrics"] | {"classes": classes, "chance_accuracy": 1 / classes}
+        return Outcome(metrics, record["history"], _words(metrics))
 
     def figures(self, session: Session) -> dict[str, Figure]:
         from rebuttal.figures.training import training_curves

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from numpy import inf
 from pydantic import Field, PositiveInt
 
 from rebuttal.config import checked
 from rebuttal.errors import ConfigError
-from rebuttal.seeds import generator
 from rebuttal.stages.mimic import Mimic
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome, kappa_in_words
@@ -30,8 +30,9 @@ class SampleEfficiency:
 
     Metrics, means over seeds with 95 % t-intervals: `kappa_<n1>_<n2>`, `agreement_<n1>_<n2>`; for each target in
     `kappas` (and likewise in `agreements`): `n2_for_kappa_<target>_<n1>`, see `rebuttal.statistics.size_needed`, and
-    `ratio_for_kappa_<target>_<n1>`, n1 over that n2, which the thesis puts at 10. None: not reached; the ratio is then
-    below `least_ratio_<n1>`, n1 over the largest n2. A mean over an undefined kappa (both give a single class) is None.
+    `ratio_for_kappa_<target>_<n1>`, n1 over that n2, which the thesis puts at 10; `_low`, `_high`: the range over
+    seeds. None: not reached, and then the ratio is below `ratio_below_for_kappa_<target>_<n1>`, n1 over the largest n2;
+    or undefined, because a kappa is (both give a single class): then that is None too.
     """
 
     student: Mimic
@@ -67,7 +68,6 @@ class SampleEfficiency:
     def run(self, session: Session) -> Outcome:
         metrics: Metrics = {}
         for n1 in self.train_sizes:
-            metrics[f"least_ratio_{n1}"] = n1 / self.student_sizes[-1]
             for what, targets in (("kappa", self.kappas), ("agreement", self.agreements)):
                 curves = self._curves(session, n1, what)
                 for n2, values in zip(self.student_sizes, curves.T):
@@ -96,12 +96,12 @@ class SampleEfficiency:
         return np.array(values, dtype=float)  # undefined: NaN
 
     def _needed(self, n1: int, what: str, curves: np.ndarray, target: float) -> Metrics:
-        rng = generator(self.student.seed, "sample_efficiency", "bootstrap")
-        needed = size_needed(self.student_sizes, curves, target, rng)
-        n2, low, high = needed
-        ratios = _ratio(n1, n2), _ratio(n1, high), _ratio(n1, low)
+        n2, low, high = size_needed(self.student_sizes, curves, target)
         name = f"for_{what}_{target:g}_{n1}"
-        return interval_metrics(f"n2_{name}", needed) | interval_metrics(f"ratio_{name}", ratios)
+        sizes = _reached(n2), _reached(low), _reached(high)
+        ratios = _ratio(n1, n2), _ratio(n1, high), _ratio(n1, low)
+        censored: Metrics = {f"ratio_below_{name}": n1 / self.student_sizes[-1] if n2 == inf else None}
+        return interval_metrics(f"n2_{name}", sizes) | interval_metrics(f"ratio_{name}", ratios) | censored
 
     def _words(self, m: Metrics) -> str:
         n1 = self.train_sizes[-1]
@@ -117,5 +117,9 @@ class SampleEfficiency:
         return words
 
 
+def _reached(size: float | None) -> float | None:
+    return None if size == inf else size
+
+
 def _ratio(n1: int, n2: float | None) -> float | None:
-    return None if n2 is None else n1 / n2
+    return None if n2 is None or n2 == inf else n1 / n2

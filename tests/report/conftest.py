@@ -2,7 +2,9 @@ import json
 
 import numpy as np
 import pytest
+import yaml
 
+from rebuttal.config import CONFIG_DIR
 from rebuttal.report.charts import LabelNoiseChart
 from rebuttal.report.claims import read_claims
 from rebuttal.report.contents import CONTRASTS, RUN_CHARTS, TABLES, TRENDS
@@ -40,6 +42,7 @@ def study(make_run, tmp_path):
 
     def make(seeds=3, **settings):
         rng = np.random.default_rng(0)
+        resnet = yaml.safe_load((CONFIG_DIR / "model/resnet18.yaml").read_text(encoding="utf-8"))
         for experiment in sorted({spec.experiment for spec in TABLES}):
             for fraction in (0.0, 0.5, 1.0) if experiment in ("baseline", "corruption") else (None,):
                 for seed in range(seeds):
@@ -48,7 +51,8 @@ def study(make_run, tmp_path):
                     metrics |= {"fit/label_noise": fraction, "fit/steps": 100, "fit/steps_to_fit": 50 + seed}
                     corruption = None if fraction is None else {"_target_": "x.RandomLabels", "fraction": fraction}
                     name = f"{experiment}-{fraction}-{seed}"
-                    make_run(name, metrics, seed, experiment, corruption=corruption, **settings)
+                    data = {"_target_": "rebuttal.data.UniformNoise"} if experiment == "two_stage" else {}
+                    make_run(name, metrics, seed, experiment, model=resnet, corruption=corruption, **data, **settings)
         return tmp_path / "runs"
 
     return make
@@ -60,7 +64,7 @@ def metric_names(experiment):
     by_pattern["random_walk"] = [f"thinning/{what}_{k}" for what in ("kappa", "steps_to_fit") for k in (1, 16)]
     found = set(by_pattern.get(experiment, ()))
     for claim in (c for c in read_claims() if c.experiment == experiment):
-        found |= {claim.value, claim.minus, claim.over, claim.instead, claim.against, claim.control, *claim.fitted}
+        found |= set(claim.metrics)
     for spec in (s for s in TABLES if s.experiment == experiment):
         if isinstance(spec, Grid):
             found |= {spec.metric.format(row=r, column=c) for r in spec.rows.values() for c in spec.columns.values()}
@@ -71,4 +75,4 @@ def metric_names(experiment):
         found |= set(spec.panels.values())
     found |= {name for c in CONTRASTS if c.experiment == experiment for name in (c.a[1], c.b[1])}
     found |= {name for t in TRENDS if t.experiment == experiment for name in (t.metric, t.along)}
-    return sorted(found - {None})
+    return sorted(found)

@@ -1,138 +1,117 @@
-from dataclasses import replace
+import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 
+from rebuttal.config import CONFIG_DIR
 from rebuttal.errors import ConfigError
-from rebuttal.report.claims import Claim, judge, read_claims
-from rebuttal.report.gather import Run
+from rebuttal.report.claims import Claim, read_claims
 
-DEFAULTS = {
-    "id": "c",
+ENTRY = {
+    "id": "x",
     "statement": "s",
     "source": "t",
     "experiment": "e",
-    "value": "fit/x",
+    "value": "v",
     "comparison": "at_least",
-    "threshold": 0.5,
-    "command": "run",
+    "threshold": "1",
+    "command": "c",
 }
 
 
-def claim(**changes):
-    return Claim(**DEFAULTS | changes)
+def entry(**changes: str) -> str:
+    return "- {" + ", ".join(f"{key}: {value}" for key, value in (ENTRY | changes).items()) + "}\n"
 
 
-def run(seed=0, configuration="k", config=None, **metrics):
-    named = {name.replace("__", "/"): value for name, value in metrics.items()}
-    config = config or {"model": {}, "dataset": {}, "training": {}}
-    return Run(Path(f"{configuration}{seed}"), "e", seed, configuration, f"{configuration}{seed}", config, named)
+def ledger(path: Path, text: str) -> Path:
+    file = path / "claims.yaml"
+    file.write_text(text, encoding="utf-8")
+    return file
 
 
-def verdict(found, **changes):
-    return judge([claim(**changes)], found)[0].verdict
+def test_the_ledger_is_valid_and_its_ids_are_unique():
+    ids = [claim.id for claim in read_claims()]
+    assert "smoother_than_hash" in ids and len(ids) == len(set(ids))
+
+
+def test_the_threshold_is_written_into_the_statement(tmp_path):
+    (claim,) = read_claims(ledger(tmp_path, entry(statement='"at least {threshold}, {percent}"', threshold="0.145")))
+    assert claim.statement == "at least 0.145, 14.5 %"
+
+
+@pytest.mark.parametrize("claim", read_claims(), ids=lambda claim: claim.id)
+def test_a_statement_says_what_is_tested(claim: Claim):
+    """Its numbers are the threshold or parts of metric names, and its conditions on labels and fit are in the scope."""
+    known = {f"{claim.threshold:g}", f"{100 * claim.threshold:g}"} | set(re.findall(r"[\d.]+", " ".join(claim.metrics)))
+    bare = re.sub(r"2-D|n1", "", claim.statement)
+    assert set(re.findall(r"-?\d+(?:\.\d+)?", bare)) <= known
+    assert not re.search(r"\b(two|three|five|eight|nine|ten|half|most)\b", claim.statement)  # numbers in digits
+    if claim.statement.startswith(("Fitted to", "A network that fits", "A student of a network fitted")):
+        assert claim.fitted
+    for labels in ("random", "true"):
+        if f"Fitted to {labels} labels" in claim.statement or f"of {labels} labels" in claim.statement:
+            assert claim.labels == labels or claim.against is not None
+    if "convolutional" in claim.statement:
+        assert set(claim.models) == {"resnet18", "vgg11"}
+    assert all((CONFIG_DIR / "model" / f"{name}.yaml").exists() for name in claim.models)
+    assert (CONFIG_DIR / "experiment" / f"{claim.experiment}.yaml").exists()
+
+
+def test_an_entry_with_each_gives_a_claim_per_value(tmp_path):
+    text = entry(value='"m/{n}"', id='"c_{n}"', statement='"about {words}"', each="{n: {a: first, b: second}}")
+    claims = read_claims(ledger(tmp_path, text))
+    assert [(c.id, c.value, c.statement) for c in claims] == [
+        ("c_a", "m/a", "about first"),
+        ("c_b", "m/b", "about second"),
+    ]
 
 
 @pytest.mark.parametrize(
-    ("values", "expected"),
-    [([0.8, 0.81, 0.82], "supported"), ([0.1, 0.12, 0.11], "refuted"), ([0.2, 0.9, 0.5], "inconclusive"),
-     ([0.9], "inconclusive"), ([1.0, 1.0, 1.0], "supported"), ([0.5, 0.5], "inconclusive")],
-)  # fmt: skip
-def test_the_interval_decides(values, expected):
-    runs = [run(seed, fit__x=value) for seed, value in enumerate(values)]
-    assert verdict(runs) == expected
-    opposite = {"supported": "refuted", "refuted": "supported"}.get(expected, expected)
-    assert verdict(runs, comparison="at_most") == opposite
+    ("text", "message"),
+    [
+        ("", r"claims=.*claims\.yaml: empty; allowed: a list of claims"),
+        ("# only a comment\n", r"claims=.*: empty; allowed: a list of claims"),
+        ("[]", r"claims=.*: empty"),
+        ("id: x\n", r"claims=.*: holds a dict; allowed: a list of claims"),
+        ("5\n", r"claims=.*: holds a int"),
+        ("- {id: x, statement: y\n- z", r"claims=.*: not YAML, line 2, column 4: expected "),
+        ("- id: x\n   statement: y", r"claims=.*: not YAML, line 2, column 13: "),
+        ("- !!python/object/apply:os.system [true]", r"claims=.*: not YAML, line 1, column 3: "),
+        ("- x\n", r"claims\[0\]='x': allowed: a claim, with the keys"),
+        ("- [a]\n", r"claims\[0\]=\['a'\]: allowed: a claim"),
+        ("-\n", r"claims\[0\]=None: allowed: a claim"),
+        ("- {1: x}\n", r"claims\[0\]\.1: allowed: names of keys"),
+        ("- {true: x}\n", r"claims\[0\]\.True: allowed: names of keys"),
+        ("- {id: x, statment: y}", r"claims\[0\]\.statement is missing"),
+        (entry(minuss="v"), r"claims\[0\]\.minuss=v: unknown key; allowed: id, "),
+        (entry(threshold="85 %"), r"claims\[0\]\.threshold=85 %: "),
+        (entry(threshold="true"), r"claims\[0\]\.threshold=True: "),
+        (entry(threshold=".nan"), r"claims\[0\]\.threshold=nan: "),
+        (entry(fitted="v"), r"claims\[0\]\.fitted=v: "),
+        (entry(fitted="[1]"), r"claims\[0\]\.fitted\.0=1: "),
+        (entry(labels="true"), r"claims\[0\]\.labels=True: "),
+        (entry(where="[0, 1]"), r"claims\[0\]\.where="),
+        (entry(where="{m: [0]}"), r"claims\[0\]\.where\.m"),
+        (entry(where="{m: [low, high]}"), r"claims\[0\]\.where\.m\.0=low: "),
+        (entry(comparison="above"), r"claims\[0\]\.comparison=above: "),
+        (entry(each="{n: {1: one}}"), r"claims\[0\]\.each\.n: 1: 'one': allowed: text; quote numbers"),
+        (entry(each="{n: {on: word}}"), r"claims\[0\]\.each\.n: True: 'word': allowed: text"),
+        (entry(each="{null: {a: b}}"), r"claims\[0\]\.each=\{None: .*allowed: one name with its values"),
+        (entry(each="{n: {a: 1}}"), r"claims\[0\]\.each\.n: 'a': 1: allowed: text"),
+        (entry(each="{n: {}}"), r"claims\[0\]\.each="),
+        (entry(each="[a, b]"), r"claims\[0\]\.each=\['a', 'b'\]: allowed: one name"),
+        (entry(each="{n: {a: b}, m: {c: d}}"), r"claims\[0\]\.each="),
+        (entry() * 2, r"claims: id=x: used twice; allowed: unique ids"),
+    ],
+)
+def test_a_file_that_is_no_ledger_is_one_line(text, message, tmp_path):
+    with pytest.raises(ConfigError, match=f"^{message}") as caught:
+        read_claims(ledger(tmp_path, text))
+    assert "\n" not in str(caught.value)
 
 
-def test_a_claim_without_runs_is_not_run():
-    (found,) = judge([claim()], [])
-    assert found.verdict == "not run" and found.mean is None
-
-
-def test_configurations_are_judged_separately():
-    runs = [run(s, "high", fit__x=0.8 + s / 100) for s in range(3)] + [run(s, "low", fit__x=s / 100) for s in range(3)]
-    assert {v.configuration: v.verdict for v in judge([claim()], runs)} == {"high": "supported", "low": "refuted"}
-
-
-def test_differences_are_paired_by_run_and_ratios_may_be_censored():
-    runs = [run(s, fit__x=10.0 * s + 1, fit__y=10.0 * s) for s in range(1, 5)]
-    (found,) = judge([claim(minus="fit/y", threshold=0.5)], runs)
-    assert found.values == (1.0,) * 4 and found.verdict == "supported"
-    slow = [run(s, fit__x=None, fit__steps=100.0, fit__y=10.0) for s in range(3)]
-    (found,) = judge([claim(over="fit/y", instead="fit/steps", threshold=1)], slow)
-    assert found.values == (10.0,) * 3
-    (found,) = judge([claim(over="fit/y", threshold=1)], slow)
-    assert found.verdict == "inconclusive" and found.values == ()  # run, but the time is censored
-
-
-def test_runs_whose_networks_did_not_fit_are_excluded_and_listed():
-    runs = [run(s, fit__x=0.9 + s / 100, fit__fitted=1.0) for s in range(3)] + [run(9, fit__x=0.0, fit__fitted=0.0)]
-    (found,) = judge([claim(fitted=("fit/fitted",))], runs)
-    assert len(found.values) == 3 and [r.seed for r in found.left_out] == [9]
-    (found,) = judge([claim(fitted=("fit/fitted",))], runs[3:])
-    assert found.verdict == "inconclusive"
-
-
-def test_only_runs_within_the_claims_ranges_count():
-    runs = [run(s, fit__x=0.9, fit__noise=noise) for s, noise in enumerate((0.0, 0.0, 0.9))]
-    (found,) = judge([claim(where={"fit/noise": (0.0, 0.01)})], runs)
-    assert len(found.values) == 2
-
-
-def test_rank_correlation_is_computed_within_each_seed():
-    runs = [
-        run(seed, f"p{level}", fit__x=seed - level, fit__level=float(level)) for seed in (0, 1, 2) for level in range(4)
-    ]
-    (found,) = judge([claim(against="fit/level", comparison="at_most", threshold=-0.9)], runs)
-    assert found.values == pytest.approx((-1.0,) * 3) and found.verdict == "supported"
-
-
-def test_fewer_than_five_percent_of_reports_have_a_wrong_verdict_and_true_effects_are_found():
-    rng = np.random.default_rng(0)
-    claims = [claim(id=f"c{i}", value=f"fit/m{i}", threshold=0.0) for i in range(5)]
-    wrong = found = 0
-    for _ in range(500):
-        draws = rng.normal(0, 1, size=(6, 5))
-        draws[:, 0] += 4  # one true effect; four true null hypotheses
-        runs = [run(s, **{f"fit__m{i}": draw[i] for i in range(5)}) for s, draw in enumerate(draws)]
-        verdicts = judge(claims, runs)
-        found += verdicts[0].verdict == "supported"
-        wrong += any(v.verdict == "supported" for v in verdicts[1:])
-    assert wrong / 500 <= 0.05
-    assert found / 500 > 0.9
-
-
-def test_intervals_cover_the_true_mean_at_their_nominal_rate():
-    rng = np.random.default_rng(1)
-    covered = 0
-    for _ in range(500):
-        (v,) = judge([claim()], [run(s, fit__x=x) for s, x in enumerate(rng.normal(3, 2, size=5))])
-        covered += v.low <= 3 <= v.high
-    assert 0.93 <= covered / 500 <= 0.97
-
-
-def test_a_run_that_shares_a_trained_network_with_another_seed_is_no_replication():
-    networks = [{"fit/a", "mimic/a"}, {"fit/b", "mimic/b"}, {"fit/b", "mimic/c"}, {"fit/d"}]
-    runs = [replace(run(s, fit__x=0.9 + s / 100), networks=frozenset(names)) for s, names in enumerate(networks)]
-    (found,) = judge([claim()], runs)
-    assert [r.seed for r in found.runs] == [0, 1, 3] and [r.seed for r in found.shared] == [2]
-    assert len(found.values) == 3
-
-
-def test_the_ledger_is_valid_and_its_ids_are_unique(tmp_path):
-    ids = [c.id for c in read_claims()]
-    assert "smoother_than_hash" in ids and len(ids) == len(set(ids))
-    (tmp_path / "bad.yaml").write_text("- {id: x, statment: y}")
-    with pytest.raises(ConfigError, match=r"claims\[0\]"):
-        read_claims(tmp_path / "bad.yaml")
-
-
-def test_an_id_that_is_used_twice_is_one_line(tmp_path):
-    entry = (
-        "- {id: x, statement: s, source: t, experiment: e, value: v, comparison: at_least, threshold: 1, command: c}\n"
-    )
-    (tmp_path / "twice.yaml").write_text(entry * 2)
-    with pytest.raises(ConfigError, match=r"^claims: id=x: used twice; allowed: unique ids$"):
-        read_claims(tmp_path / "twice.yaml")
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path):
+    (tmp_path / "latin.yaml").write_bytes(b"- {id: \xe9}")
+    for path in (tmp_path / "absent.yaml", tmp_path, tmp_path / "latin.yaml"):
+        with pytest.raises(ConfigError, match=r"^claims=.*; allowed: a UTF-8 file with a list of claims$"):
+            read_claims(path)

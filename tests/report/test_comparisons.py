@@ -43,5 +43,6 @@ def test_a_trend_over_the_noise_levels_of_a_setup(make_run, tmp_path):
             metrics = {"fit/x": seed / 100 - level**2 / 10, "fit/level": level / 5}
             make_run(f"c{seed}{level}", metrics, seed, experiment="corruption", corruption=corruption)
     (row,) = trend_table([Trend("corruption", "x", "fit/x", "fit/level")], gather([tmp_path]).runs).to_dict("records")
-    assert row["runs"] == 15 and row["spearman"] < -0.95 and row["high"] < -0.9
+    assert row["runs"] == 15 and row["spearman"] < -0.95
+    assert row["lowest_seed"] == pytest.approx(-1) and row["highest_seed"] == pytest.approx(-1)
     assert row["r2_line"] < row["r2_parabola"] == pytest.approx(1) and row["p_parabola"] < 1e-6

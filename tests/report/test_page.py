@@ -64,8 +64,8 @@ def test_tables_are_sorted_by_number_and_filtered(browser, study, tmp_path):
     browser.find_element("xpath", "//table[@id='verdict-table']//th[3]").click()
     wait(browser, "document.querySelector('#verdict-table th:nth-child(3)').ariaSort === 'ascending'")
     ascending = [float(value) for value in browser.execute_script(column)]
-    assert ascending == sorted(v.mean for v in results.verdicts)
-    assert ascending != [v.mean for v in results.verdicts]
+    assert ascending == sorted(v.median for v in results.verdicts)
+    assert ascending != [v.median for v in results.verdicts]
     search = browser.find_element("css selector", "#verdicts ~ .wide input[type=search]")
     search.send_keys("smoother_than_hash")
     wait(browser, "document.querySelectorAll('#verdict-table tbody tr').length === 1")

@@ -1,5 +1,6 @@
 import pytest
 
+from rebuttal.report.contents import TABLES
 from rebuttal.report.gather import gather
 from rebuttal.report.latex import escaped
 from rebuttal.report.tables import Grid, Levels, format_cell
@@ -80,3 +81,18 @@ def test_latex_is_escaped(make_run, tmp_path):
     (table,) = GRID.tables(gather([tmp_path]).runs)
     text = table.latex()
     assert r"\toprule" in text and r"\bottomrule" in text and r"\label{tab:t}" in text
+
+
+@pytest.mark.parametrize(
+    ("dataset", "n", "model", "beside"),
+    [("CIFAR10", 50_000, [512, 512, 512], True), ("CIFAR10", 5000, [512, 512, 512], False),
+     ("ImageFolder", 50_000, [512, 512, 512], False), ("CIFAR10", 50_000, [100], False)],
+)  # fmt: skip
+def test_zhang_s_numbers_stand_only_beside_his_images(dataset, n, model, beside, make_run, tmp_path):
+    """The published accuracies are of 50,000 images of CIFAR-10."""
+    metrics = {"fit/train_accuracy": 1.0, "fit/test_accuracy": 0.5, "fit/train_size": n, "fit/epochs_to_fit": 9}
+    data = {"_target_": f"rebuttal.data.{dataset}"}
+    make_run("r", metrics, experiment="baseline", model={"_target_": "rebuttal.models.MLP", "hidden": model}, **data)
+    (table,) = next(spec for spec in TABLES if spec.name == "baseline").tables(gather([tmp_path]).runs)
+    (row,) = table.text().to_dict("records")
+    assert row.get("Zhang et al. 2017, Table 1") == ("1.000 / 0.524" if beside else None)

@@ -33,6 +33,7 @@ def test_points_are_means_over_seeds_and_each_teacher_is_trained_once(mimic, ses
     assert found == pytest.approx(mean_interval(by_hand))
     assert len(session.store.made) == len(made)
     assert metrics["n2_for_kappa_0.99_60"] is None and metrics["ratio_for_kappa_0.99_60"] is None
+    assert metrics["ratio_below_for_kappa_0.99_60"] == 60 / 400 and metrics["ratio_below_for_kappa_0.01_60"] is None
     needed = metrics["n2_for_kappa_0.01_60"]
     assert metrics["ratio_for_kappa_0.01_60"] == pytest.approx(60 / needed)
     assert metrics["n2_for_kappa_0.01_60_low"] <= needed
@@ -115,5 +116,6 @@ def test_an_undefined_kappa_is_no_number_of_a_curve(target, walker, session, mon
         sizes = {"train_sizes": (30,), "student_sizes": (50,), "kappas": (0.01,), "agreements": (0.01,), "repeats": 2}
         outcome = SampleEfficiency(student=walker, **sizes).run(session)
         assert outcome.metrics["kappa_30_50"] is None and outcome.metrics["n2_for_kappa_0.01_30"] is None
+        assert outcome.metrics["ratio_below_for_kappa_0.01_30"] is None  # undefined is not censored
         assert outcome.metrics["n2_for_agreement_0.01_30"] == 50
     assert "κ undefined" in outcome.words

@@ -1,0 +1,246 @@
+"""Judges the claims of a ledger on the runs available.
+
+A claim is judged separately for each configuration (runs that differ only in their seed) within its scope; seeds are
+the units of replication. It is about the typical seed, the median: `supported` if the median lies on the claimed side
+of the threshold, `refuted` if it lies on the other, both only if the test says so after Holm's correction over all
+verdicts of the ledger; otherwise `inconclusive`, or `not run` if no run within the scope has the metrics.
+
+With enough seeds (`seeds_needed`) the test is the sign test, exact for every distribution. With fewer it is a t-test
+that allows for skewness (`strict_t_p`), unless values repeat, are censored or are undefined: then nothing can be
+concluded from fewer.
+
+A run whose value is undefined counts against both sides. Runs below the fit target, and runs that share a network with
+another seed, are left out and listed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import Literal
+
+from rebuttal.report.claims import Claim
+from rebuttal.report.gather import Run
+from rebuttal.report.naming import labels_name, model_name, setup_name
+from rebuttal.statistics import (
+    effect_size,
+    holm,
+    median_interval,
+    rank_correlation,
+    repeats,
+    seeds_needed,
+    sign_p,
+    strict_t_p,
+)
+
+SIGNIFICANCE = 0.05
+LEAST_TESTED = 3  # seeds; no test says anything about fewer
+
+Decision = Literal["supported", "refuted", "inconclusive", "not run"]
+Test = Literal["sign", "t"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim judged on one configuration, whose readable name is `name`.
+
+    `values`: the known ones, one per run in `runs`, or one per seed for a rank correlation; `undefined`: how many are
+    not known; `censored`: how many of the known ones are bounds. `left_out`: runs below the fit target. `shared`: runs
+    that use a trained network of a run in `runs`, so that they replicate nothing.
+    `median`, `low`, `high`: over `values`, with its 95 % interval if all are known. `effect`: Cohen's d. `test`: the
+    test of `p`, which is Holm-adjusted. `needed`: the fewest seeds with which an exact test can decide. `why`: what
+    keeps the claim from being judged, if anything does.
+    """
+
+    claim: Claim
+    configuration: str
+    name: str
+    values: tuple[float, ...] = ()
+    undefined: int = 0
+    censored: int = 0
+    runs: tuple[Run, ...] = ()
+    left_out: tuple[Run, ...] = ()
+    shared: tuple[Run, ...] = ()
+    control: float | None = None
+    median: float | None = None
+    low: float | None = None
+    high: float | None = None
+    effect: float | None = None
+    test: Test | None = None
+    p: float | None = None
+    needed: int | None = None
+    verdict: Decision = "not run"
+    why: str = ""
+
+    @property
+    def n(self) -> int:
+        """The seeds that count, with those whose value is undefined."""
+        return len(self.values) + self.undefined
+
+    @property
+    def claimed(self) -> str:
+        return f"{'≥' if self.claim.comparison == 'at_least' else '≤'} {self.claim.threshold:g}"
+
+    @property
+    def remarks(self) -> str:
+        """What a reader must know about the seeds, in words: those that do not count, and how many would."""
+        counts = {
+            "undefined": self.undefined,
+            "censored": self.censored,
+            "not fitted": len(self.left_out),
+            "sharing a network": len(self.shared),
+        }
+        parts = [f"{count} {what}" for what, count in counts.items() if count]
+        if self.verdict == "inconclusive" and self.needed is not None and self.n < self.needed:
+            parts.append(f"at least {self.needed} seeds needed")
+        return "; ".join([*parts, *([self.why] if self.why else [])])
+
+
+def judge(claims: Iterable[Claim], runs: Sequence[Run]) -> list[Verdict]:
+    """Judge every claim on every configuration within its scope; a claim without runs is `not run`."""
+    verdicts = [verdict for claim in claims for verdict in _measured(claim, runs)]
+    needed = seeds_needed(sum(verdict.n > 0 for verdict in verdicts), SIGNIFICANCE)
+    tested = [_tested(verdict, needed) for verdict in verdicts]
+    adjusted = holm([verdict.p for verdict in tested])
+    return [replace(verdict, p=p, verdict=_decide(verdict, p)) for verdict, p in zip(tested, adjusted)]
+
+
+def _measured(claim: Claim, runs: Sequence[Run]) -> list[Verdict]:
+    """Return the claim's numbers on each configuration, not yet tested."""
+    about = [run for run in runs if run.experiment == claim.experiment and _is_about(claim, run)]
+    inside = [run for run in about if all(_between(run, name, *ends) for name, ends in claim.where.items())]
+    unknown = _unknown_metric(claim, about)
+    if unknown or not inside:
+        return [Verdict(claim, "", "", why=unknown)]
+    groups: dict[str, list[Run]] = {}
+    for run in inside:
+        groups.setdefault(_group_key(claim, run), []).append(run)
+    return [_numbers(claim, key, group) for key, group in groups.items() if _has_metric(claim, group)]
+
+
+def _is_about(claim: Claim, run: Run) -> bool:
+    about_model = not claim.models or model_name(run.config) in claim.models
+    about_labels = claim.labels is None or labels_name(run.config) == f"{claim.labels} labels"
+    return about_model and about_labels
+
+
+def _between(run: Run, name: str, low: float, high: float) -> bool:
+    value = run.metrics.get(name)
+    return value is not None and low <= value <= high
+
+
+def _unknown_metric(claim: Claim, runs: Sequence[Run]) -> str:
+    """Name the first metric of the claim that no run has, and the metric nearest to it."""
+    known = {name for run in runs for name in run.metrics}
+    for name in claim.metrics if runs else ():
+        if name not in known:
+            nearest = get_close_matches(name, known, n=1)
+            return f"no run has the metric {name}" + (f"; nearest: {nearest[0]}" if nearest else "")
+    return ""
+
+
+def _has_metric(claim: Claim, group: Sequence[Run]) -> bool:
+    return any(claim.value in run.metrics for run in group)
+
+
+def _group_key(claim: Claim, run: Run) -> str:
+    """Return the run's configuration; for a trend, its setup, because the configuration varies along the trend."""
+    return run.configuration if claim.against is None else run.setup
+
+
+def _numbers(claim: Claim, configuration: str, group: Sequence[Run]) -> Verdict:
+    fitted, shared = independent_runs([run for run in group if _has_fitted(claim, run)])
+    found = _correlations(claim, fitted) if claim.against else [_value(claim, run) for run in fitted]
+    values = [value for value, _ in found if value is not None]
+    controls = [value for run in fitted if (value := run.metrics.get(claim.control or "")) is not None]
+    median, low, high = median_interval(values) if values else (None, None, None)
+    known = len(values) == len(found)
+    return Verdict(
+        claim=claim,
+        configuration=configuration,
+        name=group[0].name if claim.against is None else setup_name(group[0].config, group[0].classes),
+        values=tuple(values),
+        undefined=len(found) - len(values),
+        censored=sum(censored for value, censored in found if value is not None),
+        runs=tuple(fitted),
+        left_out=tuple(run for run in group if not _has_fitted(claim, run)),
+        shared=tuple(shared),
+        control=sum(controls) / len(controls) if controls else None,
+        median=median,
+        low=low if known else None,
+        high=high if known else None,
+        effect=effect_size(values, claim.threshold) if values else None,
+    )
+
+
+def independent_runs(runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
+    """Return the runs that share no trained network with one before them of another seed, and the others."""
+    seed_of: dict[str, int] = {}
+    independent, shared = [], []
+    for run in runs:
+        if any(seed_of.get(network, run.seed) != run.seed for network in run.networks):
+            shared.append(run)
+            continue
+        independent.append(run)
+        seed_of |= dict.fromkeys(run.networks, run.seed)
+    return independent, shared
+
+
+def _has_fitted(claim: Claim, run: Run) -> bool:
+    return all((run.metrics.get(name) or 0) >= claim.fit_target for name in claim.fitted)
+
+
+Found = tuple[float | None, bool]  # a value, None if undefined; and whether it is a bound
+
+
+def _value(claim: Claim, run: Run) -> Found:
+    """Return the claim's number for a run."""
+    number = run.metrics.get(claim.value)
+    if number is not None:
+        return _difference(claim, run, number), False
+    for bound, proves in ((claim.lower_bound, float.__gt__), (claim.upper_bound, float.__lt__)):
+        number = None if bound is None else run.metrics.get(bound)
+        value = None if number is None else _difference(claim, run, number)
+        if value is not None and proves(value, float(claim.threshold)):
+            return value, True
+    return None, False
+
+
+def _difference(claim: Claim, run: Run, number: float) -> float | None:
+    minus = 0.0 if claim.minus is None else run.metrics.get(claim.minus)
+    over = 1.0 if claim.over is None else run.metrics.get(claim.over)
+    return None if minus is None or over is None or over <= 0 else float((number - minus) / over)
+
+
+def _correlations(claim: Claim, runs: Sequence[Run]) -> list[Found]:
+    """Return the rank correlation of each seed's runs, undefined if one of their values is; seeds with fewer than three
+    runs have no correlation yet."""
+    assert claim.against is not None
+    found: list[Found] = []
+    for seed in sorted({run.seed for run in runs}):
+        own = [run for run in runs if run.seed == seed]
+        points = [(run.metrics.get(claim.against), run.metrics.get(claim.value)) for run in own]
+        known = [(x, y) for x, y in points if x is not None and y is not None]
+        if len(points) >= 3:
+            whole = len(known) == len(points)
+            found.append((rank_correlation(*map(list, zip(*known))) if whole else None, False))
+    return found
+
+
+def _tested(v: Verdict, needed: int) -> Verdict:
+    """Return the verdict with its test and p, not adjusted; the test is chosen by the number of seeds and by what is
+    known, not by the outcome."""
+    if v.n < LEAST_TESTED:
+        return replace(v, needed=needed)
+    if v.n < needed and not v.undefined and not v.censored and not repeats(v.values):
+        return replace(v, needed=needed, test="t", p=strict_t_p(v.values, v.claim.threshold))
+    return replace(v, needed=needed, test="sign", p=sign_p(v.values, v.claim.threshold, v.n))
+
+
+def _decide(v: Verdict, p: float | None) -> Decision:
+    if not v.n:
+        return "inconclusive" if v.left_out else "not run"
+    if p is None or p >= SIGNIFICANCE or v.median is None:
+        return "inconclusive"
+    return "supported" if (v.median > v.claim.threshold) == (v.claim.comparison == "at_least") else "refuted"

@@ -1,0 +1,285 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from rebuttal.config import CONFIG_DIR
+from rebuttal.report.claims import Claim
+from rebuttal.report.gather import Run
+from rebuttal.report.verdicts import judge
+
+DEFAULTS = {
+    "id": "c",
+    "statement": "s",
+    "source": "t",
+    "experiment": "e",
+    "value": "fit/x",
+    "comparison": "at_least",
+    "threshold": 0.5,
+    "command": "run",
+}
+CONFIG = {"model": {}, "dataset": {}, "training": {}}
+
+
+def claim(**changes):
+    return Claim(**DEFAULTS | changes)
+
+
+def run(seed=0, configuration="k", config=CONFIG, **metrics):
+    named = {name.replace("__", "/"): value for name, value in metrics.items()}
+    return Run(Path(f"{configuration}{seed}"), "e", seed, configuration, f"{configuration}{seed}", config, named)
+
+
+def runs_of(values, **metrics):
+    return [run(seed, fit__x=value, **metrics) for seed, value in enumerate(values)]
+
+
+def verdict(found, **changes):
+    return judge([claim(**changes)], found)[0].verdict
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0.8, 0.81, 0.82], "supported"),
+        ([0.1, 0.12, 0.11], "refuted"),
+        ([0.2, 0.9, 0.5], "inconclusive"),
+        ([0.9], "inconclusive"),
+        ([0.9, 0.91], "inconclusive"),  # two seeds show nothing about a third
+        ([1.0, 1.0, 1.0], "inconclusive"),  # no spread: the t-test does not apply, and three signs are too few
+        ([1.0] * 5, "inconclusive"),
+        ([1.0] * 6, "supported"),  # 2 / 2^6 < 0.05
+        ([0.4] * 6, "refuted"),
+        ([0.5] * 20, "inconclusive"),  # neither above nor below
+        ([0.9] * 9 + [0.1], "supported"),
+        ([0.9] * 8 + [0.1] * 2, "inconclusive"),  # p = 0.11
+    ],
+)
+def test_the_test_decides(values, expected):
+    assert verdict(runs_of(values)) == expected
+    opposite = {"supported": "refuted", "refuted": "supported"}.get(expected, expected)
+    assert verdict(runs_of(values), comparison="at_most") == opposite
+
+
+def test_zero_spread_never_gives_a_verdict_from_few_seeds():
+    """Two seeds at .991 do not support ≥ .99, nor three correlations at -1 support ≤ -.9."""
+    (found,) = judge([claim(threshold=0.99)], runs_of([0.991, 0.991]))
+    assert found.verdict == "inconclusive" and found.p is None and found.remarks == "at least 6 seeds needed"
+    levels = [run(s, f"p{level}", fit__x=-level, fit__level=float(level)) for s in range(3) for level in range(4)]
+    trend = {"against": "fit/level", "comparison": "at_most", "threshold": -0.9}
+    (found,) = judge([claim(**trend)], levels)
+    assert found.values == pytest.approx((-1.0,) * 3)
+    assert (found.verdict, found.test, found.p) == ("inconclusive", "sign", 0.25)
+
+
+def test_the_seeds_needed_are_those_with_which_a_verdict_is_reached():
+    for claims in (1, 2, 5, 28):
+        ledger = [claim(id=f"c{i}") for i in range(claims)]
+        needed = judge(ledger, runs_of([0.9] * 3))[0].needed
+        assert {v.verdict for v in judge(ledger, runs_of([0.9] * needed))} == {"supported"}
+        assert {v.verdict for v in judge(ledger, runs_of([0.9] * (needed - 1)))} == {"inconclusive"}
+
+
+def test_a_claim_without_runs_is_not_run():
+    (found,) = judge([claim()], [])
+    assert found.verdict == "not run" and found.median is None and found.remarks == ""
+
+
+def test_a_claim_is_judged_within_its_scope_only():
+    resnet = yaml.safe_load((CONFIG_DIR / "model/resnet18.yaml").read_text())
+    random = {"_target_": "rebuttal.data.RandomLabels", "fraction": 1.0}
+    mlp = [run(s, "mlp", CONFIG, fit__x=0.4 + s / 1000) for s in range(3)]
+    assert verdict(mlp) == "refuted" and verdict(mlp, models=("resnet18",)) == "not run"
+    both = mlp + [run(s, "r", CONFIG | {"model": resnet}, fit__x=0.9 + s / 1000) for s in range(3)]
+    (found,) = judge([claim(models=("resnet18",))], both)
+    assert found.verdict == "supported" and {r.configuration for r in found.runs} == {"r"}
+    both = mlp + [run(s, "n", CONFIG | {"corruption": random}, fit__x=0.9 + s / 1000) for s in range(3)]
+    assert {v.configuration: v.verdict for v in judge([claim(labels="random")], both)} == {"n": "supported"}
+    assert {v.configuration: v.verdict for v in judge([claim(labels="true")], both)} == {"mlp": "refuted"}
+
+
+def test_configurations_are_judged_separately():
+    runs = [run(s, "high", fit__x=0.8 + s / 100) for s in range(3)] + [run(s, "low", fit__x=s / 100) for s in range(3)]
+    assert {v.configuration: v.verdict for v in judge([claim()], runs)} == {"high": "supported", "low": "refuted"}
+
+
+def test_undefined_values_count_against_both_sides_and_are_shown():
+    (found,) = judge([claim()], runs_of([0.9, 0.91, None, None]))
+    assert (found.verdict, found.n, found.undefined, found.test, found.p) == ("inconclusive", 4, 2, "sign", 1.0)
+    assert found.low is found.high is None and found.remarks == "2 undefined; at least 6 seeds needed"
+    assert verdict(runs_of([0.9] * 6 + [None])) == "inconclusive"  # six of seven: p = 0.125
+    assert verdict(runs_of([0.9] * 8 + [None])) == "supported"  # eight of nine: p = 0.039
+    (found,) = judge([claim()], runs_of([None] * 7))
+    assert (found.verdict, found.n, found.median) == ("inconclusive", 7, None)
+    absent = [*runs_of([0.9] * 5), run(5), run(6)]  # of one configuration, without the metric
+    assert judge([claim()], absent)[0].undefined == 2
+
+
+def test_what_a_number_is_computed_from_may_be_undefined_too():
+    parts = [(0.9, None, 1.0), (0.9, 0.1, None), (0.9, 0.1, 0.0), (0.9, 0.1, 1.0)]
+    runs = [run(s, fit__x=x, fit__y=y, fit__z=z) for s, (x, y, z) in enumerate(parts)]
+    (found,) = judge([claim(minus="fit/y", over="fit/z")], runs)
+    assert found.values == pytest.approx((0.8,)) and found.undefined == 3
+
+
+def test_differences_are_paired_by_run():
+    runs = [run(s, fit__x=10.0 * s + 1, fit__y=10.0 * s) for s in range(1, 7)]
+    (found,) = judge([claim(minus="fit/y", threshold=0.5)], runs)
+    assert found.values == (1.0,) * 6 and found.verdict == "supported"
+
+
+def test_a_bound_counts_for_the_side_that_it_proves_only():
+    slow = [run(s, fit__x=None, fit__steps=100.0, fit__y=10.0) for s in range(6)]
+    times = {"over": "fit/y", "lower_bound": "fit/steps"}
+    (found,) = judge([claim(**times, threshold=1)], slow)
+    assert found.values == (10.0,) * 6 and found.censored == 6 and found.verdict == "supported"
+    (found,) = judge([claim(**times, threshold=1, comparison="at_most")], slow)
+    assert found.verdict == "refuted"
+    (found,) = judge([claim(**times, threshold=20)], slow)  # at least 10 is no evidence about 20
+    assert found.undefined == 6 and found.verdict == "inconclusive"
+    ratios = [run(s, fit__x=None, fit__most=2.0) for s in range(6)]
+    assert verdict(ratios, upper_bound="fit/most", threshold=10) == "refuted"
+    assert verdict(ratios, upper_bound="fit/most", threshold=1) == "inconclusive"
+    (found,) = judge([claim(over="fit/y", threshold=1)], slow)
+    assert found.verdict == "inconclusive" and found.values == ()  # run, but the time is censored
+
+
+def test_bounds_are_not_given_to_the_t_test():
+    values = [(None, 9.0), (None, 9.1), (8.8, 9.2)]
+    runs = [run(s, fit__x=x, fit__steps=bound) for s, (x, bound) in enumerate(values)]
+    (found,) = judge([claim(lower_bound="fit/steps")], runs)
+    assert (found.test, found.censored, found.verdict) == ("sign", 2, "inconclusive")
+
+
+def test_runs_whose_networks_did_not_fit_are_excluded_and_listed():
+    runs = [run(s, fit__x=0.9 + s / 100, fit__fitted=1.0) for s in range(3)] + [run(9, fit__x=0.0, fit__fitted=0.0)]
+    (found,) = judge([claim(fitted=("fit/fitted",))], runs)
+    assert found.n == 3 and [r.seed for r in found.left_out] == [9] and "1 not fitted" in found.remarks
+    (found,) = judge([claim(fitted=("fit/fitted",))], runs[3:])
+    assert found.verdict == "inconclusive" and found.remarks.startswith("1 not fitted")
+
+
+def test_only_runs_within_the_claims_ranges_count():
+    runs = [run(s, fit__x=0.9, fit__r=r) for s, r in enumerate((0.0, 0.0, 0.9, None))]
+    (found,) = judge([claim(where={"fit/r": (0.0, 0.01)})], runs)
+    assert found.n == 2
+
+
+def test_a_metric_that_no_run_has_is_named_with_the_nearest():
+    runs = [run(s, student__kappa=0.9, student__kappa_low=0.8, hash__kappa=0.0, fit__fitted=1.0) for s in range(6)]
+    for changes, name, nearest in [
+        ({"value": "student/kapa"}, "student/kapa", "student/kappa"),
+        ({"value": "student/kappa", "minus": "hsh/kappa"}, "hsh/kappa", "hash/kappa"),
+        ({"value": "student/kappa", "fitted": ("fit/fited",)}, "fit/fited", "fit/fitted"),
+        ({"value": "student/kappa", "control": "hash_kappa"}, "hash_kappa", "hash/kappa"),
+        ({"value": "student/kappa", "against": "fit/fitte"}, "fit/fitte", "fit/fitted"),
+        ({"value": "student/kappa", "where": {"hash/kapp": (0.0, 1.0)}}, "hash/kapp", "hash/kappa"),
+    ]:
+        (found,) = judge([claim(**changes)], runs)
+        assert found.verdict == "not run" and found.remarks == f"no run has the metric {name}; nearest: {nearest}"
+    (found,) = judge([claim(value="xyz")], runs)
+    assert found.remarks == "no run has the metric xyz"
+
+
+def test_rank_correlation_is_computed_within_each_seed():
+    runs = [
+        run(seed, f"p{level}", fit__x=seed - level, fit__level=float(level)) for seed in range(6) for level in range(4)
+    ]
+    trend = claim(against="fit/level", comparison="at_most", threshold=-0.9)
+    (found,) = judge([trend], runs)
+    assert found.values == pytest.approx((-1.0,) * 6) and found.verdict == "supported"
+    missing = [replace(r, metrics=r.metrics | {"fit/x": None}) if r.folder.name == "p20" else r for r in runs]
+    (found,) = judge([trend], missing)
+    assert found.undefined == 1 and found.verdict == "inconclusive"
+    (found,) = judge([trend], [r for r in runs if r.configuration in ("p0", "p1")])
+    assert found.verdict == "not run"  # two levels have no order to speak of
+
+
+def test_a_run_that_shares_a_trained_network_with_another_seed_is_no_replication():
+    networks = [{"fit/a", "mimic/a"}, {"fit/b", "mimic/b"}, {"fit/b", "mimic/c"}, {"fit/d"}]
+    runs = [replace(run(s, fit__x=0.9 + s / 100), networks=frozenset(names)) for s, names in enumerate(networks)]
+    (found,) = judge([claim()], runs)
+    assert [r.seed for r in found.runs] == [0, 1, 3] and [r.seed for r in found.shared] == [2]
+    assert found.n == 3 and found.remarks.startswith("1 sharing a network")
+
+
+# Families of values whose median is the threshold, so that every verdict is wrong: each gives (reports, seeds, claims),
+# NaN for an undefined value.
+FAMILIES = {
+    "normal": lambda rng, size: rng.normal(0, 1, size),
+    "heavy tails": lambda rng, size: rng.standard_t(2, size),
+    "skewed": lambda rng, size: rng.exponential(1, size) - np.log(2),
+    "very skewed": lambda rng, size: rng.lognormal(0, 1.5, size) - 1,
+    "uniform": lambda rng, size: rng.uniform(-1, 1, size),
+    "bounded, half at the bound": lambda rng, size: np.minimum(0, rng.normal(0, 1, size)),
+    "discrete": lambda rng, size: rng.integers(-2, 3, size).astype(float),
+    "two values": lambda rng, size: rng.choice([-1.0, 1.0], size),
+    "mostly tied": lambda rng, size: rng.choice([-1.0, 0.0, 0.0, 0.0, 1.0], size),
+    "missing at random": lambda rng, size: np.where(rng.random(size) < 0.3, np.nan, rng.normal(0, 1, size)),
+    "missing above": lambda rng, size: (lambda x: np.where(x > 0.5, np.nan, x))(rng.normal(0, 1, size)),
+    "missing below": lambda rng, size: (lambda x: np.where(x < -0.5, np.nan, x))(rng.normal(0, 1, size)),
+}
+
+
+def reports(family, seeds, claims, draws, rng):
+    """Judge `draws` ledgers of `claims` claims with threshold 0 on values of the family."""
+    ledger = [claim(id=f"c{i}", value=f"fit/m{i}", threshold=0.0) for i in range(claims)]
+    for values in FAMILIES[family](rng, (draws, seeds, claims)):
+        known = np.where(np.isnan(values), None, values)
+        yield judge(ledger, [run(s, **{f"fit__m{i}": row[i] for i in range(claims)}) for s, row in enumerate(known)])
+
+
+@pytest.mark.parametrize(("seeds", "claims"), [(3, 1), (5, 1), (8, 1), (12, 4)])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_at_most_five_percent_of_reports_hold_a_wrong_verdict_of_either_kind(family, seeds, claims):
+    found = list(reports(family, seeds, claims, 1000, np.random.default_rng(7)))
+    for wrong in ("supported", "refuted"):
+        assert sum(any(v.verdict == wrong for v in verdicts) for verdicts in found) <= 50
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 8])
+def test_with_few_seeds_a_skewed_mean_is_not_mistaken_for_a_median(seeds):
+    """The t-test must also hold about the mean: exponential values, at their mean, where plain t is wrong in 11 %."""
+    draws = np.random.default_rng(3).exponential(1, (1000, seeds))
+    found = [judge([claim(threshold=1.0)], runs_of(values))[0] for values in draws]
+    assert sum(v.verdict == "refuted" for v in found) <= 50 and sum(v.verdict == "supported" for v in found) <= 50
+
+
+def test_seeds_that_share_networks_do_not_make_a_verdict():
+    """Twelve runs of four distinct trainings: the values of each triple are one value."""
+    rng, wrong = np.random.default_rng(5), 0
+    for _ in range(1000):
+        values = np.repeat(rng.normal(0, 1, 4), 3)
+        runs = [replace(run(s, fit__x=x), networks=frozenset({f"fit/{s // 3}"})) for s, x in enumerate(values)]
+        (found,) = judge([claim(threshold=0.0)], runs)
+        assert found.n == 4 and len(found.shared) == 8
+        wrong += found.verdict in ("supported", "refuted")
+    assert wrong <= 50
+
+
+@pytest.mark.parametrize("seeds", [5, 6, 9, 12])
+@pytest.mark.parametrize("family", ["normal", "heavy tails", "skewed", "very skewed", "uniform"])
+def test_intervals_cover_the_true_median_at_their_nominal_rate(family, seeds):
+    found = [v for (v,) in reports(family, seeds, 1, 4000, np.random.default_rng(1))]
+    covered = sum(v.low <= 0 <= v.high for v in found) / len(found)
+    assert 0.93 <= covered <= 0.97
+
+
+def test_no_interval_is_printed_for_fewer_than_five_seeds_or_unknown_values():
+    for values in ([0.1, 0.2, 0.4, 0.8], [0.1, 0.2, 0.3, 0.4, 0.5, None]):
+        (found,) = judge([claim()], runs_of(values))
+        assert found.low is found.high is None
+
+
+def test_true_effects_are_found():
+    rng = np.random.default_rng(2)
+    claims = [claim(id=f"c{i}", value=f"fit/m{i}", threshold=0.0) for i in range(28)]
+    for seeds, effect in ((5, 60), (11, 4)):  # in standard deviations; five seeds must rely on a t-test
+        found = 0
+        for _ in range(50):
+            draws = rng.normal(effect, 1, size=(seeds, 28))
+            runs = [run(s, **{f"fit__m{i}": x for i, x in enumerate(draw)}) for s, draw in enumerate(draws)]
+            found += sum(v.verdict == "supported" for v in judge(claims, runs))
+        assert found / (50 * 28) > 0.9
