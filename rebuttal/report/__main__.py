@@ -30,11 +30,13 @@ DEFAULT_FOLDERS = ("outputs", "multirun")
 MAX_PROBLEMS = 20  # printed; raw/problems.csv has all
 
 
-def report(folders: list[Path], out: Path, ledger: Path = LEDGER) -> Results:
+def report(folders: list[Path], out: Path, ledger: Path = LEDGER, debug: bool = False) -> Results:
     """Report on the runs below `folders`, judged by the claims of `ledger`, and write the report to `out`.
 
+    `debug`: judge runs of debug size too.
+
     Raises `ConfigError` for an invalid ledger, `UserError` if there is no finished run."""
-    results = find_results(folders, ledger)
+    results = find_results(folders, ledger, debug)
     if not results.gathered.runs:
         raise UserError(
             f"no finished run below {', '.join(map(str, folders))} "
@@ -51,10 +53,11 @@ def main() -> None:
     parser.add_argument("folders", nargs="*", type=Path, help="where to look for runs (default: outputs multirun)")
     parser.add_argument("--out", type=Path, default=Path("paper"), help="where to write (default: paper)")
     parser.add_argument("--claims", type=Path, default=LEDGER, help="another claims ledger")
+    parser.add_argument("--debug", action="store_true", help="judge the claims also on runs of debug size")
     arguments = parser.parse_args()
     folders = arguments.folders or [Path(name) for name in DEFAULT_FOLDERS]
     try:
-        results = report(folders, arguments.out, arguments.claims)
+        results = report(folders, arguments.out, arguments.claims, arguments.debug)
     except (UserError, OSError) as error:
         print(f"rebuttal: {error}", file=sys.stderr)
         sys.exit(2)

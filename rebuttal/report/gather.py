@@ -27,8 +27,9 @@ class Run:
 
     `configuration`: a fingerprint, equal for runs that differ only in their seed; `name` is its readable name. `setup`:
     equal also for other corruptions of the labels. `identity`: equal for duplicates. `networks`: the names of the
-    trained networks that its numbers come from. `config`: without the keys that may differ within a configuration.
-    `command`: the command that made the run. `version`: of rebuttal.
+    trained networks that its numbers come from. `judged`: False for a run whose numbers mean nothing (debug=tiny).
+    `config`: without the keys that may differ within a configuration. `command`: the command that made the run.
+    `version`: of rebuttal.
     """
 
     folder: Path
@@ -43,6 +44,7 @@ class Run:
     command: str = ""
     version: str = ""
     networks: frozenset[str] = frozenset()
+    judged: bool = True
 
     @property
     def classes(self) -> int | None:
@@ -164,6 +166,7 @@ def _read(folder: Path, configs: dict[str, dict[str, Any]]) -> Run | Problem:
             metrics=dict(metrics),
             setup=provenance.get("setup") or _setup(config),
             networks=frozenset(provenance.get("networks", ())),
+            judged=config.get("judged", True),
             command=shlex.join(["python", "-m", "rebuttal.train", *provenance.get("command", [])[1:]]),
             version=provenance.get("rebuttal", "unknown"),
         )

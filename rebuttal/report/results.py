@@ -20,9 +20,11 @@ from rebuttal.report.verdicts import Verdict, judge
 
 @dataclass(frozen=True)
 class Results:
-    """The content of a report. `contrasts`, `times`, `trends`: the tables of `rebuttal.report.comparisons`."""
+    """The content of a report. `unjudged`: how many runs no verdict is about, because their numbers mean nothing.
+    `contrasts`, `times`, `trends`: the tables of `rebuttal.report.comparisons`."""
 
     gathered: Gathered
+    unjudged: int
     verdicts: list[Verdict]
     tables: list[Table]
     charts: list[Chart]
@@ -43,6 +45,8 @@ class Results:
         """Return warnings about the runs, one line each: excluded runs, and mixed versions of rebuttal."""
         counts = Counter(problem.status for problem in self.gathered.problems)
         notes = [f"runs excluded as {status}: {count}" for status, count in counts.items()]
+        if self.unjudged:
+            notes.append(f"runs that no claim is judged on (debug=tiny): {self.unjudged}; --debug judges them too")
         versions = self.gathered.versions()
         if len(versions) > 1:
             mixed = ", ".join(f"{version} ({count} runs)" for version, count in sorted(versions.items()))
@@ -50,14 +54,18 @@ class Results:
         return notes
 
 
-def find_results(folders: Iterable[str | Path], ledger: str | Path = LEDGER) -> Results:
-    """Read every run below `folders`, judge the claims of `ledger` on them, and compute the tables and charts."""
+def find_results(folders: Iterable[str | Path], ledger: str | Path = LEDGER, debug: bool = False) -> Results:
+    """Read every run below `folders`, judge the claims of `ledger` on them, and compute the tables and charts.
+
+    `debug`: judge the claims also on runs of debug size."""
     claims = read_claims(Path(ledger))
     gathered = gather(folders)
+    judged = [run for run in gathered.runs if run.judged or debug]
     tables = contents.make_tables(gathered.runs)
     return Results(
         gathered=gathered,
-        verdicts=judge(claims, gathered.runs),
+        unjudged=len(gathered.runs) - len(judged),
+        verdicts=judge(claims, judged),
         tables=tables,
         charts=contents.make_charts(gathered.runs, tables, claims),
         contrasts=contrast_table(contents.CONTRASTS, gathered.runs),

@@ -18,6 +18,7 @@ NOT_COMPARED = {
     "device",
     "force",
     "objective",
+    "judged",
     "checkpoint",
     "batch_size",
     "threads",

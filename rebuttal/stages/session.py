@@ -41,6 +41,7 @@ class Settings:
     threads: Annotated[int, Field(gt=0, le=1024)] | None  # where the system has not as many, OpenMP ends the process
     jobs_per_gpu: PositiveInt
     on_failure: Literal["go_on", "stop"]
+    judged: bool = True  # configs of past runs do not have it
     tracker: TrackerOption
     packages: tuple[Annotated[str, Field(pattern=r"^\w+(\.\w+)*$")], ...]
 

@@ -29,7 +29,7 @@ def report(*arguments):
 
 def test_a_report_changes_no_run_and_prints_its_verdicts(runs, tmp_path):
     before = {path: path.read_bytes() for path in runs.rglob("*") if path.is_file()}
-    done = report(runs, "--out", tmp_path)
+    done = report(runs, "--out", tmp_path, "--debug")
     assert done.returncode == 0, done.stderr
     assert {path: path.read_bytes() for path in runs.rglob("*") if path.is_file()} == before
     table = pd.read_csv(tmp_path / "raw/runs.csv")
@@ -42,6 +42,13 @@ def test_a_report_changes_no_run_and_prints_its_verdicts(runs, tmp_path):
     assert claims.loc["student_agrees_student", "left_out_unfitted"] == 2  # two epochs are too few to fit
     assert "not run" in done.stdout and f"report: {tmp_path / 'index.html'}" in done.stdout
     assert "python -m rebuttal.train -m experiment=baseline" in (tmp_path / "index.html").read_text()
+
+
+def test_runs_of_debug_size_are_listed_and_judged_only_if_asked_for(runs, tmp_path):
+    done = report(runs, "--out", tmp_path)
+    assert "runs that no claim is judged on (debug=tiny): 2; --debug judges them too" in done.stdout
+    claims = pd.read_csv(tmp_path / "processed/claims.csv")
+    assert set(claims["verdict"]) == {"not run"} and len(pd.read_csv(tmp_path / "raw/runs.csv")) == 2
 
 
 def test_deleted_and_damaged_runs_are_listed_and_the_others_are_unchanged(runs, tmp_path):
