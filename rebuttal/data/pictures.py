@@ -70,8 +70,6 @@ def read_picture(raw: bytes, channels: int, size: tuple[int, ...] | None) -> Pic
 
 def _read(raw: bytes, colours: str, size: tuple[int, ...] | None) -> Picture:
     image = Image.open(io.BytesIO(raw))
-    if 0 in image.size:
-        raise Unreadable(f"is {image.height}x{image.width}: it has no pixels")
     image.load()
     flat, deep = _flat(image, raw, colours)
     turn = _TURNS.get(_orientation(image) or 1)
