@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import posixpath
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from rebuttal.data.trees import Entry, Tree, has_image_suffix, shown
@@ -161,7 +161,7 @@ def _walk(tree: Tree, key: str) -> _Walk:
             below = _Place(path, entry.real, place, place.linked or entry.linked)
             if entry.kind != "folder":
                 walk.names[place.real, entry.name].append(_Name(path, entry, below.linked))
-            elif entry.linked and not _hidden(path) and entry.real in _above(place):
+            elif entry.linked and not _hidden(path) and _is_above(entry.real, place):
                 walk.loops.append(path)
             elif not (entry.linked and _hidden(path)):
                 heapq.heappush(places, below)
@@ -177,10 +177,13 @@ def _listed(tree: Tree, place: _Place, key: str, hidden: bool) -> list[Entry]:
         raise ConfigError(f"{key}: {_text(place.path)}/ cannot be listed ({error.strerror})") from None
 
 
-def _above(place: _Place | None) -> Iterator[str]:
+def _is_above(folder: str, place: _Place | None) -> bool:
+    """True if a real folder is, or contains, the place or one that the walk came through to it."""
     while place is not None:
-        yield place.real
+        if folder == place.real or place.real.startswith(posixpath.join(folder, "")):
+            return True
         place = place.above
+    return False
 
 
 def _hidden(path: Path) -> bool:

@@ -158,10 +158,10 @@ def _check_end(tar: tarfile.TarFile) -> None:
 
 
 def _what_is_wrong(archive: Path, error: Exception) -> str:
-    kind = kind_by_content(archive)
-    if kind is None or not str(error).startswith("file could not be opened successfully"):
+    if not str(error).startswith("file could not be opened successfully"):  # tarfile lists why each of its ways failed
         return f"not a readable tar archive ({shown(str(error))})"
-    return f"it is {kind}, not a readable tar archive"
+    kind = "an empty file" if archive.stat().st_size == 0 else kind_by_content(archive)
+    return f"it is {kind}, not a readable tar archive" if kind else "not a readable tar archive"
 
 
 @dataclass(frozen=True)
@@ -259,7 +259,7 @@ class _Extracted:
                 return None
             if member.kind == "link":
                 links += 1
-                if links > _MAX_LINKS or member.target.startswith("/"):
+                if links > _MAX_LINKS or member.target[:1] in ("", "/"):
                     return None
                 todo += member.target.split("/")[::-1]
             else:
