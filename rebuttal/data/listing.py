@@ -266,7 +266,9 @@ def _reason(name: _Name, is_used: bool) -> str:
 
 
 def _empty(walk: _Walk, used: dict[str, tuple[_Name, Label]], base: Path) -> list[Path]:
-    """Return the class folders without an image."""
+    """Return the class folders without an image, as far as images show where the data set is."""
+    if not used:
+        return []
     full = {(*base, *label) for _, label in used.values()}
     return sorted(f for f in walk.folders if len(f) == len(base) + 2 and _within(f, base) and f not in full)
 

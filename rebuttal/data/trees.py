@@ -69,11 +69,12 @@ def shown(path: str) -> str:
 
 def find(root: str) -> tuple[Path, Kind]:
     """Return the path that a user gave, and what is there."""
+    path = Path(root)
     try:
-        path = Path(root).expanduser()
+        path = path.expanduser()
         return path, _kind(path.stat().st_mode)
     except (OSError, RuntimeError, ValueError):  # no such file, no such user, not a path
-        return Path(root), "nowhere"
+        return path, "nowhere"
 
 
 def folder_tree(root: Path) -> Tree:
@@ -133,7 +134,7 @@ def _members(
             for number, member in enumerate(tar):
                 file = tar.extractfile(member) if _is_file(member) and wanted(number, member) else None
                 yield number, member, None if file is None else file.read()
-            _check_end(tar)
+            check_end(tar)
     except MemoryError:
         raise
     except Exception as error:  # tarfile lets those of the decompressors through, which differ between Pythons
@@ -147,7 +148,7 @@ def _is_file(member: tarfile.TarInfo) -> bool:
     return member.isreg() or member.type not in tarfile.SUPPORTED_TYPES  # as extraction sees it
 
 
-def _check_end(tar: tarfile.TarFile) -> None:
+def check_end(tar: tarfile.TarFile) -> None:
     """Raise `tarfile.ReadError` unless the archive ends in its end mark: iteration stops at whatever is no member."""
     file = cast(IO[bytes], tar.fileobj)
     file.seek(tar.offset)
