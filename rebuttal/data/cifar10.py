@@ -6,8 +6,10 @@ pickle, and this package never unpickles anything.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import tarfile
+import zlib
 from collections.abc import Callable
 from dataclasses import field
 from http.client import HTTPException
@@ -76,7 +78,7 @@ class CIFAR10(ImageSet):
         try:
             contents = read(place)
             names = contents[_NAMES].decode().split()
-            _check(contents, len(names))
+            _check(contents, len(names), verified=digest is not None)
         except (tarfile.TarError, EOFError, OSError, KeyError, ValueError) as error:
             raise ConfigError(f"{self._key}: {place.name} cannot be read ({error}); {self._remedy}") from None
         images, labels = _decode(b"".join(contents[name] for name in _BATCHES[:-1]))
@@ -155,12 +157,12 @@ def _member(tar: tarfile.TarFile, name: str) -> bytes:
     return file.read()
 
 
-def _check(contents: dict[str, bytes], classes: int) -> None:
-    """Raise `ValueError` unless all batches are whole."""
+def _check(contents: dict[str, bytes], classes: int, verified: bool) -> None:
+    """Raise `ValueError` unless all batches are whole; those without a known checksum must be of one size, too."""
     longest = max(len(contents[name]) for name in _BATCHES)
     for name in _BATCHES:
         size = len(contents[name])
-        if size == 0 or size % _RECORD or size < longest:
+        if size == 0 or size % _RECORD or (size < longest and not verified):
             raise ValueError(f"{name} is cut off: {size} bytes")
         if max(contents[name][::_RECORD]) >= classes:
             raise ValueError(f"{name} has labels beyond the {classes} classes of {_NAMES}")
@@ -192,15 +194,19 @@ def _what_is_in(root: Path) -> str | None:
             return f"{shown(name)} is {version}"
     if set(SPLITS) <= set(names):
         return "it has images in train/ and test/, for dataset=image_folder"
-    renamed = next(
-        (n for n in names if n.startswith(_ARCHIVE.partition(".")[0]) and (root / n).stat().st_size > _RECORD), None
-    )
+    renamed = next((n for n in names if n.startswith("cifar-10-binary.") and _is_large_file(root / n)), None)
     return None if renamed is None else f"{shown(renamed)} is not named {_ARCHIVE}"
+
+
+def _is_large_file(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > _RECORD
 
 
 def _what_is_wrong(archive: Path) -> str:
     """Return what a file is that has not the md5 of the archive."""
     name, size = shown(archive.name), archive.stat().st_size
+    if archive.name in (_NAMES, *_BATCHES):
+        return f"{name} is one file of the folder {_FOLDER}"
     members: list[str] = []
     try:
         with tarfile.open(archive) as tar:
@@ -209,17 +215,30 @@ def _what_is_wrong(archive: Path) -> str:
         whole = True
     except Exception:  # those of tarfile and of all decompressors
         whole = False
-    version = next((version for member in members if (version := _version(member))), None)
+    found = (_version(member) for member in (_FILES_OF_OTHERS.get(archive.name, ""), *members))
+    version = next((version for version in found if version), None)
     if version is not None:
         return f"{name} is {version}"
-    kind = kind_by_content(archive)
-    if not whole and (members or kind is None or "gzip" in kind):
+    if not whole and (members or _ends_early(archive)):
         return f"{name} is cut off or damaged: {size:,} bytes, of {_BYTES:,} in the original"
     if any(member.startswith(_FOLDER) for member in members):
         return f"{name} has the md5 {_md5(archive)} (dataset.md5=… if that is meant)"
     if any(part in SPLITS for member in members for part in member.split("/")[:-1]):
         return f"{name} is an archive of images in train/ and test/, for dataset=image_folder"
-    return f"{name} is {kind or 'not CIFAR-10'}"
+    return f"{name} is {kind_by_content(archive) or 'not CIFAR-10'}"
+
+
+def _ends_early(archive: Path) -> bool:
+    """True for a file that is compressed with gzip and cut off."""
+    try:
+        with gzip.open(archive) as file:
+            while file.read(1 << 20):
+                pass
+    except EOFError:
+        return True
+    except (OSError, zlib.error):
+        return False
+    return False
 
 
 def _md5(path: Path) -> str:
