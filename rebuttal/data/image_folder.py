@@ -1,4 +1,4 @@
-"""Images in class folders, or a tar archive of them: `train/<class>/*.jpg` and `test/<class>/*.jpg`.
+"""Images in class folders, or a tar archive of them: `train/<class>/…` and `test/<class>/…`.
 
 They are decoded once and stored as uint8 under a digest of the files' contents. An archive is read member by member
 and never unpacked to disk.

@@ -1,14 +1,20 @@
 """Images that were read before images below links, in deeper folders or of other modes were, keep their identity."""
 
 import base64
+import hashlib
 import io
 import struct
 import tarfile
 import zlib
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from rebuttal.data import ImageFolder
+from rebuttal.errors import ConfigError
+from rebuttal.store.entries import Artifact, Store
 from rebuttal.store.identity import fingerprint
 
 JPEG = base64.b64decode(
@@ -91,3 +97,133 @@ def test_the_identity_is_that_of_before(form, settings, expected, tmp_path):
         (2 * 37 + 12 * y + i) % 256 for y in range(4) for i in range(12)
     )
     assert source.examples("train", 0).labels.bincount().tolist() == [3, 3, 4]
+
+
+def identity(root, cache, **settings):
+    return ImageFolder(root=str(root), size=(4, 4), **settings).read(cache).digest
+
+
+def test_the_identity_of_an_archive_is_its_checksum_as_long_as_it_means_what_it_meant(tmp_path):
+    path = archive(tmp_path / "images.tar", "")
+    assert identity(path, tmp_path) == f"{hashlib.sha256(path.read_bytes()).hexdigest()}:(4, 4):3"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".DS_Store",
+        "Thumbs.db",
+        "readme.txt",
+        "train/.ipynb_checkpoints/1.png",
+        "train/cat/@eaDir/1.png",
+        "train/cat/.1.png",
+        "preview.png",
+    ],
+)
+def test_files_that_are_not_used_do_not_change_a_folder_s_identity(name, tmp_path):
+    root = folder(tmp_path / "images")
+    before = identity(root, tmp_path)
+    (root / name).parent.mkdir(exist_ok=True)
+    (root / name).write_bytes(png(99))
+    (root / "train/empty").mkdir()
+    assert identity(root, tmp_path) == before
+
+
+def deeper(root):
+    (root / "train/cat/deep").mkdir()
+    (root / "train/cat/deep/1.png").write_bytes(png(98))
+
+
+def hidden_class(root):
+    (root / "train/.trash").mkdir()
+    (root / "train/.trash/1.png").write_bytes(png(98))
+
+
+def checkpoints(root):
+    (root / "test/.ipynb_checkpoints").mkdir()
+    (root / "test/.ipynb_checkpoints/1.png").write_bytes(png(98))
+    (root / "train/.ipynb_checkpoints").mkdir()
+    (root / "train/.ipynb_checkpoints/2.png").write_bytes(png(97))
+
+
+def hard_link(root):
+    (root / "train/cat/zz.png").hardlink_to(root / "train/cat/00.png")
+
+
+def soft_link(root):
+    (root / "train/cat/zz.png").symlink_to("../../pool.png")
+    (root / "pool.png").write_bytes(png(98))
+
+
+def other_order(root):
+    (root / "train/ant-2").mkdir()
+    (root / "train/ant-2/1.png").write_bytes(png(98))
+
+
+def transparent(root):
+    image = Image.open(root / "train/cat/00.png")
+    image.putalpha(Image.new("L", (4, 4), 100))
+    image.save(root / "train/cat/00.png")
+
+
+def deep_grey(root):
+    Image.fromarray((np.arange(16, dtype=np.uint16) * 4000).reshape(4, 4)).save(root / "train/cat/00.png")
+
+
+def turned(root):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(root / "train/cat/00.png").save(root / "train/cat/00.png", exif=exif)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [deeper, hidden_class, checkpoints, hard_link, soft_link, other_order, transparent, deep_grey, turned],
+)
+def test_an_archive_that_means_other_images_than_it_meant_has_another_identity(change, tmp_path):
+    root = folder(tmp_path / "images")
+    change(root)
+    with tarfile.open(tmp_path / "images.tar", "w") as tar:
+        tar.add(root, "")
+    found = identity(tmp_path / "images.tar", tmp_path)
+    assert found.endswith(":(4, 4):3:2")
+    assert hashlib.sha256((tmp_path / "images.tar").read_bytes()).hexdigest() not in found
+
+
+@pytest.mark.parametrize("change", [deeper, transparent, deep_grey, turned])
+def test_a_folder_whose_files_mean_other_images_has_another_identity(change, tmp_path):
+    """With the same names and bytes, of which its identity was made."""
+    root = folder(tmp_path / "images")
+    change(root)
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*")):
+        if path.is_file():
+            digest.update(f"{path.relative_to(root)}\0{path.stat().st_size}\0".encode() + path.read_bytes())
+    assert identity(root, tmp_path) == f"{digest.hexdigest()}:(4, 4):3:2"
+
+
+def test_images_that_were_decoded_by_other_rules_are_decoded_again(tmp_path):
+    path = archive(tmp_path / "images.tar", "")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    stale = {
+        f"{split}{kind}": torch.zeros(2, dtype=torch.int64) for split in ("train", "test") for kind in ("", "_labels")
+    }
+    old = {"digest": digest, "size": [4, 4], "channels": 3, "version": 1}
+    Store(tmp_path).get_or_make("images", old, lambda: Artifact({"class_names": ["a", "b"]}, stale))
+    assert len(ImageFolder(root=str(path), size=(4, 4)).read(tmp_path).train) == 10
+
+
+def test_files_that_change_while_they_are_read_are_not_kept(tmp_path, monkeypatch):
+    root = folder(tmp_path / "images")
+    first = ImageFolder._content_digest
+
+    def then_changed(*args):
+        found = first(*args)
+        (root / "train/cat/00.png").write_bytes(png(77))
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageFolder, "_content_digest", then_changed)
+        with pytest.raises(ConfigError, match="were changed while they were read"):
+            identity(root, tmp_path)
+    assert ImageFolder(root=str(root), size=(4, 4)).read(tmp_path).train[6, 0, 0, 0] == 77 * 37 % 256
