@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import posixpath
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from rebuttal.data.trees import Entry, Tree, has_image_suffix, shown
@@ -72,12 +72,13 @@ class Listing:
 
 @dataclass(frozen=True)
 class _Place:
-    """A folder that the walk comes to; `linked`: it, or one above it, is a link."""
+    """A folder that the walk comes to; `linked`, `hidden`: it is, or one above it."""
 
     path: Path
     real: str
     above: _Place | None = None
     linked: bool = False
+    hidden: bool = False
 
     def __lt__(self, other: _Place) -> bool:
         return self._turn() < other._turn()
@@ -89,15 +90,13 @@ class _Place:
 
 @dataclass(frozen=True)
 class _Name:
-    """A name of a file: `linked` if it is a link, or below one."""
+    """A name of a file: `linked` if it is a link, or below one; `is_image`: as far as names say."""
 
     path: Path
     entry: Entry
     linked: bool
-
-    @property
-    def is_image(self) -> bool:
-        return self.entry.kind == "file" and has_image_suffix(self.path[-1]) and not _hidden(self.path)
+    hidden: bool
+    is_image: bool
 
 
 @dataclass
@@ -136,7 +135,7 @@ def _choose(walk: _Walk, in_class: Callable[[Path], bool]) -> tuple[list[_Name],
     def rank(name: _Name) -> tuple[bool, bool, bool, Path]:
         return not name.is_image, not in_class(name.path), name.linked, name.path
 
-    chosen = [min(names, key=rank) for names in walk.names.values()]
+    chosen = [names[0] if len(names) == 1 else min(names, key=rank) for names in walk.names.values()]
     primary: dict[str, _Name] = {}
     for name in sorted((name for name in chosen if name.is_image), key=rank):
         primary.setdefault(name.entry.real, name)
@@ -153,26 +152,33 @@ def _walk(tree: Tree, key: str) -> _Walk:
             continue
         if place.linked:
             linked[place.real] = place.path
-        hidden = _hidden(place.path)
-        if not hidden:
+        if not place.hidden:
             walk.folders.append(place.path)
-        for entry in _listed(tree, place, key, hidden):
-            path = (*place.path, entry.name)
-            below = _Place(path, entry.real, place, place.linked or entry.linked)
-            if entry.kind != "folder":
-                walk.names[place.real, entry.name].append(_Name(path, entry, below.linked))
-            elif entry.linked and not _hidden(path) and _is_above(entry.real, place):
-                walk.loops.append(path)
-            elif not (entry.linked and _hidden(path)):
-                heapq.heappush(places, below)
+        for entry in _listed(tree, place, key):
+            _meet(entry, place, walk, places)
     return walk
 
 
-def _listed(tree: Tree, place: _Place, key: str, hidden: bool) -> list[Entry]:
+def _meet(entry: Entry, place: _Place, walk: _Walk, places: list[_Place]) -> None:
+    """Note a file's name, or a folder as a place to come to."""
+    path = (*place.path, entry.name)
+    linked = place.linked or entry.linked
+    hidden = place.hidden or entry.name.startswith(".") or entry.name.lower() in _SYSTEM
+    if entry.kind != "folder":
+        is_image = entry.kind == "file" and not hidden and has_image_suffix(entry.name)
+        walk.names[place.real, entry.name].append(_Name(path, entry, linked, hidden, is_image))
+    elif not (entry.linked and hidden):
+        if entry.linked and _is_above(entry.real, place):
+            walk.loops.append(path)
+        else:
+            heapq.heappush(places, _Place(path, entry.real, place, linked, hidden))
+
+
+def _listed(tree: Tree, place: _Place, key: str) -> list[Entry]:
     try:
         return tree.entries(place.real)
     except OSError as error:
-        if hidden:  # lost+found is the administrator's
+        if place.hidden:  # lost+found is the administrator's
             return []
         raise ConfigError(f"{key}: {_text(place.path)}/ cannot be listed ({error.strerror})") from None
 
@@ -184,10 +190,6 @@ def _is_above(folder: str, place: _Place | None) -> bool:
             return True
         place = place.above
     return False
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") or part.lower() in _SYSTEM for part in path)
 
 
 def _base(paths: Iterable[Path], key: str) -> Path:
@@ -245,7 +247,8 @@ def _two_labels(one: Path, other: Path, key: str) -> ConfigError:
 def _check_siblings(primary: dict[str, _Name], used: dict[str, tuple[_Name, Label]], base: Path, key: str) -> None:
     """Raise `ConfigError` for a folder of images beside `train` and `test`, unless images in these are links to some of
     them: it looks like a class."""
-    shared = {posixpath.dirname(real) for real in used}
+    folders = {posixpath.dirname(real) for real in used}
+    shared = folders | {above for folder in folders for above in _folders(folder)}
     for real, name in primary.items() if used else ():
         beside = name.path[:-2] == base and len(name.path) == len(base) + 2 and not _within(name.path, base)
         if beside and posixpath.dirname(real) not in shared:
@@ -255,10 +258,17 @@ def _check_siblings(primary: dict[str, _Name], used: dict[str, tuple[_Name, Labe
             )
 
 
+def _folders(real: str) -> Iterator[str]:
+    """Yield the folder of a file or folder, and all above it."""
+    while real.strip("/"):
+        real = posixpath.dirname(real)
+        yield real
+
+
 def _reason(name: _Name, is_used: bool) -> str:
     if is_used:
         return _AGAIN
-    if _hidden(name.path):
+    if name.hidden:
         return _HIDDEN
     if name.entry.kind == "file":
         return _NO_CLASS if has_image_suffix(name.path[-1]) else _SUFFIX

@@ -88,7 +88,8 @@ def _entries(folder: str) -> list[Entry]:
 
 def _entry(entry: os.DirEntry[str]) -> Entry:
     if not entry.is_symlink():
-        return Entry(entry.name, _kind(entry.stat(follow_symlinks=False).st_mode), entry.path)
+        is_folder, is_file = entry.is_dir(follow_symlinks=False), entry.is_file(follow_symlinks=False)
+        return Entry(entry.name, "folder" if is_folder else "file" if is_file else "special", entry.path)
     try:
         return Entry(entry.name, _kind(entry.stat().st_mode), os.path.realpath(entry.path, strict=True), linked=True)
     except OSError:

@@ -225,6 +225,13 @@ def test_links_to_what_lies_in_no_class_give_it_one(tmp_path, pool):
     assert len(names) == 6 and sum(found.left_out.values()) == 2  # pool/2.png, which is used, and pool/3.png
 
 
+def test_a_pool_may_hold_more_than_what_is_linked(tmp_path):
+    root = write(tmp_path / "images", [*PLAIN, "pool/owl/1.png", "pool/2.png"])
+    link(root / "train/owl", "../pool/owl")
+    assert set(used(root)) == {*PLAIN, "train/owl/1.png"}
+    assert listed(root).left_out == {"outside of a class folder": 1}
+
+
 @pytest.mark.parametrize("target", [".", "..", "../..", "../../..", "../../../..", "/", "deep/.."])
 def test_a_link_to_a_folder_above_it_is_not_followed(tmp_path, target):
     root = write(tmp_path / "sub/images", [*PLAIN, "train/cat/deep/1.png"])
