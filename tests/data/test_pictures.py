@@ -286,19 +286,19 @@ def test_cmyk_and_lab_have_the_colours_that_they_mean():
 @pytest.mark.parametrize("kind", ["png", "webp", "tiff", "jpeg"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_the_orientation_of_the_camera_is_undone(kind, orientation):
-    # What each value says of row 0 and column 0 of the stored picture, from the EXIF standard.
     upright = np.repeat(np.repeat(np.array([[0, 80], [160, 240], [40, 120]], dtype=np.uint8), 8, 0), 8, 1)
-    store = {
-        1: "{}",
-        2: "{}[:, ::-1]",
-        3: "{}[::-1, ::-1]",
-        4: "{}[::-1]",
-        5: "{}.T",
-        6: "{}.T[::-1]",
-        7: "{}[::-1, ::-1].T",
-        8: "{}.T[:, ::-1]",
-    }
-    stored = np.ascontiguousarray(eval(store[orientation].format("upright")))
+    # By the EXIF standard: where the upright picture's row 0 and column 0 are in what is stored.
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.T,
+        6: upright.T[::-1],
+        7: upright[::-1, ::-1].T,
+        8: upright.T[:, ::-1],
+    }[orientation]
+    stored = np.ascontiguousarray(stored)
     exif = Image.Exif()
     exif[0x0112] = orientation
     options = {"lossless": True} if kind == "webp" else {"quality": 95} if kind == "jpeg" else {}
