@@ -1,4 +1,4 @@
-"""Images in class folders, or a tar archive of them: `train/<class>/*.jpg` and `test/<class>/*.jpg`.
+"""Images in class folders, or a tar archive of them: `train/<class>/…` and `test/<class>/…`.
 
 They are decoded once and stored as uint8 under a digest of the files' contents. An archive is read member by member
 and never unpacked to disk.
@@ -7,25 +7,28 @@ and never unpacked to disk.
 from __future__ import annotations
 
 import hashlib
-import io
-import tarfile
-from collections.abc import Iterable, Iterator
+import logging
+from collections.abc import Callable, Iterator
 from dataclasses import field
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from pydantic import Field, PositiveInt
 
 from rebuttal.config import checked
 from rebuttal.data.image_set import Images, ImageSet
+from rebuttal.data.listing import SPLITS, ImageFile, Listing, list_images
+from rebuttal.data.pictures import COLOURS, Picture, Unreadable, read_picture
+from rebuttal.data.trees import Tree, archive_tree, find, folder_tree, shown
 from rebuttal.errors import ConfigError
 from rebuttal.store.entries import Artifact, Store
 
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
-_MODES = {1: "L", 3: "RGB"}
+log = logging.getLogger(__name__)
+
+_RULES = 2  # what is read, and how; raised when files come to mean other images
+_LEAST_RANGE = 0.25  # evenly spaced, 64 values of 16 bits remain 64 values in 8
 
 
 @checked
@@ -41,115 +44,144 @@ class ImageFolder(ImageSet):
     channels: Annotated[int, Field(json_schema_extra={"enum": [1, 3]})] = 3
 
     def read(self, cache: Path) -> Images:
-        if self.channels not in _MODES:
+        if self.channels not in COLOURS:
             raise ConfigError(f"dataset.channels={self.channels}: allowed: 1 (grey), 3 (colour)")
-        root = Path(self.root).expanduser()
-        if not root.exists():
+        root, kind = find(self.root)
+        if kind == "folder":
+            tree = folder_tree(root)
+            listing = list_images(tree, self._key)
+            digest = self._content_digest(tree, listing)
+            decoded = self._decoded(cache, digest, lambda: self._decode(tree, listing, digest))
+            note = listing.note
+        elif kind == "file":
+            digest = self._file_digest(root)
+            decoded = self._decoded(cache, digest, lambda: self._decode_archive(root, digest))
+            note = decoded.record["note"]
+        else:
             raise ConfigError(
-                f"dataset.root={self.root}: no such folder or archive; allowed: a folder or tar with "
+                f"{self._key}: no such folder or archive; allowed: a folder or tar with "
                 "train/<class>/… and test/<class>/…"
             )
-        digest = _digest(root)
-        identity = {"digest": digest, "size": self.size and list(self.size), "channels": self.channels, "version": 1}
-        decoded = Store(cache).get_or_make("images", identity, lambda: self._decode(root))
-        return Images(
-            **decoded.tensors,
-            class_names=tuple(decoded.record["class_names"]),
-            digest=f"{digest}:{self.size}:{self.channels}",
-        )
+        if note:
+            log.warning("%s: %s", self._key, note)
+        names = tuple(decoded.record["class_names"])
+        return Images(**decoded.tensors, class_names=names, digest=decoded.record["digest"])
 
-    def _decode(self, root: Path) -> Artifact:
-        """Decode all images. Raises `ConfigError` for unreadable images, different sizes, or a wrong folder layout."""
-        pixels: dict[str, list[np.ndarray]] = {"train": [], "test": []}
-        names: dict[str, list[str]] = {"train": [], "test": []}
-        for path, raw in _files(root):
-            split, name = _split_and_class(path)
-            if split is None:
-                continue
-            image = self._pixels(path, raw)
-            if pixels[split] or pixels["train"]:
-                first = (pixels["train"] or pixels[split])[0]
-                if first.shape != image.shape:
-                    raise ConfigError(
-                        f"dataset.size=null: {path} is {image.shape[1]}x{image.shape[2]}, others are "
-                        f"{first.shape[1]}x{first.shape[2]}; set dataset.size=[height,width] to resize all"
-                    )
-            pixels[split].append(image)
-            names[split].append(name)
-        classes = sorted(set(names["train"]))
-        _check_classes(self.root, classes, names["test"])
+    @property
+    def _key(self) -> str:
+        return f"dataset.root={shown(self.root)}"
+
+    def _decoded(self, cache: Path, digest: str, decode: Callable[[], Artifact]) -> Artifact:
+        identity = {"digest": digest, "size": self.size and list(self.size), "channels": self.channels}
+        return Store(cache).get_or_make("images", {**identity, "version": _RULES}, decode)
+
+    def _decode_archive(self, root: Path, digest: str) -> Artifact:
+        tree = archive_tree(root, self._key)
+        return self._decode(tree, list_images(tree, self._key), digest)
+
+    def _decode(self, tree: Tree, listing: Listing, digest: str) -> Artifact:
+        """Decode all images. Raises `ConfigError` for unreadable images, different sizes, or a wrong folder layout.
+
+        `digest`, of the folder or archive, identifies the images if they are those that the first rules gave."""
+        classes = self._classes(listing)
         number = {name: i for i, name in enumerate(classes)}
+        pictures, content = self._pictures(tree, listing)
+        if tree.before is None and content != digest:
+            raise ConfigError(f"{self._key}: its files were changed while they were read; rerun when they are complete")
+        self._check_alike(listing, pictures)
         tensors = {}
-        for split in ("train", "test"):
-            tensors[split] = torch.from_numpy(np.stack(pixels[split]))
-            tensors[f"{split}_labels"] = torch.tensor([number[name] for name in names[split]])
-        return Artifact({"class_names": classes}, tensors)
+        for split in SPLITS:
+            chosen = [i for i, file in enumerate(listing.files) if file.label[0] == split]
+            tensors[split] = torch.from_numpy(np.stack([pictures[i].pixels for i in chosen]))
+            tensors[f"{split}_labels"] = torch.tensor([number[listing.files[i].label[1]] for i in chosen])
+        new = _by_new_rules(tree, listing) or any(picture.by_new_rules for picture in pictures)
+        identity = f"{content}:{self.size}:{self.channels}:{_RULES}" if new else f"{digest}:{self.size}:{self.channels}"
+        return Artifact({"class_names": classes, "digest": identity, "note": listing.note}, tensors)
 
-    def _pixels(self, path: str, raw: bytes) -> np.ndarray:
-        """Decode one image: uint8 (C, H, W)."""
+    def _classes(self, listing: Listing) -> list[str]:
+        """Return the class names in order. Raises `ConfigError` if these images are no data set."""
+        classes, test = ({file.label[1] for file in listing.files if file.label[0] == split} for split in SPLITS)
+        tests = sum(file.label[0] == "test" for file in listing.files)
+        if len(classes) < 2 or not tests:
+            raise ConfigError(
+                f"{self._key}: found {len(classes)} class folders below train/ and {tests} images below test/"
+                f"{listing.note and f' ({listing.note})'}; allowed: at least 2 classes and 1 test image, as "
+                "train/<class>/… and test/<class>/…"
+            )
+        unknown = sorted(test - classes)
+        if unknown:
+            raise ConfigError(f"{self._key}: test/{shown(unknown[0])} has no counterpart with images below train/")
+        return sorted(classes)
+
+    def _pictures(self, tree: Tree, listing: Listing) -> tuple[list[Picture], str]:
+        """Return all pictures, and the digest of what they were decoded from."""
+        pictures, digest = [], hashlib.sha256()
+        for file, raw in self._contents(tree, listing):
+            digest.update(_described(file, raw))
+            try:
+                pictures.append(read_picture(raw, self.channels, self.size))
+            except Unreadable as error:
+                raise ConfigError(f"{self._key}: {file.name} {error}") from None
+        return pictures, digest.hexdigest()
+
+    def _content_digest(self, tree: Tree, listing: Listing) -> str:
+        """Return the SHA-256 of the name and content of every image that is used."""
+        digest = hashlib.sha256()
+        for file, raw in self._contents(tree, listing):
+            digest.update(_described(file, raw))
+        return digest.hexdigest()
+
+    def _contents(self, tree: Tree, listing: Listing) -> Iterator[tuple[ImageFile, bytes]]:
+        for file in listing.files:
+            try:
+                yield file, tree.read(file.real)
+            except OSError as error:
+                raise ConfigError(f"{self._key}: {file.name} cannot be read ({error.strerror})") from None
+
+    def _file_digest(self, archive: Path) -> str:
+        digest = hashlib.sha256()
         try:
-            image = Image.open(io.BytesIO(raw)).convert(_MODES[self.channels])
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise ConfigError(f"dataset.root={self.root}: {path} is not a readable image ({error})") from None
-        if self.size is not None:
-            height, width = self.size
-            image = image.resize((width, height), Image.Resampling.BILINEAR)
-        values = np.asarray(image, dtype=np.uint8)
-        return values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
+            with archive.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        except OSError as error:
+            raise ConfigError(f"{self._key}: cannot be read ({error.strerror})") from None
+        return digest.hexdigest()
+
+    def _check_alike(self, listing: Listing, pictures: list[Picture]) -> None:
+        """Raise `ConfigError` unless all are of one size, and those of 16 bits use them."""
+        _, height, width = pictures[0].pixels.shape
+        for file, picture in zip(listing.files, pictures, strict=True):
+            _, h, w = picture.pixels.shape
+            if (h, w) != (height, width):
+                raise ConfigError(
+                    f"dataset.size=null: {file.name} is {h}x{w}, others are {height}x{width}; set "
+                    "dataset.size=[height,width] to resize all"
+                )
+        deep = [(file, picture.deep) for file, picture in zip(listing.files, pictures, strict=True) if picture.deep]
+        merged = [file for file, grey in deep if grey.merged]
+        if merged and max(grey.brightest for _, grey in deep) - min(grey.darkest for _, grey in deep) < _LEAST_RANGE:
+            raise ConfigError(
+                f"{self._key}: {merged[0].name} and all others of more than 8 bits use less than a quarter of their "
+                "range, and would lose grey values in 8 bits; allowed: pictures that use their whole range"
+            )
 
 
-def _files(root: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield every image file as (path relative to the root, content), in alphabetical order."""
-    if root.is_dir():
-        for path in _images(root.rglob("*")):
-            yield path.relative_to(root).as_posix(), path.read_bytes()
-        return
-    try:
-        with tarfile.open(root) as tar:
-            # A compressed archive can only be read forwards, so members are sorted after reading.
-            files = ((m.name, tar.extractfile(m)) for m in tar if m.isfile() and _is_image(m.name))
-            members = [(name, file.read()) for name, file in files if file is not None]
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise ConfigError(f"dataset.root={root}: not a readable tar archive ({error})") from None
-    yield from sorted(members)
+def _described(file: ImageFile, raw: bytes) -> bytes:
+    return f"{'/'.join(file.path)}\0{len(raw)}\0".encode(errors="surrogateescape") + raw
 
 
-def _images(paths: Iterable[Path]) -> list[Path]:
-    return sorted(p for p in paths if _is_image(p.name) and p.is_file())
+def _by_new_rules(tree: Tree, listing: Listing) -> bool:
+    """True unless the first rules gave the same images: those that are no links, just below their class."""
+    before = tree.before
+    if before is None:
+        before = [("/".join(file.path), file.real) for file in listing.files]
+    then = [(label, real) for name, real in before if (label := _label_at_first(name))]
+    return then != [(file.label, file.real) for file in listing.files]
 
 
-def _is_image(name: str) -> bool:
-    path = PurePosixPath(name)
-    return path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
-
-
-def _split_and_class(path: str) -> tuple[str | None, str]:
-    """Return ("train", "cat") for `…/train/cat/1.jpg`, (None, "") for a path of another form.
-
-    The archive may have a folder above `train`."""
-    parts = PurePosixPath(path).parts
-    if len(parts) >= 3 and parts[-3] in ("train", "test"):
+def _label_at_first(name: str) -> tuple[str, str] | None:
+    parts = PurePosixPath(name).parts
+    if len(parts) >= 3 and parts[-3] in SPLITS and not parts[-1].startswith("."):
         return parts[-3], parts[-2]
-    return None, ""
-
-
-def _check_classes(root: str, classes: list[str], test: list[str]) -> None:
-    if len(classes) < 2 or not test:
-        raise ConfigError(
-            f"dataset.root={root}: found {len(classes)} class folders below train/ and {len(test)} images below "
-            "test/; allowed: at least 2 classes and 1 test image, as train/<class>/… and test/<class>/…"
-        )
-    unknown = sorted(set(test) - set(classes))
-    if unknown:
-        raise ConfigError(f"dataset.root={root}: test/{unknown[0]} has no counterpart below train/")
-
-
-def _digest(root: Path) -> str:
-    """Return the SHA-256 of an archive, or of the path and content of every image in a folder."""
-    if root.is_file():
-        return hashlib.sha256(root.read_bytes()).hexdigest()
-    digest = hashlib.sha256()
-    for path, raw in _files(root):
-        digest.update(f"{path}\0{len(raw)}\0".encode())
-        digest.update(raw)
-    return digest.hexdigest()
+    return None

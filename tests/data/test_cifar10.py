@@ -1,3 +1,4 @@
+import gzip
 import hashlib
 import tarfile
 import threading
@@ -35,6 +36,12 @@ def mirror(tmp_path):
         url = f"http://127.0.0.1:{server.server_port}/{archive.name}"
         yield url, hashlib.md5(archive.read_bytes()).hexdigest(), batches
         server.shutdown()
+
+
+@pytest.fixture
+def archive(mirror, tmp_path):
+    """The mirror's archive: path, md5, records."""
+    return tmp_path / "mirror.tar.gz", *mirror[1:]
 
 
 def test_it_is_downloaded_verified_and_decoded(mirror, tmp_path):
@@ -91,3 +98,194 @@ def test_a_wrong_download_is_rejected(mirror, tmp_path):
     url, _, _ = mirror
     with pytest.raises(ConfigError, match="could not be downloaded"):
         CIFAR10(root=str(tmp_path / "data"), url=url, md5="0" * 32).read(tmp_path)
+
+
+def refusal(root, md5="0" * 32, url="file:///nowhere"):
+    before = snapshot(root)
+    with pytest.raises(ConfigError) as caught:
+        CIFAR10(root=str(root), url=url, md5=md5).read(root)
+    assert snapshot(root) == before
+    message = str(caught.value)
+    assert "\n" not in message and message.startswith(f"dataset.root={root}: ") and "; allowed: " in message
+    return message.removeprefix(f"dataset.root={root}: ").partition("; allowed: ")[0]
+
+
+def snapshot(root):
+    return {p: p.read_bytes() if p.is_file() else None for p in (root, *root.rglob("*"))}
+
+
+def same(one, other):
+    return (
+        one.class_names == other.class_names
+        and torch.equal(one.train, other.train)
+        and torch.equal(one.test, other.test)
+        and torch.equal(one.train_labels, other.train_labels)
+        and torch.equal(one.test_labels, other.test_labels)
+    )
+
+
+def extracted(archive, folder):
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            (folder / member.name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / member.name).write_bytes(tar.extractfile(member).read())
+    return folder
+
+
+def packed(path, *names, mode="w:gz", content=b"x" * 5000):
+    with tarfile.open(path, mode) as tar:
+        for name in names:
+            add_bytes(tar, name, content)
+    return path
+
+
+def test_the_archive_itself_and_its_folder_are_read(archive, tmp_path):
+    path, md5, _ = archive
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/cifar-10-binary.tar.gz").write_bytes(path.read_bytes())
+    expected = CIFAR10(root=str(tmp_path / "data"), md5=md5).read(tmp_path)
+    itself = CIFAR10(root=str(path), md5=md5).read(tmp_path)
+    assert same(itself, expected) and itself.digest == expected.digest == f"md5:{md5}"
+    folder = extracted(path, tmp_path / "extracted")
+    for root in (folder, folder / "cifar-10-batches-bin"):
+        found = CIFAR10(root=str(root), url="file:///nowhere").read(tmp_path)
+        assert same(found, expected) and found.digest.startswith("sha256:")
+    batch = folder / "cifar-10-batches-bin/data_batch_2.bin"
+    batch.write_bytes(batch.read_bytes()[:-1] + bytes([batch.read_bytes()[-1] ^ 1]))
+    assert CIFAR10(root=str(folder)).read(tmp_path).digest != found.digest
+
+
+def test_a_folder_of_which_something_is_missing_is_named(archive, tmp_path):
+    folder = extracted(archive[0], tmp_path / "extracted")
+    batch = folder / "cifar-10-batches-bin/data_batch_3.bin"
+    whole = batch.read_bytes()
+    for size in (0, 1, 3073, len(whole) - 3073, len(whole) - 1):
+        batch.write_bytes(whole[:size])
+        assert refusal(folder) == f"cifar-10-batches-bin cannot be read (data_batch_3.bin is cut off: {size} bytes)"
+    batch.write_bytes(b"\x0a" + whole[1:])
+    assert "data_batch_3.bin has labels beyond the 10 classes" in refusal(folder)
+    batch.unlink()
+    assert "cannot be read ([Errno 2] No such file or directory" in refusal(folder)
+    batch.write_bytes(whole)
+    (batch.parent / "batches.meta.txt").unlink()
+    assert "batches.meta.txt" in refusal(folder)
+
+
+def test_an_archive_that_is_cut_off_is_named_and_not_overwritten(archive, mirror, tmp_path):
+    path, md5, _ = archive
+    raw = path.read_bytes()
+    (tmp_path / "data").mkdir()
+    there = tmp_path / "data/cifar-10-binary.tar.gz"
+    for size in (1, 5, 100, len(raw) // 2, len(raw) - 1):
+        there.write_bytes(raw[:size])
+        for root in (there.parent, there):
+            said = refusal(root, md5, mirror[0])
+            expected = "is cut off or damaged" if size > 2 else "is not CIFAR-10"
+            assert said.startswith(f"cifar-10-binary.tar.gz {expected}")
+        assert there.read_bytes() == raw[:size]
+    there.write_bytes(raw)
+    assert refusal(there.parent) == f"cifar-10-binary.tar.gz has the md5 {md5} (dataset.md5=… if that is meant)"
+
+
+PYTHON = "the Python version of CIFAR-10: pickles, which are never read"
+
+
+@pytest.mark.parametrize("given", ["the folder around it", "itself"])
+@pytest.mark.parametrize(
+    ("name", "members", "version"),
+    [
+        ("cifar-10-python.tar.gz", ["cifar-10-batches-py/data_batch_1"], PYTHON),
+        ("cifar-10-binary.tar.gz", ["./cifar-10-batches-py/data_batch_1"], PYTHON),
+        ("cifar-10-matlab.tar.gz", ["cifar-10-batches-mat/data_batch_1.mat"], "the MATLAB version of CIFAR-10"),
+        ("cifar-100-binary.tar.gz", ["cifar-100-binary/train.bin"], "CIFAR-100"),
+        ("cifar-100-python.tar.gz", ["cifar-100-python/train"], "CIFAR-100"),
+    ],
+)
+def test_other_versions_are_named(tmp_path, name, members, version, given):
+    path = packed(tmp_path / name, *members)
+    assert refusal(path if given == "itself" else tmp_path) == f"{name} is {version}"
+
+
+@pytest.mark.parametrize(
+    ("folder", "file", "version"),
+    [
+        ("cifar-10-batches-py", "data_batch_1", PYTHON),
+        ("cifar-10-batches-py", "batches.meta", PYTHON),
+        ("cifar-10-batches-mat", "data_batch_1.mat", "the MATLAB version of CIFAR-10"),
+        ("cifar-100-binary", "fine_label_names.txt", "CIFAR-100"),
+    ],
+)
+def test_other_versions_that_are_extracted_are_named(tmp_path, folder, file, version):
+    place = tmp_path / "data" / folder
+    place.mkdir(parents=True)
+    (place / file).write_bytes(b"\x80\x04pickle")
+    assert refusal(place.parent) == f"{folder} is {version}"
+    assert refusal(place).endswith(f" is {version}")
+    place.rename(place.with_name("renamed"))
+    assert refusal(place.with_name("renamed")) == f"{file} is {version}"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"PK\x03\x04" + bytes(100), "a zip archive"),
+        (b"text", "not CIFAR-10"),
+        (b"", "not CIFAR-10"),
+        (gzip.compress(b"text" * 500), "compressed with gzip, but no tar that can be read"),
+    ],
+)
+def test_other_files_are_named(tmp_path, content, said):
+    (tmp_path / "file.tar.gz").write_bytes(content)
+    assert refusal(tmp_path / "file.tar.gz") == f"file.tar.gz is {said}"
+
+
+def test_images_and_single_files_are_named(tmp_path, archive):
+    (tmp_path / "images/train").mkdir(parents=True)
+    (tmp_path / "images/test").mkdir()
+    assert refusal(tmp_path / "images") == "it has images in train/ and test/, for dataset=image_folder"
+    path = packed(tmp_path / "copy.tar.xz", "train/cat/1.jpg", "test/cat/1.jpg", mode="w:xz")
+    assert refusal(path) == "copy.tar.xz is an archive of images in train/ and test/, for dataset=image_folder"
+    batch = extracted(archive[0], tmp_path / "extracted") / "cifar-10-batches-bin/test_batch.bin"
+    assert refusal(batch) == "test_batch.bin is one file of the folder cifar-10-batches-bin"
+    (tmp_path / "data").mkdir()
+    packed(tmp_path / "data/cifar-10-binary.tar", "cifar-10-batches-bin/data_batch_1.bin", mode="w")
+    assert refusal(tmp_path / "data") == "cifar-10-binary.tar is not named cifar-10-binary.tar.gz"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+        "//www.cs.toronto.edu/cifar-10-binary.tar.gz",
+        "/data/cifar-10-binary.tar.gz",
+        "localhost:8000/cifar-10-binary.tar.gz",
+        "htps://host/file",
+        "s3://bucket/file",
+        "https:///file",
+        "https://host",
+        "http://host:port/file",
+        "http://[host/file",
+        "",
+    ],
+)
+def test_a_url_that_is_none_is_named_before_anything_is_made(tmp_path, url):
+    with pytest.raises(ConfigError) as caught:
+        CIFAR10(root=str(tmp_path / "data"), url=url).read(tmp_path)
+    assert str(caught.value).startswith(f"dataset.url={url}: is no URL with a scheme and a host")
+    assert "; allowed: https://…" in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("path", ["with blank", "gone.tar.gz", "mirror.tar.gz"])
+def test_a_failed_download_leaves_no_archive(mirror, tmp_path, path):
+    url = mirror[0].rpartition("/")[0] + "/" + path
+    with pytest.raises(ConfigError, match="could not be downloaded"):
+        CIFAR10(root=str(tmp_path / "data"), url=url, md5="0" * 32).read(tmp_path)
+    assert not list((tmp_path / "data").glob("*.gz*")) and not list((tmp_path / "data").glob(".*"))
+
+
+def test_a_download_that_was_interrupted_is_begun_again(mirror, tmp_path):
+    url, md5, _ = mirror
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/.cifar-10-binary.tar.gz.part").write_bytes(b"half")
+    assert len(CIFAR10(root=str(tmp_path / "data"), url=url, md5=md5).read(tmp_path).train) == 100

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from rebuttal.data import ImageFolder
 from rebuttal.errors import ConfigError
+from tests.command_line import command
 from tests.conftest import pack, save_images
 
 COUNTS = {"train/cat": 3, "train/dog": 2, "test/cat": 1, "test/dog": 2}
@@ -91,3 +93,48 @@ def test_a_missing_root_and_other_files_are_rejected(tmp_path):
         ImageFolder(root=str(tmp_path / "text.tar")).read(tmp_path)
     with pytest.raises(ConfigError, match=r"dataset\.channels=2: allowed: 1 \(grey\), 3 \(colour\)"):
         ImageFolder(root=str(tmp_path), channels=2).read(tmp_path)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grey_of_16_bits_that_uses_little_of_its_range_is_refused_unless_others_use_it(folder, tmp_path, channels):
+    root, _ = folder
+    values = np.arange(64, dtype=np.uint16).reshape(8, 8)
+    for i, top in enumerate((4095, 16000)):
+        Image.fromarray((values * (top / 63)).astype(np.uint16)).save(root / f"train/cat/000{i}.png")
+    with pytest.raises(
+        ConfigError, match=r"train/cat/0000\.png and all others of more than 8 bits use less than a quarter"
+    ):
+        ImageFolder(root=str(root), channels=channels).read(tmp_path)
+    Image.fromarray(values * 1040).save(root / "train/dog/0000.png")
+    images = ImageFolder(root=str(root), channels=channels).read(tmp_path)
+    assert len(images.train[3].unique()) == 64 and images.train[0].max() == 15
+
+
+def test_floats_are_refused_by_the_name_of_their_file(folder, tmp_path):
+    root, _ = folder
+    Image.fromarray(np.zeros((8, 8), dtype=np.float32)).save(root / "test/dog/0000.tif")
+    with pytest.raises(ConfigError, match=r"test/dog/0000\.tif is of Pillow's mode F, for which no value is known"):
+        ImageFolder(root=str(root)).read(tmp_path)
+
+
+def test_sizes_are_compared_across_train_and_test(tmp_path):
+    save_images(tmp_path / "images", {"train/cat": 1, "train/dog": 1}, size=(9, 9))
+    save_images(tmp_path / "images", {"test/cat": 1}, size=(8, 8))
+    with pytest.raises(ConfigError, match=r"dataset\.size=null: train/cat/0000\.png is 9x9, others are 8x8"):
+        ImageFolder(root=str(tmp_path / "images")).read(tmp_path)
+
+
+def test_on_the_command_line_bad_images_end_in_one_line(tmp_path):
+    root = tmp_path / "images"
+    save_images(root, {f"{split}/{name}": 40 for split in ("train", "test") for name in ("cat", "dog", "fox")})
+    train = ["experiment=baseline", "model=mlp_toy", "debug=tiny", "dataset=image_folder", f"dataset.root={root}"]
+    (root / "notes.txt").write_text("")
+    done = command(*train, cwd=tmp_path)
+    assert done.returncode == 0
+    note = f"dataset.root={root}: files that are not used: 1 without an image's suffix (notes.txt)"
+    assert (done.stdout + done.stderr).count(note) == 1
+    (root / "train/cat/0001.png").write_text("<html>")
+    done = command(*train, cwd=tmp_path)
+    assert done.returncode == 2 and "Traceback" not in done.stdout + done.stderr
+    reason = "is not a readable image (its content is no image of a known kind)"
+    assert done.stderr.strip().splitlines()[-1] == f"rebuttal: dataset.root={root}: train/cat/0001.png {reason}"
