@@ -20,7 +20,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType, Quote, QuotedString
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from rebuttal.config import CONFIG_DIR
 from rebuttal.errors import ConfigError
@@ -213,16 +213,22 @@ def _check_folders(request: Request) -> None:
     if not request.jobs or "hydra" in request.subdir:
         return
     taken: dict[str, int] = {}
-    plain: list[Any] = [{} for _ in request.jobs]
-    for number, cfg in enumerate(request.configs() if "${" in request.subdir else plain):
-        whole: Any = OmegaConf.merge(cfg, {_SUBDIR: request.subdir})
-        folder = os.path.normpath(whole[_SUBDIR])
+    for number, folder in enumerate(_folders(request)):
         if folder in taken:
             raise ConfigError(
                 f"hydra.sweep.subdir={request.subdir}: jobs {taken[folder]} and {number} would have one folder; "
                 "allowed: a folder for each job, such as ${hydra:job.num}"
             )
         taken[folder] = number
+
+
+def _folders(request: Request) -> Iterator[str]:
+    for cfg in request.configs() if "${" in request.subdir else ():
+        with open_dict(cfg):
+            cfg[_SUBDIR] = request.subdir
+        yield os.path.normpath(cfg[_SUBDIR])
+    for _ in request.jobs or () if "${" not in request.subdir else ():
+        yield request.subdir
 
 
 def _without_launcher(job: Iterable[Override]) -> list[Override]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
@@ -37,15 +39,26 @@ def run_job(cfg: DictConfig) -> Any:
     stop_with_parent()
     if HydraConfig.get().runtime.choices["hydra/launcher"] != "local":
         return _run_here(cfg)
-    # In a process of its own: one that the system kills does not take the others with it, and CUDA starts afresh.
-    with ProcessPoolExecutor(1) as process:
+    try:
+        return _run_in_process_of_its_own(cfg)
+    except TerminatedWorkerError:
+        if uses_basic_sweeper(HydraConfig.get()):
+            return None
+        raise UserError("its process died without an error message") from None
+
+
+def _run_in_process_of_its_own(cfg: DictConfig) -> Any:
+    """One that the system kills does not take the others with it, and CUDA starts afresh."""
+    with ProcessPoolExecutor(1) as executor:
+        child = executor.submit(os.getpid).result()
+        job = executor.submit(_run_in_child, OmegaConf.to_container(HydraConfig.get(), resolve=True), cfg)
         try:
-            hydra = OmegaConf.to_container(HydraConfig.get(), resolve=True)
-            return process.submit(_run_in_child, hydra, cfg).result()
-        except TerminatedWorkerError:
-            if uses_basic_sweeper(HydraConfig.get()):
-                return None
-            raise UserError("its process died without an error message") from None
+            return job.result()
+        except BaseException:
+            if not job.done():  # an interruption of this process; the job is to save a checkpoint, too
+                with suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGTERM)
+            raise
 
 
 def _run_in_child(hydra: dict[str, Any], cfg: DictConfig) -> Any:
