@@ -226,7 +226,7 @@ def _folders(request: Request) -> Iterator[str]:
     for cfg in request.configs() if "${" in request.subdir else ():
         with open_dict(cfg):
             cfg[_SUBDIR] = request.subdir
-        yield os.path.normpath(cfg[_SUBDIR])
+        yield os.path.normpath(str(cfg[_SUBDIR]))
     for _ in request.jobs or () if "${" not in request.subdir else ():
         yield request.subdir
 
