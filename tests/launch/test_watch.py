@@ -143,7 +143,7 @@ def test_flags_anywhere_and_shortened_as_hydra_takes_them(flags, place, tmp_path
     (["seed=choice(0,1)"], 2),
     (["seed=sort(2,0,1)"], 3),
     (["seed=range(1,3)", "hydra.sweeper.max_batch_size=1"], 2),
-    (["+hydra.sweeper.params.seed='0,1'"], 4),  # besides the experiment's own sweep
+    (["hydra.sweeper.params.seed='0,1'"], 4),  # besides the experiment's own sweep
     (["seed=0,1", "hydra.job.chdir=true"], 2),
     (["seed=0,1", "hydra.sweep.subdir=../elsewhere/${hydra:job.num}"], 2),
     (["seed=0,1", "hydra.sweep.subdir=${seed}"], 2),
@@ -151,7 +151,7 @@ def test_flags_anywhere_and_shortened_as_hydra_takes_them(flags, place, tmp_path
     (["hydra.mode=MULTIRUN", "seed=1"], 1),
 ])  # fmt: skip
 def test_the_sweep_s_grammar_and_hydra_s_settings(asked, jobs, tmp_path):
-    left_out = {"hydra.mode": "-m", "+hydra.sweeper.params.seed": "hydra.sweeper.params=null"}
+    left_out = {"hydra.mode": "-m", "hydra.sweeper.params.seed": "hydra.sweeper.params=null"}
     sweep = [word for word in SWEEP if word != left_out.get(asked[0].partition("=")[0])]
     done = command(*sweep, "training.lr=-1", *asked, cwd=tmp_path)
     assert done.returncode == 1 and done.stderr == INCOMPLETE
