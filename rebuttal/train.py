@@ -21,9 +21,10 @@ from rebuttal.command import plan, repeat, stored_sweep
 from rebuttal.config import CONFIG_DIR
 from rebuttal.errors import FULL_ERROR, exit_if_user_error
 from rebuttal.launch import job as launch
-from rebuttal.launch.expand import quoted, read_command
+from rebuttal.launch.expand import read_command
+from rebuttal.launch.stopping import unwound_on_sigterm
 from rebuttal.launch.sweep import Sweep
-from rebuttal.launch.watch import finish, print_ended_jobs
+from rebuttal.launch.watch import finish, run_watched
 
 
 def run(cfg: DictConfig, folder: str | Path | None = None, packages: Sequence[str] = ()) -> dict[str, Any]:
@@ -45,30 +46,23 @@ def job(cfg: DictConfig) -> Any:
 
 def main() -> None:
     """Run from the command line."""
-    with _errors_in_one_line():
+    with unwound_on_sigterm(), _errors_in_one_line():
         arguments = repeat.expand(sys.argv[1:])
         if plan.is_wanted(arguments):
             plan.show(arguments)
             return
         request = read_command(arguments)
         if request is None or request.folder is None:
-            _start_hydra(arguments)
+            _start_hydra(arguments if request is None else request.arguments)
             return
         sweep = Sweep(request.folder)
         if stored_sweep.restore(request, sweep):
             finish(sweep)
             return
-        sweep.begin(request.overrides())
-        try:
-            with print_ended_jobs(sweep):
-                _start_hydra([*arguments, f"hydra.sweep.dir={quoted(str(sweep.folder))}"])
-        except Exception:
-            finish(sweep, completed=False)
-            raise
-        finish(sweep)
+        run_watched(sweep, request.overrides(), request.launcher, lambda: _start_hydra(request.arguments))
 
 
-def _start_hydra(arguments: list[str]) -> None:
+def _start_hydra(arguments: Sequence[str]) -> None:
     sys.argv[1:] = arguments
     job()
 

@@ -214,7 +214,7 @@ def test_status_tells_of_a_sweep_from_another_terminal(tmp_path):
     with FileLock(sweep / "1" / ".running.lock"):
         assert "curve (6 of 8), step 3 of at most 9" in status("multirun").stdout
     (sweep / "1" / "status.json").unlink()
-    assert "1 done, 1 waiting" in status(str(sweep)).stdout
+    assert "1 done, 1 unknown" in status(str(sweep)).stdout
     nowhere = status("nowhere")
     assert nowhere.returncode == 2 and nowhere.stderr.startswith("rebuttal: no sweep below nowhere; allowed: ")
 

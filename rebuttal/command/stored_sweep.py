@@ -40,6 +40,7 @@ def restore(request: Request, sweep: Sweep) -> bool:
         folder = sweep.folder / str(number)
         status = StatusFile(folder)
         with status.alive(overrides, number, sweep.id()):
+            sweep.register(number, folder, overrides)
             run.write(folder, overrides)
             status.ended("done", computed=0)
     return True

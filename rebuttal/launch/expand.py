@@ -7,7 +7,7 @@ composed once for each choice of groups; single values are set on copies.
 from __future__ import annotations
 
 import copy
-from argparse import ArgumentError, ArgumentParser
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,10 +20,20 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType, Quote, QuotedString
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from rebuttal.config import CONFIG_DIR
 from rebuttal.errors import ConfigError
+from rebuttal.launch.settings import (
+    check_sweep,
+    check_typed,
+    failures_tolerated,
+    flags_for_hydra,
+    read_flags,
+    uses_basic_sweeper,
+)
+
+_SUBDIR = "_subdir"
 
 
 @dataclass(frozen=True)
@@ -31,14 +41,22 @@ class Request:
     """The jobs that a command line asks for.
 
     `jobs`: the parsed overrides of each job; None if the sweeper (Optuna, say) chooses jobs from earlier results.
-    `folder`: the sweep's folder; None for a single run. `numbered`: whether each job's folder is its number.
+    `arguments`: what Hydra is to be given for it. `folder`: the sweep's folder; None for a single run. `subdir`: each
+    job's folder in it, before interpolation. `launcher`: the class that starts the jobs.
     `searchpath`: config folders besides the package's own, as an override of Hydra's.
     """
 
     jobs: list[list[Override]] | None
+    arguments: tuple[str, ...] = ()
     folder: Path | None = None
-    numbered: bool = False
+    subdir: str = ""
+    launcher: str = ""
     searchpath: tuple[str, ...] = ()
+
+    @property
+    def numbered(self) -> bool:
+        """True if each job's folder is its number."""
+        return self.subdir == "${hydra:job.num}"
 
     def overrides(self) -> list[list[str]] | None:
         """The overrides of each job as they were typed, without Hydra's own."""
@@ -81,32 +99,33 @@ class Request:
 def read_command(arguments: Sequence[str]) -> Request | None:
     """Expand a command line into its jobs; None for a question that Hydra answers itself, such as `--help`.
 
-    Raises `ConfigError` for a flag that cannot be used here, and Hydra's own errors for overrides that are wrong.
+    Raises `ConfigError` for what cannot be used here, and Hydra's own errors for overrides that are wrong.
     """
-    flags, overrides = _parse_flags(arguments)
-    if flags is None:
+    given = read_flags(arguments)
+    if given is None:
         return None
-    searchpath = (f"hydra.searchpath=[{quoted(f'file://{Path(flags).resolve()}')}]",) if flags else ()
-    multirun = any(argument in ("-m", "--multirun") for argument in arguments)
+    place = given.config_dir
+    searchpath = (f"hydra.searchpath=[{quoted(f'file://{Path(place).resolve()}')}]",) if place else ()
+    typed_in = (*flags_for_hydra(given), *given.overrides)
     with _hydra() as parser:
-        parsed = parser.parse_overrides(overrides)
+        parsed = parser.parse_overrides(given.overrides)
+        check_typed(parsed)
         common = [typed(override) for override in parsed if not override.is_sweep_override()]
-        hydra = compose("train", [*searchpath, *common], return_hydra_config=True).hydra
-        if not multirun and hydra.mode != RunMode.MULTIRUN:
-            return Request([_without_launcher(parsed)], searchpath=searchpath)
-        jobs = _expand(parser, hydra, overrides) if uses_basic_sweeper(hydra) else None
-    subdir = OmegaConf.to_container(hydra.sweep, resolve=False)["subdir"]  # type: ignore[call-overload, index]
-    return Request(jobs, Path(hydra.sweep.dir), subdir == "${hydra:job.num}", searchpath)
+        cfg = compose("train", [*searchpath, *common], return_hydra_config=True)
+        if not given.multirun and cfg.hydra.mode != RunMode.MULTIRUN:
+            return Request([_without_launcher(parsed)], typed_in, searchpath=searchpath)
+        check_sweep(cfg.hydra)
+        jobs, fixed = None, failures_tolerated(cfg, parsed)
+        if uses_basic_sweeper(cfg.hydra):
+            jobs, fixed = _expand(parser, cfg.hydra, given.overrides)
+    request = _sweep(jobs, (*typed_in, *fixed), cfg.hydra, searchpath)
+    _check_folders(request)
+    return request
 
 
 def typed(override: Override) -> str:
     """An override as it was typed."""
     return override.input_line or ""
-
-
-def uses_basic_sweeper(hydra: Any) -> bool:
-    """True if all jobs of a sweep are known in advance, whatever their results."""
-    return bool(hydra.sweeper["_target_"].endswith(".BasicSweeper"))
 
 
 def packages_in(overrides: Iterable[str]) -> tuple[str, ...]:
@@ -131,26 +150,6 @@ def quoted(value: Any) -> str:
     return str(value)
 
 
-def _parse_flags(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
-    """The folder of `--config-dir` ("" without one; None for a question that Hydra answers), and the overrides."""
-    parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("-m", "--multirun", action="store_true")
-    parser.add_argument("-cd", "--config-dir", default="")
-    parser.add_argument("-cp", "--config-path")
-    parser.add_argument("-cn", "--config-name")
-    try:
-        known, rest = parser.parse_known_args(list(arguments))
-    except ArgumentError:
-        return None, []
-    if any(argument.startswith("-") for argument in rest):
-        return None, []
-    for flag in ("config_path", "config_name"):
-        if (value := getattr(known, flag)) is not None:
-            name = f"--{flag.replace('_', '-')}"
-            raise ConfigError(f"{name}={value}: the root config is conf/train.yaml; allowed: --config-dir=FOLDER")
-    return known.config_dir, rest
-
-
 @contextmanager
 def _hydra() -> Iterator[OverridesParser]:
     """Within the block configs can be composed; yields a parser that knows the groups' options, for `glob(…)`."""
@@ -163,21 +162,73 @@ def _compose(overrides: list[str]) -> DictConfig:
         return compose("train", overrides)
 
 
-def _expand(parser: OverridesParser, hydra: DictConfig, overrides: Sequence[str]) -> list[list[Override]]:
-    """Every combination of the values to sweep, in the order of Hydra's basic sweeper; those that the config's own
-    `hydra.sweeper.params` asks for come first."""
+def _sweep(
+    jobs: list[list[Override]] | None, arguments: tuple[str, ...], hydra: DictConfig, searchpath: tuple[str, ...]
+) -> Request:
+    folder = str(hydra.sweep.dir)  # which holds the time, and is composed only once
+    sweep: Any = OmegaConf.to_container(hydra.sweep, resolve=False)
+    launcher = hydra.launcher["_target_"].rpartition(".")[2]
+    arguments = (*arguments, f"hydra.sweep.dir={quoted(folder)}")
+    return Request(jobs, arguments, Path(folder), sweep["subdir"], launcher, searchpath)
+
+
+def _expand(
+    parser: OverridesParser, hydra: DictConfig, overrides: Sequence[str]
+) -> tuple[list[list[Override]], list[str]]:
+    """Return every combination of the values to sweep, in the order of Hydra's basic sweeper, and overrides by which
+    Hydra takes shuffled values in the same order. Those that the config's own `hydra.sweeper.params` asks for come
+    first."""
     given = [f"{key}={value}" for key, value in (hydra.sweeper.params or {}).items()]
     choices: dict[str, list[str]] = {}
+    shuffled: dict[str, bool] = {}
     for override in parser.parse_overrides([*given, *overrides]):
         key = override.get_key_element()
-        if not override.is_sweep_override():
-            choices[key] = [f"{key}={override.get_value_element_as_str()}"]
-        elif override.is_discrete_sweep():
-            choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
-        else:
-            raise ConfigError(f"{override.input_line}: hydra/sweeper=basic sweeps lists, ranges and globs only")
+        choices[key] = _choices(override)
+        shuffled[key] = bool(getattr(override.value(), "shuffle", False))
     parsed = {text: parser.parse_override(text) for values in choices.values() for text in values}
-    return [_without_launcher(parsed[text] for text in job) for job in product(*choices.values())]
+    jobs = [_without_launcher(parsed[text] for text in job) for job in product(*choices.values())]
+    fixed = [
+        f"{key}={','.join(text.removeprefix(f'{key}=') for text in choices[key])}"
+        for key, is_shuffled in shuffled.items()
+        if is_shuffled
+    ]
+    return jobs, fixed
+
+
+def _choices(override: Override) -> list[str]:
+    """The values of one key, as overrides."""
+    key = override.get_key_element()
+    if not override.is_sweep_override():
+        return [f"{key}={override.get_value_element_as_str()}"]
+    if not override.is_discrete_sweep():
+        raise ConfigError(f"{override.input_line}: hydra/sweeper=basic sweeps lists, ranges and globs only")
+    values = [f"{key}={value}" for value in override.sweep_string_iterator()]
+    if not values:
+        raise ConfigError(f"{override.input_line}: there is nothing to sweep; allowed: at least one value")
+    return values
+
+
+def _check_folders(request: Request) -> None:
+    """Raise `ConfigError` if two jobs would have one folder. Each job's number and overrides are Hydra's to know."""
+    if not request.jobs or "hydra" in request.subdir:
+        return
+    taken: dict[str, int] = {}
+    for number, folder in enumerate(_folders(request)):
+        if folder in taken:
+            raise ConfigError(
+                f"hydra.sweep.subdir={request.subdir}: jobs {taken[folder]} and {number} would have one folder; "
+                "allowed: a folder for each job, such as ${hydra:job.num}"
+            )
+        taken[folder] = number
+
+
+def _folders(request: Request) -> Iterator[str]:
+    for cfg in request.configs() if "${" in request.subdir else ():
+        with open_dict(cfg):
+            cfg[_SUBDIR] = request.subdir
+        yield os.path.normpath(str(cfg[_SUBDIR]))
+    for _ in request.jobs or () if "${" not in request.subdir else ():
+        yield request.subdir
 
 
 def _without_launcher(job: Iterable[Override]) -> list[Override]:

@@ -6,25 +6,31 @@ and knows nothing of a run that came from the store.
 
 from __future__ import annotations
 
-import json
+import logging
 import time
 import uuid
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from rebuttal.errors import UserError
-from rebuttal.progress.status_file import is_running
+from filelock import FileLock, Timeout
+from pydantic import TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from rebuttal.errors import ConfigError, UserError
+from rebuttal.launch.cluster import is_queued
+from rebuttal.progress.status_file import Status, is_held, is_running, read_status
 from rebuttal.store.files import write_json
 
-if TYPE_CHECKING:
-    from rich.table import Table
+log = logging.getLogger(__name__)
 
-MAX_ROWS = 60  # the table of a larger sweep lists only the jobs that did not end well
 ENDED = ("done", "from store", "failed", "not begun")
 SUCCEEDED = ("done", "from store")
+SLURM, SUBMITIT_LOCAL = "SlurmLauncher", "LocalLauncher"  # classes of hydra-submitit-launcher
+_RECORD = "sweep.json"
+_LOCK = ".sweep.lock"
+_JOBS = ".jobs"  # a file for each job that began: where its folder is
 _STOP = "stopped_by"
 
 
@@ -34,45 +40,129 @@ class NotBegun(UserError):
 
 @dataclass(frozen=True)
 class Job:
-    """One job of a sweep and its state: `waiting`, `running`, `done`, `from store`, `failed`, `not begun`, or
-    `cut short` (its process died)."""
+    """One job of a sweep, or a single run without a number, and its state.
 
-    number: int
+    The states: `waiting`, `running`, `done`, `from store`, `failed`, `not begun`, `cut short` (its process died or was
+    stopped), `unknown` (its status cannot be read)."""
+
+    number: int | None
     overrides: tuple[str, ...]
     state: str
-    folder: Path | None = None
     why: str = ""
-    status: dict[str, Any] | None = None
+    status: Status | None = None
 
     @property
     def ended(self) -> bool:
         return self.state in ENDED
 
-    def words(self) -> str:
-        return " ".join(self.overrides) or "(no overrides)"
+    @property
+    def begun(self) -> bool:
+        return self.status is not None or self.state == "unknown"
+
+    @property
+    def over(self) -> bool:
+        """True if it will not change any more, unless a cluster requeues it."""
+        return self.state not in ("waiting", "running")
+
+
+@dataclass(frozen=True)
+class _Record:
+    """`sweep.json`. `id`: a name for this start of the sweep. Clocks differ between machines; this does not.
+
+    `jobs`: the overrides of each; None if they are not known in advance. `launcher`: the class that starts the jobs."""
+
+    id: str | None
+    began: float
+    jobs: tuple[tuple[str, ...], ...] | None
+    launcher: str = ""
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """`.jobs/<number>.json`"""
+
+    folder: Path
+    overrides: tuple[str, ...]
 
 
 class Sweep:
     """The sweep in `folder`; `sweep.json` there lists its jobs."""
 
     def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
+        self.name = str(folder)
+        self.folder = Path(folder).absolute()  # a job may change the working directory (hydra.job.chdir)
+        self._begun_here: _Record | None = None
+        self._made: list[Path] = []  # folders that were not there before, the innermost first
 
-    def begin(self, jobs: list[list[str]] | None) -> None:
-        """Record the overrides of each job; None if they are not known in advance."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / _STOP).unlink(missing_ok=True)
-        write_json(self.folder / "sweep.json", {"id": uuid.uuid4().hex, "began": time.time(), "jobs": jobs})
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """While the block runs, jobs may begin. Waits for another command that runs a sweep in the folder.
+
+        Raises `ConfigError` if there cannot be such a folder."""
+        lock = FileLock(self.folder / _LOCK)
+        try:
+            self._made = [folder for folder in (self.folder, *self.folder.parents) if not folder.exists()]
+            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                print(f"{self.name}: waiting for another command that runs a sweep there", flush=True)
+                lock.acquire()
+        except OSError as error:
+            raise self._not_writable(error) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def begin(self, jobs: list[list[str]] | None, launcher: str = "") -> None:
+        """Record the overrides of each job; None if they are not known in advance. Raises `ConfigError`."""
+        record: dict[str, Any] = {"id": uuid.uuid4().hex, "began": time.time(), "jobs": jobs, "launcher": launcher}
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / _STOP).unlink(missing_ok=True)
+            for path in (self.folder / _JOBS).glob("*.json"):
+                path.unlink()
+            write_json(self.folder / _RECORD, record)
+        except OSError as error:
+            raise self._not_writable(error) from None
+        self._begun_here = TypeAdapter(_Record).validate_python(record)
+
+    def forget(self) -> None:
+        """Remove what a command has left in folders of its own, of whose jobs none began."""
+        for name in (_RECORD, _LOCK, _STOP, "multirun.yaml") if self._made else ():  # the last is Hydra's
+            (self.folder / name).unlink(missing_ok=True)
+        with suppress(OSError):  # they hold something else
+            for folder in self._made:
+                folder.rmdir()
 
     def id(self) -> str | None:
-        """A name for this start of the sweep. Clocks differ between machines; this does not."""
-        found: str | None = self._record()["id"]
-        return found
+        return self.record().id
 
     def size(self) -> int | None:
         """The number of its jobs, if known in advance."""
-        jobs = self._record()["jobs"]
+        jobs = self.record().jobs
         return None if jobs is None else len(jobs)
+
+    def record(self) -> _Record:
+        """Return what `sweep.json` says. Raises `UserError` if it is damaged."""
+        if self._begun_here is not None:
+            return self._begun_here
+        path = self.folder / _RECORD
+        try:
+            return TypeAdapter(_Record).validate_json(path.read_bytes())
+        except FileNotFoundError:  # a sweep that was started in some other way
+            return _Record(None, 0, None)
+        except (OSError, ValidationError) as error:
+            raise UserError(f"{path}: cannot be read as the list of a sweep's jobs ({type(error).__name__})") from None
+
+    def register(self, number: int, folder: Path, overrides: list[str]) -> None:
+        """Record that a job, whose status is written, is in `folder`. One that cannot be recorded runs all the same."""
+        try:
+            (self.folder / _JOBS).mkdir(exist_ok=True)
+            write_json(self.folder / _JOBS / f"{number}.json", {"folder": str(folder), "overrides": overrides})
+        except OSError as error:
+            log.warning("cannot record job %d in %s (%s); it runs all the same", number, self.folder, error.strerror)
 
     def stop(self, job: int) -> None:
         write_json(self.folder / _STOP, job)
@@ -83,66 +173,50 @@ class Sweep:
             failed = (self.folder / _STOP).read_text().strip()
             raise NotBegun(f"on_failure=stop: not begun, because job {failed} failed")
 
+    def is_running(self) -> bool:
+        """True while further jobs may begin."""
+        return is_held(self.folder / _LOCK) or (self.record().launcher == SLURM and is_queued(self.folder) is not False)
+
     def jobs(self) -> list[Job]:
-        """In the order of their numbers; those without a status yet are `waiting`."""
-        record = self._record()
-        found = {job.number: job for job in self._begun(record["id"])}
-        expected = record["jobs"] or []
-        waiting = {n: Job(n, tuple(overrides), "waiting") for n, overrides in enumerate(expected)}
-        return [job for _, job in sorted((waiting | found).items())]
+        """In the order of their numbers. Raises `UserError` if `sweep.json` is damaged."""
+        record = self.record()
+        running = self.is_running()  # first, because a job that begins meanwhile must not count as not begun
+        found = {number: _job(number, begun) for number, begun in self._begun()}
+        left = ("waiting", "") if running else ("not begun", "the sweep was stopped; rerun the command to resume")
+        expected = {n: Job(n, overrides, *left) for n, overrides in enumerate(record.jobs or ())}
+        return [job for _, job in sorted((expected | found).items())]
 
-    def _record(self) -> dict[str, Any]:
-        try:
-            record: dict[str, Any] = json.loads((self.folder / "sweep.json").read_text(encoding="utf-8"))
-            return record
-        except FileNotFoundError:  # a sweep that was started in some other way
-            return {"id": None, "jobs": None}
-
-    def _begun(self, sweep: str | None) -> Iterator[Job]:
-        for path in self.folder.rglob("status.json"):
+    def _begun(self) -> Iterator[tuple[int, _Begun]]:
+        for path in (self.folder / _JOBS).glob("[0-9]*.json"):
             try:
-                status = json.loads(path.read_text(encoding="utf-8"))
+                yield int(path.stem), TypeAdapter(_Begun).validate_json(path.read_bytes())
             except (OSError, ValueError):
-                continue
-            if status["job"] is not None and (status["sweep"] == sweep or is_running(path.parent)):
-                yield _job(path.parent, status)
+                log.warning("%s: is not the record of a job; it is left out", path)
+
+    def _not_writable(self, error: OSError) -> ConfigError:
+        return ConfigError(
+            f"hydra.sweep.dir={self.name}: cannot be written ({error.strerror}); allowed: a writable folder"
+        )
 
 
-def _job(folder: Path, status: dict[str, Any]) -> Job:
-    state, why = status["state"], status.get("why", "")
+def job_of(folder: Path) -> Job:
+    """Return the single run, or the job of a sweep, in `folder`. Raises `UserError` if its status cannot be read."""
+    status = read_status(folder)
+    if status is None:
+        raise UserError(f"{folder}: has no status.json; allowed: the folder of a run")
+    state, why = status.state, status.why
     if state == "running" and not is_running(folder):
         state, why = "cut short", "its process died without an error message; rerun the command to resume"
-    elif state == "done" and not status["computed"]:
+    elif state == "done" and not status.computed:
         state = "from store"
-    return Job(status["job"], tuple(status["overrides"]), state, folder, why, status)
+    return Job(status.job, status.overrides, state, why, status)
 
 
-def job_table(jobs: Iterable[Job]) -> Table:
-    """A row a job; of many jobs only those that did not end well."""
-    from rich.table import Table
-
-    jobs = list(jobs)
-    shown = jobs if len(jobs) <= MAX_ROWS else [job for job in jobs if job.state not in SUCCEEDED]
-    table = Table(title="Jobs" if shown == jobs else "Jobs that did not end well", show_edge=False)
-    for column in ("job", "overrides", "state", "reason, or progress"):
-        table.add_column(column, no_wrap=column == "state", overflow="fold")
-    for job in shown:
-        table.add_row(str(job.number), job.words(), job.state, job.why or _progress(job))
-    return table
-
-
-def count_states(jobs: Iterable[Job]) -> str:
-    """`2 done, 1 failed`"""
-    return ", ".join(f"{n} {state}" for state, n in Counter(job.state for job in jobs).items())
-
-
-def _progress(job: Job) -> str:
-    status = job.status or {}
-    if job.state == "done":
-        return f"{status['computed']} results computed in {status['now'] - status['began']:.0f} s"
-    if job.state != "running" or "stage" not in status:
-        return ""
-    progress = f"{status['stage']} ({status['stage_number']} of {status['stages']})"
-    if status.get("steps"):
-        progress += f", step {status['step']} of at most {status['steps']}"
-    return f"{progress}, for {time.time() - status['began']:.0f} s"
+def _job(number: int, begun: _Begun) -> Job:
+    try:
+        job = job_of(begun.folder)
+    except UserError as error:
+        return Job(number, begun.overrides, "unknown", str(error))
+    if job.number != number:
+        return Job(number, begun.overrides, "unknown", f"{begun.folder}: holds another run; rerun the command")
+    return job

@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track as _track
 
 T = TypeVar("T")
-console = Console()
-wide_console = Console(width=max(console.width, 120))  # numbers are not truncated on a narrow terminal
+# Text is shown as it is: rich would take packages=[mine] for a style, and :x: for a picture.
+_LITERAL: dict[str, Any] = {"markup": False, "emoji": False}
+console = Console(**_LITERAL)
+wide_console = Console(width=max(console.width, 120), **_LITERAL)  # numbers are not truncated on a narrow terminal
 log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LINES = 60
 
@@ -20,7 +23,7 @@ SECONDS_BETWEEN_LINES = 60
 def track(items: Sequence[T], description: str) -> Iterator[T]:
     """Yield `items` while showing progress."""
     if console.is_terminal:
-        yield from _track(items, description, console=console, transient=True)
+        yield from _track(items, escape(description), console=console, transient=True)
         return
     logged = time.monotonic()
     for done, item in enumerate(items):

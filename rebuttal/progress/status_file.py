@@ -6,6 +6,7 @@ A file lock shows whether the process is alive: the system releases it when the 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
 import time
@@ -15,13 +16,56 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
+from rebuttal.errors import ConfigError, UserError
 from rebuttal.store.files import write_json
 
 log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_UPDATES = 1
+NAME = "status.json"
 _LOCK = ".running.lock"
+
+
+class FolderTaken(ConfigError):
+    """Another job of the same sweep has the folder."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """What `status.json` says of a run. `seconds_left`: of the current training, at most."""
+
+    state: str
+    job: int | None
+    sweep: str | None
+    overrides: tuple[str, ...]
+    began: float
+    now: float
+    why: str = ""
+    computed: int | None = None
+    stage: str | None = None
+    stage_number: int | None = None
+    stages: int | None = None
+    step: int | None = None
+    steps: int | None = None
+    loss: float | None = None
+    seconds_left: float | None = None
+
+
+def read_status(folder: Path) -> Status | None:
+    """Return the status of the run in `folder`; None without one. Raises `UserError` for a damaged or foreign file."""
+    try:
+        return TypeAdapter(Status).validate_json((folder / NAME).read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{folder / NAME}: is not a run's status ({where and f'{where}: '}{first['msg']})") from None
+    except OSError as error:
+        raise UserError(f"{folder / NAME}: cannot be read ({error.strerror})") from None
 
 
 class StatusFile:
@@ -32,6 +76,8 @@ class StatusFile:
         self._status: dict[str, Any] = {}
         self._updated = 0.0
         self._warned = False
+        self._step = 0
+        self._first = (0, 0.0)  # step and time at which this process began or resumed the current training
 
     @property
     def in_sweep(self) -> bool:
@@ -41,25 +87,37 @@ class StatusFile:
     def alive(self, overrides: list[str], job: int | None = None, sweep: str | None = None) -> Iterator[None]:
         """While the block runs, the run counts as running: job number `job` of the sweep with id `sweep`.
 
-        Waits for another process that runs in the same folder. Raises `ValueError` without a folder."""
+        Waits for another process that runs in the same folder. Raises `ValueError` without a folder, and `FolderTaken`
+        if the folder is that of another job of the sweep."""
         if self._folder is None:
             raise ValueError("a run without a folder has no status file")
         self._folder.mkdir(parents=True, exist_ok=True)
         began = time.time()
         with FileLock(self._folder / _LOCK):
+            _check_is_free(self._folder, job, sweep)
             self._status = {"job": job, "sweep": sweep, "overrides": overrides, "began": began}
-            self._write(state="running", host=socket.gethostname(), process=os.getpid())
+            self._update(state="running", host=socket.gethostname(), process=os.getpid())
             yield
 
     def claimed(self, gpu: str | None) -> None:
         self._update(gpu=gpu, claimed=time.time())
 
     def stage(self, name: str, number: int, of: int) -> None:
-        self._update(stage=name, stage_number=number, stages=of, step=None, steps=None)
+        self._step = 0
+        self._update(stage=name, stage_number=number, stages=of, step=None, steps=None, loss=None, seconds_left=None)
 
     def step(self, step: int, steps: int) -> None:
+        """Record that the current training has done `step` of at most `steps` steps."""
+        if step <= self._step or self._step == 0:
+            self._first = step, time.time()
+        self._step = step
         if time.monotonic() - self._updated > SECONDS_BETWEEN_UPDATES:
-            self._update(step=step, steps=steps)
+            self._update(step=step, steps=steps, seconds_left=self._seconds_left(steps))
+
+    def epoch(self, row: dict[str, float]) -> None:
+        """Record the loss of an epoch; it is written with the next step."""
+        if math.isfinite(loss := row.get("loss", math.nan)):
+            self._status["loss"] = loss
 
     def figures_failed(self, stages: list[str]) -> None:
         if stages:
@@ -67,6 +125,11 @@ class StatusFile:
 
     def ended(self, state: str, **facts: Any) -> None:
         self._write(state=state, **facts)
+
+    def _seconds_left(self, steps: int) -> float | None:
+        first, began = self._first
+        done = self._step - first
+        return (time.time() - began) / done * (steps - self._step) if done > 0 else None
 
     def _update(self, **facts: Any) -> None:
         """Write progress; a status file that cannot be written is logged once and never stops the run."""
@@ -81,15 +144,32 @@ class StatusFile:
         self._status |= facts
         self._updated = time.monotonic()
         if self._folder is not None:
-            write_json(self._folder / "status.json", self._status | {"now": time.time()})
+            write_json(self._folder / NAME, self._status | {"now": time.time()})
 
 
 def is_running(folder: Path) -> bool:
     """True if a living process runs in `folder`."""
-    if not (folder / _LOCK).exists():
+    return is_held(folder / _LOCK)
+
+
+def is_held(lock: Path) -> bool:
+    """True if a living process holds the file lock."""
+    if not lock.exists():
         return False
     try:
-        with FileLock(folder / _LOCK, timeout=0):
+        with FileLock(lock, timeout=0):
             return False
     except (Timeout, OSError):
         return True
+
+
+def _check_is_free(folder: Path, job: int | None, sweep: str | None) -> None:
+    try:
+        there = read_status(folder)
+    except UserError:  # it is written anew
+        return
+    if there is not None and sweep is not None and there.sweep == sweep and there.job != job:
+        raise FolderTaken(
+            f"hydra.sweep.subdir: job {there.job} of this sweep has the folder {folder}; allowed: a folder for each "
+            "job, such as ${hydra:job.num}"
+        )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
@@ -17,6 +18,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 Numbers = dict[str, float]
+End = Literal["finished", "failed", "killed"]
 
 
 class TrackerLog(Protocol):
@@ -25,8 +27,9 @@ class TrackerLog(Protocol):
     def at(self, training: str, step: int, values: Numbers) -> None:
         """Log the values of a training after `step` optimiser steps."""
 
-    def end(self, metrics: Numbers) -> None:
-        """Log the run's metrics, by `<stage>/<measure>`, and close the log."""
+    def end(self, metrics: Numbers, how: End = "finished") -> None:
+        """Log the run's metrics, by `<stage>/<measure>`, and close the log. `how` the run ended; `killed`: a signal
+        stopped it, and the log may be opened again when it resumes."""
 
 
 class Tracker(Protocol):
@@ -79,9 +82,10 @@ class _TensorBoardLog:
             self._writer.add_scalar(f"{training}/{name}", value, step)
         self._writer.flush()
 
-    def end(self, metrics: Numbers) -> None:
+    def end(self, metrics: Numbers, how: End = "finished") -> None:
         for name, value in metrics.items():
             self._writer.add_scalar(f"metrics/{name}", value)
+        self._writer.add_text("end", how)
         self._writer.close()
 
 
@@ -111,18 +115,23 @@ class _MLflowLog:
         begun = self._client.search_runs([number], f"tags.folder = '{_name_of(folder)}'", max_results=1)
         run = begun[0] if begun else self._client.create_run(number, run_name=folder.name)
         self._run = run.info.run_id
-        self._client.set_tag(self._run, "folder", _name_of(folder))
-        for key, value in _flat(config).items() if not begun else ():
-            self._client.log_param(self._run, key, str(value)[:500])
+        try:
+            self._client.update_run(self._run, status="RUNNING")
+            self._client.set_tag(self._run, "folder", _name_of(folder))
+            for key, value in _flat(config).items() if not begun else ():
+                self._client.log_param(self._run, key, str(value)[:500])
+        except BaseException:
+            self.end({}, "failed")
+            raise
 
     def at(self, training: str, step: int, values: Numbers) -> None:
         for name, value in values.items():
             self._client.log_metric(self._run, f"{training}/{name}", value, step=step)
 
-    def end(self, metrics: Numbers) -> None:
+    def end(self, metrics: Numbers, how: End = "finished") -> None:
         for name, value in metrics.items():
             self._client.log_metric(self._run, name, value)
-        self._client.set_terminated(self._run)
+        self._client.set_terminated(self._run, how.upper())
 
 
 @checked
@@ -151,6 +160,7 @@ class _WandBLog:
             id=_name_of(folder),
             dir=str(folder),
             config=config,
+            reinit="create_new",  # never the run of an earlier job in this process
             settings=wandb.Settings(silent=True, console="off"),
         )
         self._known: set[str] = set()
@@ -161,9 +171,9 @@ class _WandBLog:
             self._run.define_metric(f"{training}/*", step_metric=f"{training}/step")
         self._run.log({f"{training}/step": step, **{f"{training}/{name}": value for name, value in values.items()}})
 
-    def end(self, metrics: Numbers) -> None:
+    def end(self, metrics: Numbers, how: End = "finished") -> None:
         self._run.summary.update(metrics)
-        self._run.finish()
+        self._run.finish(exit_code={"finished": 0, "failed": 1, "killed": 130}[how])
 
 
 class Forwarder:
@@ -173,9 +183,10 @@ class Forwarder:
     """
 
     def __init__(self, open_log: Callable[[], TrackerLog | None] = lambda: None, stages: dict[str, str] | None = None):
-        self._log: TrackerLog | None = None
         self._stages = stages or {}
         self._forwarded: set[str] = set()
+        self._broken = False
+        self._log: TrackerLog | None = None
         self._log = self._safely(open_log)
 
     def watcher(self, made: str) -> Callable[[Numbers], None]:
@@ -187,14 +198,27 @@ class Forwarder:
         for row in history if name not in self._forwarded else ():
             self._forward(name, row)
 
+    @contextmanager
+    def closed_at_end(self) -> Iterator[None]:
+        """However the block ends, its log is closed: without metrics, unless `end` was called in it."""
+        try:
+            yield
+        except BaseException as stop:
+            self._close({}, "failed" if isinstance(stop, Exception) else "killed")
+            raise
+
     def end(self, metrics: dict[str, Any]) -> None:
         """Forward the run's metrics and close its log."""
-        if (log_ := self._log) is not None:
-            self._safely(lambda: log_.end({key: v for key, v in metrics.items() if v is not None}))
+        self._close({key: value for key, value in metrics.items() if value is not None})
+
+    def _close(self, metrics: Numbers, *how: End) -> None:
+        if (log_ := self._log) is not None:  # also a tracker that has failed is to know how the run ended
+            self._log = None
+            self._safely(lambda: log_.end(metrics, *how))
 
     def _forward(self, training: str, row: Numbers) -> None:
         self._forwarded.add(training)
-        if (log_ := self._log) is not None:
+        if (log_ := self._log) is not None and not self._broken:
             values = {key: value for key, value in row.items() if key != "step"}
             self._safely(lambda: log_.at(training, int(row["step"]), values))
 
@@ -202,8 +226,9 @@ class Forwarder:
         try:
             return work()
         except Exception as error:  # a tracker's own errors can be of any kind
-            log.error("the tracker failed (%s: %s); the run continues without it", type(error).__name__, error)
-            self._log = None
+            if not self._broken:
+                log.error("the tracker failed (%s: %s); the run continues without it", type(error).__name__, error)
+            self._broken = True
             return None
 
 

@@ -60,14 +60,15 @@ def _execute(
     if folder is not None:
         names = stage_names(stages, session)
         session.forwarder = Forwarder(lambda: settings.tracker.open(folder.folder, config), names)
-    with session.store.forced_for({name: stage.identity(session) for name, stage in stages.items()}):
-        outcomes = _run_stages(stages, session)
-        if folder is not None:
-            folder.write(config, stages, outcomes, session)
-    if folder is not None and not in_sweep:  # a sweep prints a line a job
-        folder.print_summary(outcomes, session)
-    metrics = flat_metrics(outcomes)
-    session.forwarder.end(metrics)
+    with session.forwarder.closed_at_end():
+        with session.store.forced_for({name: stage.identity(session) for name, stage in stages.items()}):
+            outcomes = _run_stages(stages, session)
+            if folder is not None:
+                folder.write(config, stages, outcomes, session)
+        if folder is not None and not in_sweep:  # a sweep prints a line a job
+            folder.print_summary(outcomes, session)
+        metrics = flat_metrics(outcomes)
+        session.forwarder.end(metrics)
     return metrics
 
 

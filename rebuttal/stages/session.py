@@ -63,7 +63,12 @@ class Session:
         """The checkpoint, progress and curves of the training that makes an artifact."""
         interval = self.settings.checkpoint
         checkpoint = Checkpoint() if interval is None else self.store.checkpoint(kind, identity, interval)
-        watch = self.forwarder.watcher(name_of(kind, identity))
+        forward = self.forwarder.watcher(name_of(kind, identity))
+
+        def watch(row: dict[str, float]) -> None:
+            self.status.epoch(row)
+            forward(row)
+
         return Support(checkpoint, self.status.step, watch, in_pieces=self.settings.batch_size == "auto")
 
     def open(self, dataset: Dataset) -> Source:

@@ -1,8 +1,11 @@
 """Each tracker is written by a real run and read back with its own reader."""
 
+import contextlib
 import json
+import signal
 import sqlite3
 import struct
+import time
 import warnings
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import pytest
 from rebuttal.progress.trackers import Forwarder
 from tests.command.test_stored_sweep import SWEEP
 from tests.command_line import command
+from tests.test_survival import start
 from tests.test_train import metrics_of
 
 RUN = [override for override in SWEEP if "," not in override and override != "-m"]
@@ -113,6 +117,120 @@ def test_where_the_tracker_is_not_installed_one_line_says_how(tmp_path):
     done = command(*RUN, "tracker=wandb", cwd=tmp_path, PYTHONPATH=f"{tmp_path}:{Path(__file__).parents[2]}")
     assert done.returncode == 2
     assert done.stderr == "rebuttal: tracker=wandb: is not installed here; pip install 'rebuttal[wandb]'\n"
+
+
+SGD = ["model=mlp_toy", "training.optimizer=sgd"]
+DIVERGING = [*SGD, "training.lr=1e30"]
+
+
+def mlflow_at(folder):
+    """MLflow keeps open what it has opened once, by its address, which is therefore absolute."""
+    return f"tracker.uri=sqlite:///{folder}/mlflow.db"
+
+
+def in_mlflow(folder, query):
+    with sqlite3.connect(folder / "mlflow.db") as base:
+        found = base.execute(query).fetchall()
+    base.close()
+    return found
+
+
+def ends_in_wandb(folder):
+    """The exit code of each run in a folder, and the losses in it."""
+    from wandb.proto import wandb_internal_pb2
+
+    found = []
+    for file in sorted(folder.glob("wandb/offline-run-*/*.wandb")):
+        records = [wandb_internal_pb2.Record.FromString(content) for content in leveldb_log(file.read_bytes())]
+        codes = [record.exit.exit_code for record in records if record.WhichOneof("record_type") == "exit"]
+        found.append((codes, len(in_wandb(file)[0])))
+    return found
+
+
+def test_after_a_job_that_failed_the_next_one_has_a_wandb_run_of_its_own(tmp_path):
+    sweep = ["-m", *RUN[:-1], *SGD, "tracker=wandb", "hydra.sweeper.params=null", "hydra.sweep.dir=sweep"]
+    done = command(*sweep, "training.lr=1e-3,1e30,2e-3", cwd=tmp_path)
+    assert done.returncode == 1 and "2 done, 1 failed" in done.stdout
+    rows = len(pd.read_csv(tmp_path / "sweep/0/history.csv"))
+    assert ends_in_wandb(tmp_path / "sweep/0") == [([0], rows)]
+    (failed,) = ends_in_wandb(tmp_path / "sweep/1")
+    assert failed[0] == [1]
+    assert ends_in_wandb(tmp_path / "sweep/2") == [([0], rows)]
+
+
+def test_an_mlflow_run_has_the_end_of_the_run_also_after_it_was_repeated(tmp_path):
+    status = "select status from runs"
+    uri = mlflow_at(tmp_path)
+    assert command(*RUN, "tracker=mlflow", uri, *DIVERGING, cwd=tmp_path).returncode == 2
+    assert in_mlflow(tmp_path, status) == [("FAILED",)]
+    run("mlflow", tmp_path, uri)
+    assert in_mlflow(tmp_path, status) == [("FINISHED",)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_is_killed_for_its_tracker(number, tmp_path):
+    long = [*RUN, "tracker=mlflow", "training.epochs=200000", "training.stop_accuracy=null"]
+    running = start(*long, cwd=tmp_path)
+    told, deadline = tmp_path / "run/status.json", time.monotonic() + 120
+    while not (told.exists() and json.loads(told.read_text()).get("step")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert in_mlflow(tmp_path, "select status from runs") == [("RUNNING",)]
+    running.send_signal(number)
+    running.communicate(timeout=60)
+    assert running.returncode == {signal.SIGINT: 130, signal.SIGTERM: -signal.SIGTERM}[number]
+    assert in_mlflow(tmp_path, "select status from runs") == [("KILLED",)]
+    assert json.loads(told.read_text())["state"] == "cut short"
+
+
+def test_tensorboard_says_how_a_run_ended(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    assert command(*RUN, "tracker=tensorboard", *DIVERGING, cwd=tmp_path).returncode == 2
+    events = EventAccumulator(str(tmp_path / "run/tensorboard"))
+    events.Reload()
+    (end,) = events.Tensors("end/text_summary")
+    assert end.tensor_proto.string_val == [b"failed"]
+
+
+class Closed:
+    """A tracker's log that fails while the run goes on."""
+
+    def __init__(self, fails):
+        self.fails, self.ends = fails, []
+
+    def at(self, training, step, values):
+        if self.fails:
+            raise ConnectionError("no route")
+
+    def end(self, metrics, how="finished"):
+        self.ends.append((metrics, how))
+
+
+@pytest.mark.parametrize("fails", [True, False])
+@pytest.mark.parametrize(
+    ("stop", "how"), [(None, "finished"), (ValueError, "failed"), (KeyboardInterrupt, "killed"), (SystemExit, "killed")]
+)
+def test_a_log_is_closed_once_with_the_run_s_end_even_if_it_failed_before(stop, how, fails):
+    log = Closed(fails)
+    forwarder = Forwarder(lambda: log)
+    with pytest.raises(stop) if stop else contextlib.nullcontext(), forwarder.closed_at_end():
+        forwarder.watcher("fit/1")({"step": 1, "loss": 0.5})
+        if stop:
+            raise stop
+        forwarder.end({"fit/x": 1.0, "fit/y": None})
+    assert log.ends == [({"fit/x": 1.0} if stop is None else {}, how)]
+
+
+def test_an_mlflow_run_that_cannot_be_opened_does_not_stay_running(tmp_path, monkeypatch):
+    from mlflow import MlflowClient
+
+    def refuse(*arguments):
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(MlflowClient, "log_param", refuse)
+    done = command(*RUN, "tracker=mlflow", mlflow_at(tmp_path), cwd=tmp_path)
+    assert done.returncode == 0 and "the tracker failed (ConnectionError: no route)" in done.stdout
+    assert in_mlflow(tmp_path, "select status from runs") == [("FAILED",)]
 
 
 class Broken:

@@ -1,0 +1,343 @@
+"""How a sweep ends: the table and the exit status, whatever starts its jobs and however they end."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rebuttal.errors import ConfigError
+from rebuttal.launch import watch
+from rebuttal.launch.expand import read_command
+from rebuttal.launch.sweep import Sweep
+from tests.command_line import ROOT, command, process
+from tests.test_survival import start
+from tests.test_train import metrics_of
+
+BASELINE = ["experiment=baseline", "dataset=uniform_noise", "dataset.shape=[8]", "model=mlp_toy", "debug=tiny"]
+SWEEP = ["-m", *BASELINE, "hydra.sweeper.params=null", "hydra.sweep.dir=sweep"]
+INCOMPLETE = "rebuttal: the sweep is not complete; rerun the command to resume it\n"
+MINE = """
+import os, signal
+from typing import Literal
+from torch import nn
+from rebuttal.config import checked
+
+@checked
+class Odd:
+    what: Literal["go", "die", "stay"]
+
+    def network(self, shape, classes):
+        if self.what == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return nn.Sequential(nn.Flatten(), nn.Linear(8, classes))
+"""
+ODD = ["packages=[mine]", "model._target_=mine.Odd", "~model.hidden", "~model.dropout"]
+
+
+def table(printed, folder="sweep"):
+    """The state of each job in the table at the end, and the counts below it."""
+    states = dict(re.findall(r"^ *(\d+) +│[^│]*│ ([a-z ]+?) +│", printed, re.M))
+    (counts,) = re.findall(rf"^{folder}: (.*)$", printed, re.M)
+    return {int(job): state for job, state in states.items()}, counts
+
+
+def state_of(folder):
+    return json.loads((folder / "status.json").read_text())
+
+
+def status(*arguments, cwd):
+    asked = [sys.executable, "-m", "rebuttal.status", *arguments]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(asked, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
+
+
+LAUNCHERS = ["basic", "local", "joblib", "submitit_local"]
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_all_done(launcher, tmp_path):
+    began = time.monotonic()
+    done = command(*SWEEP, "seed=0,1", f"hydra/launcher={launcher}", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    states, counts = table(done.stdout)
+    assert states == {0: "done", 1: "done"} and counts == "2 done"
+    assert time.monotonic() - began < 110  # submitit's local jobs are not asked of SLURM, two minutes long
+    record = json.loads((tmp_path / "sweep/sweep.json").read_text())
+    assert [job[-1] for job in record["jobs"]] == ["seed=0", "seed=1"]
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_one_failed_one_that_cannot_be_watched_and_one_done(launcher, tmp_path):
+    (tmp_path / "sweep/2/status.json").mkdir(parents=True)
+    done = command(*SWEEP, "training.lr=1e-3,-1,2e-3", f"hydra/launcher={launcher}", cwd=tmp_path)
+    assert done.returncode == 1 and done.stderr.endswith(INCOMPLETE)
+    states, counts = table(done.stdout)
+    assert states == {0: "done", 1: "failed", 2: "unknown"} and counts == "1 done, 1 failed, 1 unknown"
+    assert "/2/status.json:cannotberead(Isadirectory)" in re.sub(r"[\s│]", "", done.stdout)  # it is folded
+    assert metrics_of(tmp_path / "sweep/2")  # the result itself is not lost
+
+
+@pytest.mark.parametrize(("launcher", "states"), [
+    ("local", {0: "done", 1: "cut short", 2: "done"}),
+    ("submitit_local", {0: "done", 1: "cut short", 2: "done"}),
+    ("joblib", None),  # which ends all workers with the first one that dies
+    ("basic", {0: "done", 1: "cut short", 2: "not begun"}),  # the command itself dies
+])  # fmt: skip
+def test_one_killed(launcher, states, tmp_path):
+    (tmp_path / "mine.py").write_text(MINE)
+    sweep = [*SWEEP, *ODD, "+model.what=go,die,stay", f"hydra/launcher={launcher}"]
+    done = process(*sweep, cwd=tmp_path, PYTHONPATH=f"{tmp_path}:{ROOT}")
+    printed = done.stdout
+    if launcher == "basic":
+        assert done.returncode == -signal.SIGKILL
+        printed = status("sweep", cwd=tmp_path).stdout
+    else:
+        assert done.returncode == 1 and done.stderr.endswith(INCOMPLETE)
+    found, _ = table(printed)
+    assert found == states if states else found[1] == "cut short" and set(found) == {0, 1, 2}
+    assert "waiting" not in printed and "running" not in printed
+
+
+@pytest.mark.parametrize("unreadable", ["_print_new", "job_table"])
+def test_an_error_of_the_watching_itself_is_named_and_no_result_is_lost(unreadable, tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise ZeroDivisionError("in the watching")
+
+    monkeypatch.setattr(watch, unreadable, fail)
+    done = command(*SWEEP, "seed=0,1", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == f"rebuttal: the sweep could not be watched: ZeroDivisionError: in the watching\n{INCOMPLETE}"
+    assert all(metrics_of(tmp_path / "sweep" / job) for job in "01")
+
+
+def test_a_status_file_or_list_of_jobs_that_is_damaged_meanwhile(tmp_path, monkeypatch):
+    def damage(sweep, launcher):
+        (sweep.folder / "0/status.json").write_text("{")
+        (sweep.folder / "sweep.json").write_text("[")
+
+    monkeypatch.setattr(watch, "_wait_for_jobs", damage)
+    done = command(*SWEEP, "seed=0,1", cwd=tmp_path)
+    assert done.returncode == 1 and done.stderr == INCOMPLETE
+    assert table(done.stdout)[0] == {0: "unknown", 1: "done"}
+    seen = status("sweep", cwd=tmp_path)
+    assert seen.returncode == 2 and "sweep.json: cannot be read as the list of a sweep's jobs" in seen.stderr
+
+
+@pytest.mark.parametrize("flags", [["--multi"], ["--multirun"], ["-m"]])
+@pytest.mark.parametrize("place", [0, 3, 9])
+def test_flags_anywhere_and_shortened_as_hydra_takes_them(flags, place, tmp_path):
+    asked = [*BASELINE, "hydra.sweeper.params=null", "hydra.sweep.dir=sweep", "seed=0,1", "training.lr=-1"]
+    done = command(*asked[:place], *flags, *asked[place:], cwd=tmp_path)
+    assert done.returncode == 1 and table(done.stdout) == ({0: "failed", 1: "failed"}, "2 failed")
+
+
+@pytest.mark.parametrize(("asked", "jobs"), [
+    (["model=glob(mlp_t*)"], 1),
+    (["seed=choice(0,1)"], 2),
+    (["seed=sort(2,0,1)"], 3),
+    (["seed=range(1,3)", "hydra.sweeper.max_batch_size=1"], 2),
+    (["hydra.sweeper.params.seed='0,1'"], 4),  # besides the experiment's own sweep
+    (["seed=0,1", "hydra.job.chdir=true"], 2),
+    (["seed=0,1", "hydra.sweep.subdir=../elsewhere/${hydra:job.num}"], 2),
+    (["seed=0,1", "hydra.sweep.subdir=${seed}"], 2),
+    (["seed=0,1", "hydra.output_subdir=null"], 2),
+    (["hydra.mode=MULTIRUN", "seed=1"], 1),
+])  # fmt: skip
+def test_the_sweep_s_grammar_and_hydra_s_settings(asked, jobs, tmp_path):
+    left_out = {"hydra.mode": "-m", "hydra.sweeper.params.seed": "hydra.sweeper.params=null"}
+    sweep = [word for word in SWEEP if word != left_out.get(asked[0].partition("=")[0])]
+    done = command(*sweep, "training.lr=-1", *asked, cwd=tmp_path)
+    assert done.returncode == 1 and done.stderr == INCOMPLETE
+    assert table(done.stdout) == (dict.fromkeys(range(jobs), "failed"), f"{jobs} failed")
+    assert len(json.loads((tmp_path / "sweep/sweep.json").read_text())["jobs"]) == jobs
+
+
+def test_shuffled_values_are_in_the_order_in_which_hydra_takes_them(tmp_path):
+    sweep = [*SWEEP, "training.lr=-1", "seed=shuffle(range(8))"]
+    done = command(*sweep, cwd=tmp_path)
+    assert done.returncode == 1
+    expected = json.loads((tmp_path / "sweep/sweep.json").read_text())["jobs"]
+    ran = [state_of(tmp_path / "sweep" / str(job))["overrides"] for job in range(8)]
+    assert [sorted(job) for job in expected] == [sorted(job) for job in ran]
+
+
+@pytest.mark.parametrize(("asked", "line"), [
+    (["hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs=0: allowed: a whole number from 1, or -1: as many as"),
+    (["hydra.launcher.n_jobs=-2"], "hydra.launcher.n_jobs=-2: allowed: a whole number from 1, or -1: as many as"),
+    (["hydra.launcher.n_jobs=two"], "hydra.launcher.n_jobs=two: allowed: a whole number from 1, or -1: as many as"),
+    (["hydra.launcher.n_jobs=1.5"], "hydra.launcher.n_jobs=1.5: allowed: a whole number from 1, or -1: as many as"),
+    (["hydra.launcher.n_jobs=null"], "hydra.launcher.n_jobs=null: allowed: a whole number from 1, or -1: as many"),
+    (["hydra.launcher.batch_size=0"], "hydra.launcher: ValueError: batch_size must be 'auto' or a positive integer"),
+    (["hydra.sweeper.max_batch_size=0"], "hydra.sweeper.max_batch_size=0: allowed: a whole number from 1, or null"),
+    (["training.lr=interval(0,1)"], "training.lr=interval(0,1): hydra/sweeper=basic sweeps lists, ranges and globs"),
+    (["model=glob(nix*)"], "model=glob(nix*): there is nothing to sweep; allowed: at least one value"),
+    (["seed=range(3,3)"], "seed=range(3,3): there is nothing to sweep; allowed: at least one value"),
+    (["hydra.sweep.subdir=same"], "hydra.sweep.subdir=same: jobs 0 and 1 would have one folder; allowed: a folder"),
+    (["hydra.sweep.subdir=."], "hydra.sweep.subdir=.: jobs 0 and 1 would have one folder; allowed: a folder"),
+    (["hydra.sweep.subdir=${model.hidden}"], "hydra.sweep.subdir=${model.hidden}: jobs 0 and 1 would have one"),
+    (["hydra.sweep.dir=file"], "hydra.sweep.dir=file: cannot be written (File exists); allowed: a writable folder"),
+    (["hydra.sweep.dir=file/below"], "hydra.sweep.dir=file/below: cannot be written (Not a directory); allowed: a"),
+])  # fmt: skip
+def test_what_no_job_could_run_with_is_one_line_and_leaves_nothing(asked, line, tmp_path, capfd):
+    (tmp_path / "file").write_bytes(b"mine")
+    launcher = ["hydra/launcher=local"] if "hydra.launcher" in asked[0] else []
+    done = command(*SWEEP, "seed=0,1", *launcher, *asked, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"rebuttal: {line}") and len(done.stderr.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file"] and (tmp_path / "file").read_bytes() == b"mine"
+
+
+def test_a_folder_that_another_job_of_the_sweep_has_is_left_to_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("rebuttal.launch.expand._check_folders", lambda request: None)  # as where jobs are not known
+    done = command(*SWEEP, "seed=0,1", "hydra.sweep.subdir=same", cwd=tmp_path)
+    assert done.returncode == 1 and table(done.stdout) == ({0: "done", 1: "failed"}, "1 done, 1 failed")
+    assert state_of(tmp_path / "sweep/same")["job"] == 0 and metrics_of(tmp_path / "sweep/same")
+    error = (tmp_path / "sweep/same.1/error.txt").read_text().splitlines()[0]
+    assert error.startswith("hydra.sweep.subdir: job 0 of this sweep has the folder")
+
+
+CALLBACK = "hydra.callbacks={mine:{_target_:hydra.experimental.callback.Callback}}"
+
+
+def test_hydra_that_leaves_early_is_not_success(tmp_path, monkeypatch):
+    from hydra.experimental.callback import Callback
+
+    def leave(self, **arguments):
+        sys.exit(0)
+
+    monkeypatch.setattr(Callback, "on_job_end", leave)
+    done = command(*SWEEP, "seed=0,1", f"+{CALLBACK}", cwd=tmp_path)
+    assert done.returncode == 1 and done.stderr == INCOMPLETE
+    assert table(done.stdout) == ({0: "done", 1: "not begun"}, "1 done, 1 not begun")
+
+
+def test_an_error_after_jobs_have_begun_is_named_below_the_table(tmp_path, monkeypatch):
+    from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+
+    whole = BasicLauncher.launch
+
+    def break_off(self, jobs, initial_job_idx):
+        whole(self, jobs[:1], initial_job_idx)
+        raise OSError("the cluster is gone")
+
+    monkeypatch.setattr(BasicLauncher, "launch", break_off)
+    done = command(*SWEEP, "seed=0,1", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == f"rebuttal: the sweep ended early: OSError: the cluster is gone\n{INCOMPLETE}"
+    assert table(done.stdout) == ({0: "done", 1: "not begun"}, "1 done, 1 not begun")
+
+
+LONG = [*SWEEP, "training.epochs=200000", "training.stop_accuracy=null", "checkpoint=0.2", "seed=0,1,2"]
+LOCAL, JOBLIB = (["hydra/launcher=local"], ["hydra/launcher=joblib"])
+
+
+def until_trained(folder, process):
+    """The status of the job in `folder` once it trains."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError, ValueError):
+            if state_of(folder).get("step"):
+                return state_of(folder)
+        time.sleep(0.1)
+    raise AssertionError(process.communicate(timeout=10))
+
+
+def is_alive(number):
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def parent_of(number):
+    return int(Path(f"/proc/{number}/stat").read_text().rsplit(")", 1)[1].split()[1])
+
+
+@pytest.mark.parametrize("launcher", [LOCAL, JOBLIB])
+def test_workers_of_a_command_that_is_killed_save_a_checkpoint_and_stop(launcher, tmp_path):
+    running = start(*LONG, *launcher, "hydra.launcher.n_jobs=2", "checkpoint=1000", cwd=tmp_path)
+    job = until_trained(tmp_path / "sweep/0", running)["process"]
+    worker = parent_of(job) if launcher is LOCAL else job
+    assert not list((tmp_path / "outputs/store/fit").glob("*.checkpoint"))
+    running.kill()
+    running.communicate(timeout=60)
+    deadline = time.monotonic() + 30
+    while (is_alive(job) or is_alive(worker)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not is_alive(job) and not is_alive(worker)
+    assert list((tmp_path / "outputs/store/fit").glob("*.checkpoint"))
+    seen = status("--watch", "sweep", cwd=tmp_path)
+    assert seen.returncode == 0
+    states, _ = table(seen.stdout)
+    assert states[0] == "cut short" and states[1] in ("cut short", "not begun") and states[2] == "not begun"
+
+
+@pytest.mark.parametrize("launcher", [[*LOCAL, "hydra.launcher.n_jobs=1"], ["hydra/launcher=basic"]])
+@pytest.mark.parametrize(("number", "ended"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+def test_a_sweep_that_is_stopped_leaves_no_job_waiting(number, ended, launcher, tmp_path):
+    running = start(*LONG, *launcher, cwd=tmp_path)
+    until_trained(tmp_path / "sweep/0", running)
+    running.send_signal(number)
+    printed, complaint = running.communicate(timeout=60)
+    assert running.returncode == ended, complaint
+    expected = {0: "cut short", 1: "not begun", 2: "not begun"}, "1 cut short, 2 not begun"
+    assert table(printed) == expected
+    assert table(status("sweep", cwd=tmp_path).stdout) == expected
+
+
+def test_no_worker_stops_while_its_parent_lives():
+    asked = (
+        "import time\nfrom joblib.externals.loky import ProcessPoolExecutor\n"
+        "from rebuttal.launch.stopping import stop_with_parent\n"
+        "def work():\n    stop_with_parent()\n    time.sleep(2.5)\n    return 'worked'\n"
+        "print(ProcessPoolExecutor(1).submit(work).result())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "worked\n", done.stderr
+
+
+def test_a_foreign_or_damaged_status_file_below_a_sweep_is_not_taken_for_a_job(tmp_path):
+    for name, content in (("a", "{}"), ("b", "[]"), ("c", "{"), ("d", '{"job": 0, "state": 3}'), ("e", "null")):
+        (tmp_path / "sweep/0" / name).mkdir(parents=True)
+        (tmp_path / "sweep/0" / name / "status.json").write_text(content)
+    done = command(*SWEEP, "seed=0,1", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert table(done.stdout) == ({0: "done", 1: "done"}, "2 done")
+
+
+def test_two_commands_in_one_folder_wait_for_each_other(tmp_path, capfd):
+    first, second = Sweep(tmp_path / "sweep"), Sweep(tmp_path / "sweep")
+    with first.running():
+        asked = "from rebuttal.launch.sweep import Sweep\nwith Sweep('sweep').running(): print('has it')"
+        waits = subprocess.Popen([sys.executable, "-c", asked], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+        assert waits.stdout.readline().endswith("waiting for another command that runs a sweep there\n")
+        assert second.is_running()
+    assert waits.communicate(timeout=60)[0] == "has it\n"
+    assert not second.is_running()
+
+
+def test_only_jobs_of_slurm_wait_for_a_command_that_is_gone(tmp_path, monkeypatch):
+    monkeypatch.setattr("rebuttal.launch.cluster._queued", lambda: {"7"})
+    (tmp_path / ".submitit/7_0").mkdir(parents=True)
+    for launcher, state in (
+        ("SlurmLauncher", "waiting"),
+        ("JoblibLauncher", "not begun"),
+        ("LocalLauncher", "not begun"),
+    ):
+        Sweep(tmp_path).begin([["seed=0"]], launcher)
+        assert [job.state for job in Sweep(tmp_path).jobs()] == [state]
+
+
+def test_the_launcher_of_a_command_is_known(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert read_command([*SWEEP, "hydra/launcher=slurm"]).launcher == "SlurmLauncher"
+    assert read_command([*SWEEP, "hydra/launcher=submitit_local"]).launcher == "LocalLauncher"
+    with pytest.raises(ConfigError, match=r"^hydra.launcher.n_jobs=0: "):
+        read_command([*SWEEP, "hydra/launcher=joblib", "hydra.launcher.n_jobs=0"])
