@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.utils import setup_globals
 from omegaconf import DictConfig
 
 from rebuttal.command import plan, repeat, stored_sweep
+from rebuttal.command.arguments import check_launcher, prepare
 from rebuttal.config import CONFIG_DIR
-from rebuttal.errors import FULL_ERROR, exit_if_user_error
+from rebuttal.errors import FULL_ERROR, as_config_errors, check_working_directory, exit_if_user_error
 from rebuttal.launch import job as launch
+from rebuttal.launch.cluster import sbatch_refusals
 from rebuttal.launch.expand import quoted, read_command
 from rebuttal.launch.sweep import Sweep
 from rebuttal.launch.watch import finish, print_ended_jobs
@@ -34,7 +37,8 @@ def run(cfg: DictConfig, folder: str | Path | None = None, packages: Sequence[st
     """
     from rebuttal.runs.execute import execute
 
-    return execute(cfg, folder, packages).metrics
+    with as_config_errors():
+        return execute(cfg, folder, packages).metrics
 
 
 @hydra.main(config_path=str(CONFIG_DIR), config_name="train", version_base="1.3")
@@ -46,11 +50,14 @@ def job(cfg: DictConfig) -> Any:
 def main() -> None:
     """Run from the command line."""
     with _errors_in_one_line():
-        arguments = repeat.expand(sys.argv[1:])
+        check_working_directory()
+        setup_globals()  # Hydra's resolvers, for configs that are resolved before Hydra starts
+        arguments = repeat.expand(prepare(sys.argv[1:]))
         if plan.is_wanted(arguments):
             plan.show(arguments)
             return
         request = read_command(arguments)
+        check_launcher(arguments, request)
         if request is None or request.folder is None:
             _start_hydra(arguments)
             return
@@ -60,7 +67,7 @@ def main() -> None:
             return
         sweep.begin(request.overrides())
         try:
-            with print_ended_jobs(sweep):
+            with print_ended_jobs(sweep), sbatch_refusals(request.hydra):
                 _start_hydra([*arguments, f"hydra.sweep.dir={quoted(str(sweep.folder))}"])
         except Exception:
             finish(sweep, completed=False)

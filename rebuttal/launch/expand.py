@@ -13,16 +13,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType, Quote, QuotedString
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from rebuttal.config import CONFIG_DIR
+from rebuttal.config import composing
 from rebuttal.errors import ConfigError
 
 
@@ -32,19 +32,21 @@ class Request:
 
     `jobs`: the parsed overrides of each job; None if the sweeper (Optuna, say) chooses jobs from earlier results.
     `folder`: the sweep's folder; None for a single run. `numbered`: whether each job's folder is its number.
-    `searchpath`: config folders besides the package's own, as an override of Hydra's.
+    `searchpath`: config folders besides the package's own, as an override of Hydra's. `hydra`: Hydra's config of a
+    sweep.
     """
 
     jobs: list[list[Override]] | None
     folder: Path | None = None
     numbered: bool = False
     searchpath: tuple[str, ...] = ()
+    hydra: Any = None
 
     def overrides(self) -> list[list[str]] | None:
         """The overrides of each job as they were typed, without Hydra's own."""
         if self.jobs is None:
             return None
-        return [[text for o in job if not (text := typed(o)).startswith("hydra.")] for job in self.jobs]
+        return [[typed(o) for o in job if not o.key_or_group.startswith("hydra.")] for job in self.jobs]
 
     def uses_own_configs(self) -> bool:
         """True if configs come from a folder of the user's."""
@@ -86,7 +88,7 @@ def read_command(arguments: Sequence[str]) -> Request | None:
     flags, overrides = _parse_flags(arguments)
     if flags is None:
         return None
-    searchpath = (f"hydra.searchpath=[{quoted(f'file://{Path(flags).resolve()}')}]",) if flags else ()
+    searchpath = (f"hydra.searchpath=[{quoted(f'file://{Path(flags).expanduser().resolve()}')}]",) if flags else ()
     multirun = any(argument in ("-m", "--multirun") for argument in arguments)
     with _hydra() as parser:
         parsed = parser.parse_overrides(overrides)
@@ -95,13 +97,19 @@ def read_command(arguments: Sequence[str]) -> Request | None:
         if not multirun and hydra.mode != RunMode.MULTIRUN:
             return Request([_without_launcher(parsed)], searchpath=searchpath)
         jobs = _expand(parser, hydra, overrides) if uses_basic_sweeper(hydra) else None
+        folder = Path(hydra.sweep.dir)
     subdir = OmegaConf.to_container(hydra.sweep, resolve=False)["subdir"]  # type: ignore[call-overload, index]
-    return Request(jobs, Path(hydra.sweep.dir), subdir == "${hydra:job.num}", searchpath)
+    return Request(jobs, folder, subdir == "${hydra:job.num}", searchpath, hydra)
 
 
 def typed(override: Override) -> str:
     """An override as it was typed."""
     return override.input_line or ""
+
+
+def as_typed(overrides: Any) -> list[str]:
+    """Overrides that Hydra recorded; `${…}` in them is what the user typed, and means nothing where they are kept."""
+    return [str(override) for override in cast("list[Any]", OmegaConf.to_container(overrides, resolve=False))]
 
 
 def uses_basic_sweeper(hydra: Any) -> bool:
@@ -154,12 +162,12 @@ def _parse_flags(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
 @contextmanager
 def _hydra() -> Iterator[OverridesParser]:
     """Within the block configs can be composed; yields a parser that knows the groups' options, for `glob(…)`."""
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+    with composing():
         yield OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
 
 
 def _compose(overrides: list[str]) -> DictConfig:
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+    with composing():
         return compose("train", overrides)
 
 

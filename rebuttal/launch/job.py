@@ -15,7 +15,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from omegaconf import DictConfig, OmegaConf
 
 from rebuttal.errors import ConfigError, as_one_line, exit_if_user_error
-from rebuttal.launch.expand import packages_in, uses_basic_sweeper
+from rebuttal.launch.expand import as_typed, packages_in, uses_basic_sweeper
 from rebuttal.launch.gpu_slots import gpu_slot, share_of_threads
 from rebuttal.launch.sweep import NotBegun, Sweep
 from rebuttal.progress.status_file import StatusFile
@@ -31,10 +31,17 @@ def run_job(cfg: DictConfig) -> Any:
     # In a process of its own: one that the system kills does not take the others with it, and CUDA starts afresh.
     with ProcessPoolExecutor(1) as process:
         try:
-            hydra = OmegaConf.to_container(HydraConfig.get(), resolve=True)
-            return process.submit(_run_in_child, hydra, cfg).result()
+            return process.submit(_run_in_child, _resolved_hydra(), cfg).result()
         except TerminatedWorkerError:
             return None
+
+
+def _resolved_hydra() -> dict[str, Any]:
+    """Hydra's own config as plain values; overrides are kept as typed, because `${…}` in them is not Hydra's."""
+    hydra: Any = HydraConfig.get()
+    values = {name: hydra[name] for name in hydra if name != "overrides"}
+    resolved = {n: OmegaConf.to_container(v, resolve=True) if OmegaConf.is_config(v) else v for n, v in values.items()}
+    return resolved | {"overrides": OmegaConf.to_container(hydra.overrides, resolve=False)}
 
 
 def _run_in_child(hydra: dict[str, Any], cfg: DictConfig) -> Any:
@@ -46,7 +53,7 @@ def _run_in_child(hydra: dict[str, Any], cfg: DictConfig) -> Any:
 def _run_here(cfg: DictConfig) -> Any:
     hydra = HydraConfig.get()
     sweep = None if hydra.mode == RunMode.RUN else Sweep(hydra.sweep.dir)
-    folder, overrides = hydra.runtime.output_dir, list(hydra.overrides.task)
+    folder, overrides = hydra.runtime.output_dir, as_typed(hydra.overrides.task)
     status = StatusFile(folder)
     with status.alive(overrides, *(() if sweep is None else (hydra.job.num, sweep.id()))):
         try:
