@@ -18,7 +18,8 @@ from rebuttal.errors import ConfigError
 MAX_SILENT_QUERIES = 24  # consecutive unanswered queries before giving up on SLURM
 
 
-# What sbatch may complain of, by its own words, first match first: the key that asks for it, and what is allowed.
+_OF_A_NODE = "hydra.launcher.cpus_per_task hydra.launcher.mem_gb hydra.launcher.gpus_per_node"
+# What sbatch may complain of, by its own words, first match first: the keys that ask for it, and what is allowed.
 _REFUSED = (
     (r"\baccount\b|association", "hydra.launcher.account", "one that `sacctmgr show associations user=$USER` lists"),
     (
@@ -32,7 +33,8 @@ _REFUSED = (
     (r"feature|constraint", "hydra.launcher.constraint", "features that `sinfo --format=%f` lists"),
     (r"gres|tres|gpu", "hydra.launcher.gpus_per_node", "at most those of a node, which `sinfo --format=%G` lists"),
     (r"memory", "hydra.launcher.mem_gb", "at most that of a node, which `sinfo --format=%m` lists"),
-    (r"cpu|processor|node config", "hydra.launcher.cpus_per_task", "what a node has, also in mem_gb and gpus_per_node"),
+    (r"cpu|processor", "hydra.launcher.cpus_per_task", "at most those of a node, which `sinfo --format=%c` lists"),
+    (r"node config", _OF_A_NODE, "together at most what a node has, which `sinfo --Node --long` lists"),
     (r"option|specification|--\w+", "hydra.launcher.additional_parameters", "options of sbatch"),
 )
 
@@ -55,10 +57,11 @@ def sbatch_refusals(hydra: Any) -> Iterator[None]:
 def _refusal(said: str, hydra: Any) -> str:
     lines = [re.sub(r"^sbatch: (error: )?", "", line).strip() for line in said.splitlines()]
     words = "; ".join(line for line in lines if line)
-    for pattern, key, allowed in _REFUSED:
+    for pattern, keys, allowed in _REFUSED:
         if re.search(pattern, words, flags=re.IGNORECASE):
-            value = OmegaConf.select(hydra, key.removeprefix("hydra."))
-            return f"{key}={'null' if value is None else value}: sbatch: {words}; allowed: {allowed}"
+            asked = ((key, OmegaConf.select(hydra, key.removeprefix("hydra."))) for key in keys.split())
+            settings = " ".join(f"{key}={'null' if value is None else value}" for key, value in asked)
+            return f"{settings}: sbatch: {words}; allowed: {allowed}"
     return f"hydra/launcher=slurm: sbatch: {words}"
 
 
@@ -71,7 +74,7 @@ class _WithoutSbatch:
 
     def write(self, text: str) -> int:
         ends_complaint = self._complained and text == "\n"
-        self._complained = text.startswith("sbatch: ")
+        self._complained = re.search("^sbatch: ", text, flags=re.MULTILINE) is not None
         return len(text) if self._complained or ends_complaint else self._stream.write(text)
 
     def __getattr__(self, name: str) -> Any:

@@ -36,7 +36,10 @@ SAID = {
     f"{FAILED}Invalid generic resource (gres) specification": "hydra.launcher.gpus_per_node=9",
     "Memory specification can not be satisfied": "hydra.launcher.mem_gb=16",
     "CPU count per node can not be satisfied": "hydra.launcher.cpus_per_task=999",
-    f"{FAILED}Requested node configuration is not available": "hydra.launcher.cpus_per_task=999",
+    f"{FAILED}Requested node configuration is not available": (
+        "hydra.launcher.cpus_per_task=999 hydra.launcher.mem_gb=16 hydra.launcher.gpus_per_node=9"
+    ),
+    "Invalid --begin specification": "hydra.launcher.additional_parameters={'mail-typ': 'FAIL'}",
     "unrecognized option '--mail-typ=FAIL'": "hydra.launcher.additional_parameters={'mail-typ': 'FAIL'}",
     f"{FAILED}Unable to contact slurm controller (connect failure)": "hydra/launcher=slurm",
 }
@@ -60,6 +63,16 @@ def test_what_sbatch_refuses_is_a_line_with_its_words_and_the_key(text, tmp_path
         CommandFunction([str(program)], verbose=False)()  # as submitit calls it
     words = text.replace("\n", "; ")
     assert str(caught.value).startswith(f"{SAID[text]}: sbatch: {words}")
+    assert printed.getvalue() == ""
+
+
+def test_lines_that_sbatch_prints_without_its_name_are_part_of_its_words(tmp_path):
+    program = sbatch(tmp_path / "bin", "Invalid --begin specification") / "sbatch"
+    program.write_text(program.read_text().replace("echo", "echo 'Invalid time specification: nix' >&2; echo", 1))
+    printed = io.StringIO()
+    with redirect_stderr(printed), pytest.raises(ConfigError) as caught, sbatch_refusals(HYDRA):
+        CommandFunction([str(program)], verbose=False)()
+    assert ": sbatch: Invalid time specification: nix; Invalid --begin specification; " in str(caught.value)
     assert printed.getvalue() == ""
 
 
