@@ -207,8 +207,12 @@ def _listed(names: Iterable[str]) -> str:
 
 def _wrong_type(override: str, cause: OmegaConfBaseException) -> str:
     said = re.sub("^(Value|Invalid value) '.*?' ", "", str(cause).splitlines()[0])
-    said = said.replace("of type 'str' could not be converted to Integer", "allowed: a whole number, without a unit")
-    said = said.replace("of type 'float' could not be converted to Integer", "allowed: a whole number, without a point")
+    said = said.replace(
+        "of type 'str' could not be converted to Integer", "wrong type; allowed: a whole number, without a unit"
+    )
+    said = said.replace(
+        "of type 'float' could not be converted to Integer", "wrong type; allowed: a whole number, without a point"
+    )
     return f"{override}: {said}"
 
 

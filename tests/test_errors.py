@@ -35,17 +35,20 @@ LINES = {
         "; allowed with dataset@stages.student.dataset=mixture",
     ),
     f"{SLURM} hydra.launcher.mem_gb=16G": (
-        "hydra.launcher.mem_gb=16G: allowed: a whole number, without a unit",
+        "hydra.launcher.mem_gb=16G: wrong type; allowed: a whole number, without a unit",
         "allowed: a whole number, without a unit",
     ),
-    f"{SLURM} hydra.launcher.timeout_min=4h": ("hydra.launcher.timeout_min=4h: allowed: a whole number, ", "unit"),
+    f"{SLURM} hydra.launcher.timeout_min=4h": (
+        "hydra.launcher.timeout_min=4h: wrong type; allowed: a whole number, ",
+        "unit",
+    ),
     f"{SLURM} hydra.launcher.cpus_per_task=1e1": (
-        "hydra.launcher.cpus_per_task=1e1: allowed: a whole number, ",
+        "hydra.launcher.cpus_per_task=1e1: wrong type; allowed: a whole number, ",
         "point",
     ),
     f"{SLURM} hydra.launcher.setup=module": ("hydra.launcher.setup=module: Invalid value assigned: str is ", "tuple."),
     "hydra/launcher=local hydra.launcher.n_jobs=many": (
-        "hydra.launcher.n_jobs=many: allowed: a whole number, ",
+        "hydra.launcher.n_jobs=many: wrong type; allowed: a whole number, ",
         "unit",
     ),
     "hydra.mode=RUNN": ("hydra.mode=RUNN: Invalid value 'RUNN', expected one of [RUN, MULTIRUN]", "]"),
