@@ -22,5 +22,6 @@ __all__ = ["__version__", "run", "run_baseline_replication"]
 def __getattr__(name: str) -> Any:
     # Imported on first use: `python -m rebuttal.train --help` must not wait for torch and pandas.
     if name in ("run", "run_baseline_replication"):
+        import_module("rebuttal.errors").check_working_directory()
         return getattr(import_module("rebuttal.api"), name)
     raise AttributeError(f"module 'rebuttal' has no attribute '{name}'")

@@ -2,50 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
-from hydra import compose, initialize_config_dir
+from hydra import compose
 
-from rebuttal.config import CONFIG_DIR
+from rebuttal.command.arguments import prepare_override
+from rebuttal.config import composing
+from rebuttal.errors import ConfigError, as_config_errors
 from rebuttal.launch.expand import packages_in
 from rebuttal.progress.console import console
 from rebuttal.runs.execute import execute
 
 
-def run(experiment: str, overrides: Sequence[str] = (), folder: str | None = None) -> pd.DataFrame:
+def run(experiment: str, overrides: str | Sequence[str] = (), folder: str | Path | None = None) -> pd.DataFrame:
     """Run one experiment with Hydra overrides, e.g. `run("two_stage", ["model=resnet18", "seed=0"])`.
 
     Returns a row a metric, with the columns `stage`, `measure`, `value`. `folder`: where to leave the
-    files of the run; none by default. Raises `ConfigError` for a setting that cannot be used.
+    files of the run; none by default. The process, its random states, torch's settings and a Hydra that it uses are
+    afterwards as before; runs of several threads wait for each other. Raises `ConfigError` for a setting that cannot be
+    used.
     """
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        cfg = compose("train", [f"experiment={experiment}", *overrides])
-    metrics = execute(cfg, folder, packages_in(overrides)).metrics
+    chosen = [_override(f"experiment={experiment}"), *(_override(text) for text in _several(overrides, "overrides"))]
+    with as_config_errors(), composing():
+        cfg = compose("train", chosen)
+        metrics = execute(cfg, None if folder is None else Path(folder).expanduser(), packages_in(chosen)).metrics
     rows = [(*name.split("/", 1), value) for name, value in metrics.items()]
     return pd.DataFrame(rows, columns=["stage", "measure", "value"])
 
 
 def run_baseline_replication(
-    architectures: Sequence[str] = ("resnet18",),
-    seeds: Sequence[int] = (42,),
+    architectures: str | Sequence[str] = ("resnet18",),
+    seeds: int | Sequence[int] = (42,),
     epochs: int = 50,
     verbose: bool = True,
-    overrides: Sequence[str] = (),
+    overrides: str | Sequence[str] = (),
 ) -> pd.DataFrame:
     """The comparison of Zhang et al. 2017, Table 1: each architecture on true and on random labels.
 
     Returns a row a network: `architecture`, `labels` ("none": true, or "random"), `seed`, and the metrics
-    of the `fit` stage. `overrides` go to each run, e.g. `["dataset=image_folder", "dataset.root=…"]`.
+    of the `fit` stage. `overrides` go to each run, e.g. `["dataset=image_folder", "dataset.root=…"]`. Raises
+    `ConfigError` for a setting that cannot be used.
     """
     rows = []
-    for architecture, labels, seed in product(architectures, ("none", "random"), seeds):
+    networks = product(_several(architectures, "architectures"), ("none", "random"), _several(seeds, "seeds"))
+    for architecture, labels, seed in networks:
         chosen = [f"model={architecture}", f"corruption={labels}", f"seed={seed}", f"training.epochs={epochs}"]
-        found = run("baseline", [*chosen, *overrides]).set_index("measure")["value"]
+        found = run("baseline", [*chosen, *_several(overrides, "overrides")]).set_index("measure")["value"]
         rows.append({"architecture": architecture, "labels": labels, "seed": seed, **found})
         if verbose:
             train_accuracy, test_accuracy = found["train_accuracy"], found["test_accuracy"]
             said = f"train {train_accuracy:.2%}, test {test_accuracy:.2%}"
             console.print(f"{architecture}, labels={labels}, seed={seed}: {said}")
     return pd.DataFrame(rows)
+
+
+def _several(values: Any, name: str) -> list[Any]:
+    """The values as a list; a single one is taken as a list of one. Raises `ConfigError` for a dict and None."""
+    if isinstance(values, (str, int)):
+        return [values]
+    if isinstance(values, Mapping) or not isinstance(values, Iterable):
+        raise ConfigError(f"{name}={values!r}: allowed: a list" + ', e.g. ["seed=0"]' * (name == "overrides"))
+    return list(values)
+
+
+def _override(text: Any) -> str:
+    if not isinstance(text, str):
+        raise ConfigError(f'{text!r}: allowed: overrides as text, e.g. "seed=0"')
+    if text.startswith("-") or ("=" not in text and not text.startswith("~")):
+        raise ConfigError(f'{text}: is not of the form key=value; allowed from Python: overrides, e.g. "seed=0"')
+    return prepare_override(text, repr)

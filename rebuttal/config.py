@@ -7,7 +7,11 @@ Every config node that names a `_target_` becomes a frozen dataclass whose type 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+import shlex
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
 from importlib import import_module
 from inspect import isfunction, signature
@@ -16,16 +20,16 @@ from typing import Any, TypeVar, cast
 
 import pydantic
 import pydantic.dataclasses
+from hydra import initialize_config_dir, version
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf.basecontainer import BaseContainer
 from pydantic_core import CoreSchema, ErrorDetails, core_schema
 from typing_extensions import dataclass_transform
 
+from rebuttal.errors import CONFIG_DIR as CONFIG_DIR
 from rebuttal.errors import ConfigError, UserError, out_of_memory
 
 T = TypeVar("T")
-
-_PACKAGE = Path(__file__).resolve().parent
-# The wheel carries conf/ inside the package; a checkout has it beside the package, for people to edit.
-CONFIG_DIR = next(p for p in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if p.is_dir())
 
 # The packages whose classes and functions a config may name.
 TARGETS = tuple(
@@ -34,7 +38,11 @@ TARGETS = tuple(
 )
 MOVED = {"rebuttal.trackers": "rebuttal.progress.trackers"}  # modules that configs of past runs name
 
+ONE_AT_A_TIME = threading.RLock()  # Hydra's state, torch's settings and the random generators are the process's
+
 LIMIT = 2**63  # beyond it neither NumPy nor torch can count
+
+_NUMBER_OR_BOOL = re.compile(r"[+-]?[\d_]*\.?\d+(e[+-]?\d+)?|true|false", re.IGNORECASE)
 
 _RULES = pydantic.ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
 
@@ -71,6 +79,35 @@ class Offers:
         except (TypeError, ValueError):  # also if it is not callable
             raise ValueError(f"allowed: {self.allowed}") from None
         return value
+
+
+@contextmanager
+def composing() -> Iterator[None]:
+    """Within the block Hydra composes configs from conf/, for one thread at a time; afterwards Hydra and OmegaConf's
+    resolvers are as they were, also in a program that uses Hydra itself."""
+    with ONE_AT_A_TIME:
+        instance = GlobalHydra.instance()
+        callers, base = instance.hydra, version.getbase()
+        resolvers = dict(BaseContainer._resolvers)  # omegaconf has no public way to read them; Hydra does the same
+        instance.clear()
+        try:
+            with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+                yield
+        finally:
+            GlobalHydra.set_instance(instance)
+            instance.hydra = callers
+            version.VersionBase.instance().version_base = base  # setbase refuses "none yet"
+            BaseContainer._resolvers.clear()
+            BaseContainer._resolvers.update(resolvers)
+
+
+def at_home(value: Any) -> Any:
+    """A resolved config value in which the folders that begin with `~` are below the user's home."""
+    if isinstance(value, dict):
+        return {name: at_home(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [at_home(inner) for inner in value]
+    return str(Path(value).expanduser()) if isinstance(value, str) and value.startswith("~/") else value
 
 
 def build(node: Any, key: str, packages: Iterable[str] = ()) -> Any:
@@ -148,5 +185,22 @@ def _explain(error: ErrorDetails, target: Any, key: str) -> str:
         return f"{where}={error['input']}: unknown key; allowed: {', '.join(f.name for f in fields(target))}"
     if error["type"] in ("missing", "missing_keyword_only_argument"):
         return f"{where} is missing; it has no default"
-    said = error["msg"].removeprefix("Value error, ")
-    return f"{where}={error['input']}: {said[0].lower()}{said[1:]}"
+    said = error["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")
+    return f"{where}={error['input']}: {said[0].lower()}{said[1:]}{_how_to_write(error, where)}"
+
+
+def _how_to_write(error: ErrorDetails, where: str) -> str:
+    """What to write instead of a value that is only of the wrong type."""
+    value, kind = error["input"], error["type"]
+    if kind == "string_type" and isinstance(value, (bool, int, float)):
+        as_text = f'{where}="{value}"'
+        return f"; write {shlex.quote(as_text)}"
+    if kind in ("tuple_type", "list_type") and isinstance(value, (str, int, float)):
+        return f"; write {shlex.quote(f'{where}=[{value}]')}"
+    if kind == "int_type" and isinstance(value, float) and value.is_integer() and abs(value) < LIMIT:
+        return f"; write {int(value)}"
+    if isinstance(value, str) and value.lower() in ("none", "nil", "nul"):
+        return "; none is called null here"
+    if isinstance(value, str) and kind in ("int_type", "float_type", "bool_type") and _NUMBER_OR_BOOL.fullmatch(value):
+        return "; it is text here, because it stands in quotation marks: write it without them"
+    return ""

@@ -5,12 +5,24 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shlex
 import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from functools import cache
 from itertools import takewhile
+from pathlib import Path
 from traceback import walk_tb
 
+import yaml
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+
+_PACKAGE = Path(__file__).resolve().parent
+# The wheel carries conf/ inside the package; a checkout has it beside the package, for people to edit.
+CONFIG_DIR = next(p for p in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if p.is_dir())
 
 FULL_ERROR = "HYDRA_FULL_ERROR"  # the environment variable by which a user asks for tracebacks
 TRACEBACK_WANTED = os.environ.get(FULL_ERROR) == "1"
@@ -44,6 +56,42 @@ _OUT_OF_MEMORY = (
 _NOT_WRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
+@contextmanager
+def as_config_errors() -> Iterator[None]:
+    """Raise what is wrong with a config as `ConfigError`, whoever noticed it. Other errors stay as they are: of memory,
+    of disk, of training, and bugs."""
+    try:
+        yield
+    except Exception as error:
+        line = as_one_line(error)
+        of_config = isinstance(error, HydraException) or not isinstance(error, (UserError, OSError))
+        if line is None or not of_config or out_of_memory(error):
+            raise
+        raise ConfigError(line) from None
+
+
+def check_working_directory() -> None:
+    """Raise `ConfigError` if the process stands in a folder that has been deleted; torch would end it when imported."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise ConfigError("the working directory has been deleted; allowed: to run in one that exists") from None
+
+
+@cache
+def config_groups() -> frozenset[str]:
+    """The names of the config groups, e.g. `model` and `hydra/launcher`."""
+    options = CONFIG_DIR.glob("*/**/*.yaml")
+    return frozenset(option.parent.relative_to(CONFIG_DIR).as_posix() for option in options)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`; nearest: …`, what of `known` a mistyped `word` may have meant; empty if nothing is near."""
+    by_case = {str(name).lower(): str(name) for name in known}
+    found = get_close_matches(word.lower(), by_case, n=1)
+    return f"; nearest: {by_case[found[0]]}" if found else ""
+
+
 def exit_if_user_error(error: BaseException) -> None:
     """Print an error that the user can fix in one line and exit with status 2; return for any other error, and if the
     user asked for the traceback."""
@@ -68,8 +116,8 @@ def as_one_line(error: BaseException) -> str | None:
         return _joined(error)
     if isinstance(error, MissingConfigException):
         return _unknown_option(error)
-    if isinstance(error, ConfigCompositionException) and isinstance(error.__cause__, OmegaConfBaseException):
-        return _unknown_key(str(error), error.__cause__)
+    if isinstance(error, ConfigCompositionException):
+        return _refused_override(error)
     if out_of_memory(error):
         return (
             "out of memory: try smaller training.batch_size (or batch_size=auto), measuring.memory, measuring.probes "
@@ -125,18 +173,77 @@ def _unknown_option(error: MissingConfigException) -> str:
         return first
     group, option = found.groups()
     options = re.findall(r"^\t([^=\t\n]+)$", str(error), flags=re.MULTILINE)
-    return f"{group}={option}: no such option; allowed: {', '.join(options)}"
+    return f"{group}={option}: no such option; allowed: {', '.join(options)}{nearest(option, options)}"
 
 
-def _unknown_key(message: str, cause: OmegaConfBaseException) -> str:
-    """Parse Hydra's "Could not override 'a.b'. To append to your config use +a.b=1", caused by omegaconf's error,
-    which knows the keys beside it."""
-    found = re.search(r"use \+(\S+)", message) or re.search(r"Could not override '(.+?)'", message)
-    key = found.group(1) if found else cause.full_key
+def _refused_override(error: ConfigCompositionException) -> str:
+    """Parse what Hydra says of an override: "Could not override 'a.b'. To append to your config use +a.b=1" or "Error
+    merging override a.b=1", both caused by omegaconf's error, or one of the messages below."""
+    message, cause = str(error), error.__cause__
+    if isinstance(cause, OmegaConfBaseException):
+        found = re.search(r"(?:use \+|merging override )(.+)", message, flags=re.DOTALL)
+        override = found.group(1) if found else str(cause.full_key)
+        # A missing key is reported as one of two errors, of which neither derives from the other.
+        return _unknown_key(override, cause) if _is_key_error(cause) else _wrong_type(override, cause)
+    if several := re.search(r"Ambiguous value for argument '(.*)'\n1\.", message, flags=re.DOTALL):
+        key, _, values = several.group(1).partition("=")
+        as_list, as_text = shlex.quote(f"{key}=[{values}]"), shlex.quote(f'{key}="{values}"')
+        return f"{key}={values}: a sweep of several values needs -m; write {as_list} for a list, {as_text} for a text"
+    if sweep := re.search(r"Sweep parameters '(.*)' requires", message, flags=re.DOTALL):
+        return f"{sweep.group(1)}: a sweep of several values needs -m"
+    if unknown := re.search(r"config group '(.*)' does not exist", message):
+        group, groups = unknown.group(1), config_groups()
+        return f"{group}: no such group; allowed: {_listed(groups)}{nearest(group, groups)}"
+    return _joined(error)
+
+
+def _is_key_error(cause: OmegaConfBaseException) -> bool:
+    return isinstance(cause, (ConfigKeyError, AttributeError))
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
+
+
+def _wrong_type(override: str, cause: OmegaConfBaseException) -> str:
+    said = re.sub("^(Value|Invalid value) '.*?' ", "", str(cause).splitlines()[0])
+    said = said.replace(
+        "of type 'str' could not be converted to Integer", "wrong type; allowed: a whole number, without a unit"
+    )
+    said = said.replace(
+        "of type 'float' could not be converted to Integer", "wrong type; allowed: a whole number, without a point"
+    )
+    return f"{override}: {said}"
+
+
+def _unknown_key(override: str, cause: OmegaConfBaseException) -> str:
+    """Name the keys beside the unknown one, which omegaconf's error knows, and what else the user may have meant."""
+    name, parent = str(cause.key), cause.parent_node
+    above = str(cause.full_key).removesuffix(name).rstrip(".")
     try:
-        beside = sorted(str(name) for name in cause.parent_node if name not in ("_target_", "hydra"))
+        beside = {str(key) for key in parent if key not in ("_target_", "hydra")}
     except (TypeError, OmegaConfBaseException):  # the parent is a value, or copied from elsewhere by ${…}
-        beside = []
+        beside = set()
+    elsewhere = _options_with(name, above)
+    if isinstance(parent, DictConfig) and parent and not beside:
+        return f"{override}: unknown key; the chosen option of {above} has none{elsewhere}"
     if not beside:
-        return f"{key}: its parent has no keys of its own here; if it is copied from another key (${{…}}), set that one"
-    return f"{key}: unknown key; allowed here: {', '.join(beside)}"
+        return (
+            f"{override}: its parent has no keys of its own here; if it is copied from another key (${{…}}), set that "
+            f"one{elsewhere}"
+        )
+    known = beside if above else beside | config_groups()
+    hint = nearest(name, known).replace(": ", f": {above}." if above else ": ")
+    return f"{override}: unknown key; allowed here: {_listed(beside)}{hint or elsewhere}"
+
+
+def _options_with(key: str, above: str) -> str:
+    """`; allowed with corruption=partial`, for a key that other options of the group chosen `above` it have."""
+    package = above.replace(".", "/")
+    group = package if package in config_groups() else package.rpartition("/")[2]
+    if not group or group not in config_groups():
+        return ""
+    chosen = group if group == package else f"{group}@{above}"
+    files = sorted((CONFIG_DIR / group).glob("*.yaml"))
+    options = [f"{chosen}={path.stem}" for path in files if key in (yaml.safe_load(path.read_bytes()) or {})]
+    return f"; allowed with {', '.join(options)}" if options else ""

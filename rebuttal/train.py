@@ -15,13 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.utils import setup_globals
 from omegaconf import DictConfig
 
 from rebuttal.command import plan, repeat, stored_sweep
+from rebuttal.command.arguments import check_launcher, prepare
 from rebuttal.config import CONFIG_DIR
-from rebuttal.errors import FULL_ERROR, exit_if_user_error
+from rebuttal.errors import FULL_ERROR, as_config_errors, check_working_directory, exit_if_user_error
 from rebuttal.launch import job as launch
-from rebuttal.launch.expand import read_command
+from rebuttal.launch.cluster import sbatch_refusals
+from rebuttal.launch.expand import Request, read_command
 from rebuttal.launch.stopping import unwound_on_sigterm
 from rebuttal.launch.sweep import Sweep
 from rebuttal.launch.watch import finish, run_watched
@@ -35,7 +38,8 @@ def run(cfg: DictConfig, folder: str | Path | None = None, packages: Sequence[st
     """
     from rebuttal.runs.execute import execute
 
-    return execute(cfg, folder, packages).metrics
+    with as_config_errors():
+        return execute(cfg, folder, packages).metrics
 
 
 @hydra.main(config_path=str(CONFIG_DIR), config_name="train", version_base="1.3")
@@ -47,11 +51,14 @@ def job(cfg: DictConfig) -> Any:
 def main() -> None:
     """Run from the command line."""
     with unwound_on_sigterm(), _errors_in_one_line():
-        arguments = repeat.expand(sys.argv[1:])
+        check_working_directory()
+        setup_globals()  # Hydra's resolvers, for configs that are resolved before Hydra starts
+        arguments = repeat.expand(prepare(sys.argv[1:]))
         if plan.is_wanted(arguments):
             plan.show(arguments)
             return
         request = read_command(arguments)
+        check_launcher(arguments, request)
         if request is None or request.folder is None:
             _start_hydra(arguments if request is None else request.arguments)
             return
@@ -59,7 +66,12 @@ def main() -> None:
         if stored_sweep.restore(request, sweep):
             finish(sweep)
             return
-        run_watched(sweep, request.overrides(), request.launcher, lambda: _start_hydra(request.arguments))
+        run_watched(sweep, request.overrides(), request.launcher, lambda: _start_sweep(request))
+
+
+def _start_sweep(request: Request) -> None:
+    with sbatch_refusals(request.hydra):
+        _start_hydra(request.arguments)
 
 
 def _start_hydra(arguments: Sequence[str]) -> None:

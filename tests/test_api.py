@@ -1,7 +1,12 @@
 import json
+import threading
 
 import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
+from omegaconf.basecontainer import BaseContainer
 
 import rebuttal
 from rebuttal.errors import ConfigError
@@ -37,3 +42,80 @@ def test_the_baseline_replication_is_a_row_a_network(tmp_path, capsys):
     assert (frame["epochs"] == 3).all()
     assert (frame.groupby("labels")["label_noise"].max() > 0).tolist() == [False, True]
     assert capsys.readouterr().out.count("train ") == 8
+
+
+ONE = ["debug=tiny", "dataset=uniform_noise", "dataset.shape=[8]", "model=mlp_toy"]
+
+
+def test_a_program_that_uses_hydra_and_has_other_settings_gets_the_same_numbers_and_keeps_its_own(tmp_path):
+    usual = rebuttal.run("baseline", [*ONE, f"store={tmp_path / 'usual'}"])
+    (tmp_path / "mine.yaml").write_text("a: 3\n")
+    with initialize_config_dir(str(tmp_path), version_base="1.3"):
+        instance, resolvers = GlobalHydra.instance(), dict(BaseContainer._resolvers)
+        torch.set_default_dtype(torch.float64)
+        try:
+            with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+                found = [rebuttal.run("baseline", [*ONE, f"store={tmp_path / name}"]) for name in ("one", "two", "two")]
+                with pytest.raises(ConfigError):
+                    rebuttal.run("baseline", [*ONE, "training.lr=-1"])
+            assert torch.get_default_dtype() == torch.float64
+        finally:
+            torch.set_default_dtype(torch.float32)
+        assert GlobalHydra.instance() is instance and dict(BaseContainer._resolvers) == resolvers
+        assert compose("mine").a == 3
+    assert all(frame.equals(usual) for frame in found)
+
+
+def test_runs_of_several_threads_give_the_numbers_of_single_ones(tmp_path):
+    found = {}
+
+    def run(job):
+        found[job] = rebuttal.run("baseline", [*ONE, f"seed={job % 2}", f"store={tmp_path / str(job)}"])
+
+    threads = [threading.Thread(target=run, args=(job,)) for job in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    alone = [rebuttal.run("baseline", [*ONE, f"seed={seed}", f"store={tmp_path / 'alone'}"]) for seed in (0, 1)]
+    assert all(found[job].equals(alone[job % 2]) for job in range(4))
+    assert not alone[0].equals(alone[1])
+
+
+REFUSED = {
+    "training.lrr=3": "training.lrr=3: unknown key; allowed here: batch_size, ",
+    "model=resnet81": "model=resnet81: no such option; allowed: linear, ",
+    "training.lr=${nix}": "training.lr: refers to a key that is not there ",
+    "seed=0,1": "seed=0,1: a sweep of several values needs -m; ",
+    "dataset.root=/a(b)": "dataset.root=/a(b): Hydra's grammar does not take it; write 'dataset.root=\"/a(b)\"'",
+    "seed=1 debug=tiny": "seed=1 debug=tiny: Hydra's grammar does not take it; write 'seed=1' 'debug=tiny'",
+    "seed": 'seed: is not of the form key=value; allowed from Python: overrides, e.g. "seed=0"',
+    "-m": "-m: is not of the form key=value; allowed from Python: ",
+    "training.crop=None": "training.crop=None: none is called null here; write 'training.crop=null'",
+    "objective=student/kapa": "objective=student/kapa: no such metric; ",
+}
+
+
+@pytest.mark.parametrize("override", REFUSED)
+def test_what_is_wrong_is_a_config_error_with_the_line(override):
+    for given in ([override], override):
+        with pytest.raises(ConfigError) as caught:
+            rebuttal.run("toy", given)
+        assert str(caught.value).startswith(REFUSED[override])
+
+
+@pytest.mark.parametrize("overrides", [None, {"seed": 1}, 3.5, [1], [None], 7])
+def test_overrides_of_a_wrong_type(overrides):
+    with pytest.raises(ConfigError, match="allowed: "):
+        rebuttal.run("toy", overrides)
+
+
+def test_a_single_value_is_taken_where_a_list_is_meant(tmp_path):
+    save_images(tmp_path / "images", {f"{s}/{c}": 60 for s in ("train", "test") for c in "ab"}, size=(8, 8))
+    overrides = ["debug=tiny", "dataset=image_folder", f"dataset.root={tmp_path / 'images'}", f"store={tmp_path}"]
+    frame = rebuttal.run_baseline_replication("linear", 4, epochs=1, verbose=False, overrides=overrides)
+    assert frame[["architecture", "labels", "seed"]].values.tolist() == [["linear", "none", 4], ["linear", "random", 4]]
+    with pytest.raises(ConfigError, match=r"^model=lineer: no such option; .*; nearest: linear$"):
+        rebuttal.run_baseline_replication("lineer", 4, overrides=overrides)
+    with pytest.raises(ConfigError, match=r"^training\.epochs=10\.0: input should be a valid integer; write 10$"):
+        rebuttal.run_baseline_replication("linear", 4, epochs=1e1, overrides=overrides)

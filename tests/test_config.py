@@ -1,11 +1,16 @@
 import math
+from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra import compose, initialize_config_dir, version
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+from omegaconf.basecontainer import BaseContainer
+from packaging.version import Version
 from pydantic import PositiveInt
 from torch import nn
 
-from rebuttal.config import CONFIG_DIR, build, checked, construct
+from rebuttal.config import CONFIG_DIR, at_home, build, checked, composing, construct
 from rebuttal.data import NoiseLike, RandomLabels, UniformNoise
 from rebuttal.data.labels import random_labels, true_labels
 from rebuttal.errors import ConfigError, as_one_line
@@ -20,6 +25,7 @@ class Sample:
     size: PositiveInt
     shape: tuple[int, ...] = (1,)
     share: float = 0.5
+    path: str = ""
 
 
 def test_build_makes_nested_objects_from_the_leaves_up():
@@ -36,10 +42,22 @@ class Pair:
     ("arguments", "message"),
     [
         ({"size": 0}, "a.b.size=0: input should be greater than 0"),
-        ({"size": "3"}, "a.b.size=3: input should be a valid integer"),
+        (
+            {"size": "3"},
+            "a.b.size=3: input should be a valid integer; it is text here, because it stands in quotation marks: write "
+            "it without them",
+        ),
         ({"size": True}, "a.b.size=True: input should be a valid integer"),
-        ({"size": 1.0}, "a.b.size=1.0: input should be a valid integer"),
-        ({"size": 1, "sise": 2}, "a.b.sise=2: unknown key; allowed: size, shape, share"),
+        ({"size": 1e4}, "a.b.size=10000.0: input should be a valid integer; write 10000"),
+        ({"size": 2.5}, "a.b.size=2.5: input should be a valid integer"),
+        ({"size": 1, "shape": [3, 8.0]}, "a.b.shape.1=8.0: input should be a valid integer; write 8"),
+        ({"size": 1, "shape": 8}, "a.b.shape=8: input should be a list; write 'a.b.shape=[8]'"),
+        ({"size": 1, "shape": "3"}, "a.b.shape=3: input should be a list; write 'a.b.shape=[3]'"),
+        ({"size": "None"}, "a.b.size=None: input should be a valid integer; none is called null here"),
+        ({"size": 1, "share": "none"}, "a.b.share=none: input should be a valid number; none is called null here"),
+        ({"size": 1, "path": 2024}, "a.b.path=2024: input should be a valid string; write 'a.b.path=\"2024\"'"),
+        ({"size": 1, "path": True}, "a.b.path=True: input should be a valid string; write 'a.b.path=\"True\"'"),
+        ({"size": 1, "sise": 2}, "a.b.sise=2: unknown key; allowed: size, shape, share, path"),
         ({"size": 1, "share": math.inf}, "a.b.share=inf: input should be a finite number"),
         ({"size": 1, "share": math.nan}, "a.b.share=nan: input should be a finite number"),
         ({}, "a.b.size is missing; it has no default"),
@@ -74,6 +92,34 @@ def test_a_method_of_the_same_name_is_not_yet_the_same_thing(recipe):
         construct(Fit, {"model": fit, "corruption": RandomLabels(fraction=0.5), **parts}, "fit")
     with pytest.raises(ConfigError, match=r"^fit\.corruption=.*: allowed: an option of the group corruption$"):
         construct(Fit, {"model": SMALL, "corruption": GradientNorms(), **parts}, "fit")
+
+
+def test_folders_at_home():
+    home = str(Path.home())
+    config = {"store": "~/a b", "stages": [{"root": "~/é"}], "name": "a~/b", "seed": 0}
+    found = {"store": f"{home}/a b", "stages": [{"root": f"{home}/é"}], "name": "a~/b", "seed": 0}
+    assert at_home(config) == found
+
+
+def test_composing_leaves_hydra_as_it_was(tmp_path):
+    (tmp_path / "mine.yaml").write_text("a: 3\n")
+    base, resolvers = version.getbase(), dict(BaseContainer._resolvers)
+    try:
+        initialize_config_dir(str(tmp_path), version_base="1.2")
+        OmegaConf.register_new_resolver("now", lambda pattern: "then", replace=True)
+        instance, callers = GlobalHydra.instance(), GlobalHydra.instance().hydra
+        with pytest.raises(KeyError), composing():
+            assert compose("train", ["seed=3"]).seed == 3
+            raise KeyError
+        assert GlobalHydra.instance() is instance and instance.hydra is callers
+        assert version.getbase() == Version("1.2")
+        assert compose("mine").a == 3
+        assert OmegaConf.create({"a": "${now:%Y}"}).a == "then"
+    finally:
+        GlobalHydra.instance().clear()
+        version.VersionBase.instance().version_base = base
+        BaseContainer._resolvers.clear()
+        BaseContainer._resolvers.update(resolvers)
 
 
 def test_equal_meaning_has_equal_identity():

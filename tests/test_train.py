@@ -236,7 +236,19 @@ BAD = {
     "dataset=image_folder": "dataset.root is missing; give it as dataset.root=…",
     "stages.teacher.model.hidden=[3]": "stages.teacher.model.hidden=[3]: its parent has no keys of its own here; ",
     "stages.student.target=loud": "stages.student.target=loud: input should be 'hard', 'soft' or 'logit'",
-    "training.epochs": "Error parsing override 'training.epochs'; missing EQUAL at '<EOF>'; ",
+    "training.epochs": "training.epochs: is not of the form key=value; allowed: ",
+    "training.crop=None": "training.crop=None: none is called null here; write training.crop=null",
+    "training.crop=none": "training.crop=none: input should be a valid integer; none is called null here",
+    "dataset.train_size=1e4": "dataset.train_size=10000.0: input should be a valid integer; write 10000",
+    "store=~/store": f"store=~/store: Hydra's grammar does not take it; write store={Path.home()}/store",
+    "experment=toy": "experment=toy: unknown key; allowed here: ",
+    "packages=mine": "packages=mine: input should be a list; write 'packages=[mine]'",
+    "objective=student/kapa": "objective=student/kapa: no such metric; allowed: student/agreement, ",
+    "objective=studnt/kappa": "objective=studnt/kappa: no such metric; allowed: teacher/…, student/…, ",
+    "objective=comparison/kappa": "objective=comparison/kappa: no such metric; allowed: teacher/…, ",
+    "objective=none": "objective=none: no such metric; none is called null here: objective=null",
+    "training.lr=${training.momentun}": "training.lr: refers to a key that is not there (Interpolation key 'training.",
+    "+stages.comparison.students.x=${stages.techer}": "stages.comparison.students.x: refers to a key that is ",
 }
 
 
@@ -250,6 +262,56 @@ def test_a_bad_override_ends_in_one_line_before_any_work(override, tmp_path, mon
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith(f"rebuttal: {BAD[override]}")
     assert not runs(tmp_path) and not list(tmp_path.rglob("*.safetensors"))
+
+
+INTERPOLATED = ["debug=tiny", "+stages.comparison.students.teacher=${stages.teacher}", "training.lr=${training.decay}"]
+
+
+def test_an_interpolation_on_the_command_line(tmp_path):
+    done = command(*INTERPOLATED, "training.decay=0.01", "hydra.run.dir=run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    config = OmegaConf.load(tmp_path / "run/config.yaml")
+    assert config.stages.comparison.students.teacher == config.stages.teacher
+    assert config.stages.teacher.training.lr == 0.01
+    assert (tmp_path / "run/figures/comparison_agreement.png").exists()
+    assert json.loads((tmp_path / "run/status.json").read_text())["overrides"][:3] == INTERPOLATED
+    again = command("from_run=run", "hydra.run.dir=again", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "0 results computed" in again.stdout
+    assert OmegaConf.load(tmp_path / "again/config.yaml") == config
+
+
+@pytest.mark.parametrize("launcher", ["basic", "local"])
+def test_an_interpolation_in_a_sweep(launcher, tmp_path):
+    sweep = ["-m", *INTERPOLATED, "training.decay=0.01,0.02", "hydra.sweeper.params=null", "hydra.sweep.dir=sweep"]
+    done = command(*sweep, f"hydra/launcher={launcher}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rates = [OmegaConf.load(tmp_path / f"sweep/{job}/config.yaml").stages.teacher.training.lr for job in "01"]
+    assert rates == [0.01, 0.02]
+    wrong = command(*sweep, "seed=${nix}", f"hydra/launcher={launcher}", cwd=tmp_path)
+    assert wrong.returncode == 1 and "Traceback" not in wrong.stderr
+    assert wrong.stdout.count("failed: seed: refers to a key that is not there") == 2
+
+
+def test_an_objective_that_no_run_has_is_refused_of_a_finished_sweep_too(tmp_path):
+    sweep = ["-m", "debug=tiny", "seed=0", "hydra.sweeper.params=null"]
+    assert command(*sweep, "objective=student/kappa", cwd=tmp_path).returncode == 0
+    again = command(*sweep, "objective=student/kapa", cwd=tmp_path)
+    assert again.returncode == 1
+    assert "failed: objective=student/kapa: no such metric; allowed: student/agreement, " in again.stdout
+
+
+def test_a_deleted_working_directory(tmp_path):
+    line = "the working directory has been deleted; allowed: to run in one that exists"
+    script = f'mkdir gone; cd gone; rmdir ../gone; "{sys.executable}" -m rebuttal.train debug=tiny'
+    in_python = f'mkdir gone; cd gone; rmdir ../gone; "{sys.executable}" -c "import rebuttal; rebuttal.run(\'toy\')"'
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    done, called = (
+        subprocess.run(["sh", "-c", text], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        for text in (script, in_python)
+    )
+    assert (done.returncode, done.stderr) == (2, f"rebuttal: {line}\n")
+    assert called.stderr.splitlines()[-1] == f"rebuttal.errors.ConfigError: {line}"
 
 
 def test_corruption_out_of_range(images, tmp_path):

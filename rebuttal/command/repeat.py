@@ -12,16 +12,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from rebuttal.config import CONFIG_DIR
+from rebuttal.config import composing
 from rebuttal.errors import ConfigError
-from rebuttal.launch.expand import quoted, typed
+from rebuttal.launch.expand import as_typed, quoted, typed
 
 WORD = "from_run="
 NOT_REPEATED = {"packages"}  # only the user of the command may allow imports, not a folder
@@ -37,14 +37,14 @@ def expand(arguments: Sequence[str]) -> list[str]:
         raise ConfigError(f"{WORD}{named[1]}: a run can repeat only one other; allowed: one folder")
     flags = [argument for argument in arguments if argument.startswith("-")]
     now = [argument for argument in arguments if argument not in flags and not argument.startswith(WORD)]
-    return [*flags, *_repeated(Path(named[0]), now), *now]
+    return [*flags, *_repeated(Path(named[0]).expanduser(), now), *now]
 
 
 def _repeated(folder: Path, now: list[str]) -> list[str]:
     """The overrides that reproduce the run in `folder`, except where `now` overrides it."""
     parse = OverridesParser.create().parse_overrides
     old, searchpath = _saved_overrides(folder)
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+    with composing():
         today = compose("train", [*searchpath, *old])
     new = parse(now)
     overridden = {_place(override) for override in new} | NOT_REPEATED
@@ -74,7 +74,7 @@ def _changed(then: dict[str, Any], today: dict[str, Any], above: str = "") -> It
 
 def _saved_overrides(folder: Path) -> tuple[list[str], list[str]]:
     """The overrides of the run in `folder`, and its additional config folders, as an override."""
-    overrides = [str(override) for override in _loaded(folder / _HYDRA_FOLDER / "overrides.yaml")]
+    overrides = as_typed(_loaded(folder / _HYDRA_FOLDER / "overrides.yaml"))
     hydra = folder / _HYDRA_FOLDER / "hydra.yaml"
     sources = _loaded(hydra).hydra.runtime.config_sources if hydra.exists() else ()  # runs from the store have none
     own = [f"file://{source.path}" for source in sources if "command" in source.provider]

@@ -66,7 +66,7 @@ class _Run:
 
 def _stored_runs(request: Request) -> list[_Run] | None:
     """Each job's run; None as soon as one is not in the store."""
-    from rebuttal.runs.build import build_run, resolve
+    from rebuttal.runs.build import build_run, check_objective, resolve
     from rebuttal.runs.folder import in_store
     from rebuttal.stages.session import Session
 
@@ -77,6 +77,7 @@ def _stored_runs(request: Request) -> list[_Run] | None:
         settings, stages = build_run(config, request.packages())
         if session is None or settings.store != session.settings.store:
             session = Session(settings)  # shared by many jobs, so that a dataset is opened once
+        check_objective(settings.objective, stages, session)
         if settings.force or settings.tracker.follows or not in_store(stages, session):
             return None
         runs.append(_Run(cfg, config, stages, session))

@@ -13,22 +13,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType, Quote, QuotedString
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from rebuttal.config import CONFIG_DIR
+from rebuttal.config import composing
 from rebuttal.errors import ConfigError
 from rebuttal.launch.settings import (
     check_sweep,
     check_typed,
     failures_tolerated,
-    flags_for_hydra,
     read_flags,
     uses_basic_sweeper,
 )
@@ -42,7 +41,7 @@ class Request:
 
     `jobs`: the parsed overrides of each job; None if the sweeper (Optuna, say) chooses jobs from earlier results.
     `arguments`: what Hydra is to be given for it. `folder`: the sweep's folder; None for a single run. `subdir`: each
-    job's folder in it, before interpolation. `launcher`: the class that starts the jobs.
+    job's folder in it, before interpolation. `hydra`: Hydra's own config of a sweep.
     `searchpath`: config folders besides the package's own, as an override of Hydra's.
     """
 
@@ -50,8 +49,13 @@ class Request:
     arguments: tuple[str, ...] = ()
     folder: Path | None = None
     subdir: str = ""
-    launcher: str = ""
+    hydra: Any = None
     searchpath: tuple[str, ...] = ()
+
+    @property
+    def launcher(self) -> str:
+        """The class that starts the jobs of a sweep."""
+        return str(self.hydra.launcher["_target_"]).rpartition(".")[2]
 
     @property
     def numbered(self) -> bool:
@@ -62,7 +66,7 @@ class Request:
         """The overrides of each job as they were typed, without Hydra's own."""
         if self.jobs is None:
             return None
-        return [[text for o in job if not (text := typed(o)).startswith("hydra.")] for job in self.jobs]
+        return [[typed(o) for o in job if not o.key_or_group.startswith("hydra.")] for job in self.jobs]
 
     def uses_own_configs(self) -> bool:
         """True if configs come from a folder of the user's."""
@@ -106,26 +110,30 @@ def read_command(arguments: Sequence[str]) -> Request | None:
         return None
     place = given.config_dir
     searchpath = (f"hydra.searchpath=[{quoted(f'file://{Path(place).resolve()}')}]",) if place else ()
-    typed_in = (*flags_for_hydra(given), *given.overrides)
     with _hydra() as parser:
         parsed = parser.parse_overrides(given.overrides)
         check_typed(parsed)
         common = [typed(override) for override in parsed if not override.is_sweep_override()]
         cfg = compose("train", [*searchpath, *common], return_hydra_config=True)
         if not given.multirun and cfg.hydra.mode != RunMode.MULTIRUN:
-            return Request([_without_launcher(parsed)], typed_in, searchpath=searchpath)
+            return Request([_without_launcher(parsed)], tuple(arguments), searchpath=searchpath)
         check_sweep(cfg.hydra)
         jobs, fixed = None, failures_tolerated(cfg, parsed)
         if uses_basic_sweeper(cfg.hydra):
             jobs, fixed = _expand(parser, cfg.hydra, given.overrides)
-    request = _sweep(jobs, (*typed_in, *fixed), cfg.hydra, searchpath)
-    _check_folders(request)
-    return request
+        request = _sweep(jobs, (*arguments, *fixed), cfg.hydra, searchpath)
+        _check_folders(request)
+        return request
 
 
 def typed(override: Override) -> str:
     """An override as it was typed."""
     return override.input_line or ""
+
+
+def as_typed(overrides: Any) -> list[str]:
+    """Overrides that Hydra recorded; `${…}` in them is what the user typed, and means nothing where they are kept."""
+    return [str(override) for override in cast("list[Any]", OmegaConf.to_container(overrides, resolve=False))]
 
 
 def packages_in(overrides: Iterable[str]) -> tuple[str, ...]:
@@ -153,12 +161,12 @@ def quoted(value: Any) -> str:
 @contextmanager
 def _hydra() -> Iterator[OverridesParser]:
     """Within the block configs can be composed; yields a parser that knows the groups' options, for `glob(…)`."""
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+    with composing():
         yield OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
 
 
 def _compose(overrides: list[str]) -> DictConfig:
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+    with composing():
         return compose("train", overrides)
 
 
@@ -167,9 +175,8 @@ def _sweep(
 ) -> Request:
     folder = str(hydra.sweep.dir)  # which holds the time, and is composed only once
     sweep: Any = OmegaConf.to_container(hydra.sweep, resolve=False)
-    launcher = hydra.launcher["_target_"].rpartition(".")[2]
     arguments = (*arguments, f"hydra.sweep.dir={quoted(folder)}")
-    return Request(jobs, arguments, Path(folder), sweep["subdir"], launcher, searchpath)
+    return Request(jobs, arguments, Path(folder), sweep["subdir"], hydra, searchpath)
 
 
 def _expand(

@@ -20,7 +20,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from omegaconf import DictConfig, OmegaConf
 
 from rebuttal.errors import ConfigError, UserError, as_one_line, exit_if_user_error
-from rebuttal.launch.expand import packages_in
+from rebuttal.launch.expand import as_typed, packages_in
 from rebuttal.launch.gpu_slots import gpu_slot, share_of_threads
 from rebuttal.launch.settings import uses_basic_sweeper
 from rebuttal.launch.stopping import stop_with_parent, unwound_on_sigterm
@@ -51,7 +51,7 @@ def _run_in_process_of_its_own(cfg: DictConfig) -> Any:
     """One that the system kills does not take the others with it, and CUDA starts afresh."""
     with ProcessPoolExecutor(1) as executor:
         child = executor.submit(os.getpid).result()
-        job = executor.submit(_run_in_child, OmegaConf.to_container(HydraConfig.get(), resolve=True), cfg)
+        job = executor.submit(_run_in_child, _resolved_hydra(), cfg)
         try:
             return job.result()
         except BaseException:
@@ -59,6 +59,14 @@ def _run_in_process_of_its_own(cfg: DictConfig) -> Any:
                 with suppress(ProcessLookupError):
                     os.kill(child, signal.SIGTERM)
             raise
+
+
+def _resolved_hydra() -> dict[str, Any]:
+    """Hydra's own config as plain values; overrides are kept as typed, because `${…}` in them is not Hydra's."""
+    hydra: Any = HydraConfig.get()
+    values = {name: hydra[name] for name in hydra if name != "overrides"}
+    resolved = {n: OmegaConf.to_container(v, resolve=True) if OmegaConf.is_config(v) else v for n, v in values.items()}
+    return resolved | {"overrides": OmegaConf.to_container(hydra.overrides, resolve=False)}
 
 
 def _run_in_child(hydra: dict[str, Any], cfg: DictConfig) -> Any:
@@ -88,7 +96,7 @@ def _run_here(cfg: DictConfig) -> Any:
 def _recorded(cfg: DictConfig, folder: str, sweep: Sweep | None) -> Any:
     """Run the job; its status, and its error or what stopped it, are recorded in its folder."""
     hydra = HydraConfig.get()
-    overrides, job = list(hydra.overrides.task), () if sweep is None else (hydra.job.num, _id_of(sweep))
+    overrides, job = as_typed(hydra.overrides.task), () if sweep is None else (hydra.job.num, _id_of(sweep))
     status, taken = StatusFile(folder), None
     with ExitStack() as stack:
         try:
@@ -107,7 +115,7 @@ def _recorded(cfg: DictConfig, folder: str, sweep: Sweep | None) -> Any:
 def _result(cfg: DictConfig, folder: str, status: StatusFile, sweep: Sweep | None) -> Any:
     if sweep is not None:
         sweep.check_not_stopped()
-    packages = packages_in(HydraConfig.get().overrides.task)
+    packages = packages_in(as_typed(HydraConfig.get().overrides.task))
     metrics = _compute(cfg, folder, status, packages, sweep)
     return metrics if cfg.objective is None else _objective(metrics, cfg.objective)
 

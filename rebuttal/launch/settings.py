@@ -32,12 +32,6 @@ def read_flags(arguments: Sequence[str]) -> Namespace | None:
     return given
 
 
-def flags_for_hydra(given: Namespace) -> list[str]:
-    """The flags as Hydra takes them: before all overrides."""
-    modes = [flag for flag, wanted in (("-m", given.multirun), ("--run", given.run)) if wanted]
-    return [*modes, *(["--config-dir", given.config_dir] if given.config_dir else [])]
-
-
 def uses_basic_sweeper(hydra: Any) -> bool:
     """True if all jobs of a sweep are known in advance, whatever their results."""
     return bool(hydra.sweeper["_target_"] == BASIC_SWEEPER)

@@ -7,6 +7,11 @@ import torch
 from scipy.stats import binomtest, entropy
 from torch import Tensor
 
+AGREEMENT = (  # the numbers of `agreement`
+    *("agreement", "agreement_low", "agreement_high", "majority_agreement", "chance_agreement", "teacher_classes"),
+    *("kappa", "kappa_low", "kappa_high", "output_correlation"),
+)
+
 
 def agreement(teacher: Tensor, student: Tensor) -> dict[str, float | None]:
     """Compare a student's logits with its teacher's on the same held-out inputs, both (n, K).

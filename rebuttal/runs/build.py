@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue
 
-from rebuttal.config import build, construct
-from rebuttal.errors import ConfigError
+from rebuttal.config import at_home, build, construct
+from rebuttal.errors import ConfigError, nearest
 from rebuttal.stages.networks import rehearse
 from rebuttal.stages.session import Session, Settings
 from rebuttal.stages.stage import Stage, trainings
@@ -28,12 +29,21 @@ _METHODS = {"training": "make_optimizer", "model": "network", "dataset": "open",
 def resolve(cfg: DictConfig) -> dict[str, Any]:
     """The config as plain values, every interpolation resolved. Raises `ConfigError`."""
     try:
-        return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+        return at_home(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))  # type: ignore[no-any-return]
     except MissingMandatoryValue as error:
         raise ConfigError(f"{error.full_key} is missing; give it as {error.full_key}=…") from None
     except InterpolationKeyError as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"{error.full_key}: refers to a key that is not there ({reason})") from None
+        missing = reason.partition("'")[2].partition("'")[0]
+        near = nearest(missing, _keys(OmegaConf.to_container(cfg, resolve=False)))
+        raise ConfigError(f"{error.full_key}: refers to a key that is not there ({reason}){near}") from None
+
+
+def _keys(node: Any, above: str = "") -> Iterator[str]:
+    """Yield every key of an unresolved config, dotted."""
+    for name, value in node.items() if isinstance(node, dict) else ():
+        yield f"{above}{name}"
+        yield from _keys(value, f"{above}{name}.")
 
 
 def settings_of(config: dict[str, Any], packages: Iterable[str] = ()) -> Settings:
@@ -74,21 +84,49 @@ def build_run(config: dict[str, Any], packages: Iterable[str] = ()) -> tuple[Set
 
 
 def check(stages: dict[str, Stage], session: Session) -> None:
-    """Let the tracker and every stage check that their parts and data fit together. Raises `ConfigError`."""
+    """Let the tracker and every stage check that their parts and data fit together, and that the objective is one of
+    their metrics. Raises `ConfigError`."""
     session.settings.tracker.check()
     for stage in stages.values():
         stage.check(session)
+    check_objective(session.settings.objective, stages, session)
+
+
+def check_objective(wanted: str | None, stages: dict[str, Stage], session: Session) -> None:
+    """Raise `ConfigError` for an objective that this run cannot have.
+
+    A stage that does not say which metrics it has may have any; one that measures, any of its functions."""
+    if wanted is None:
+        return
+    metrics: dict[str, list[str]] = {}
+    for name, stage in stages.items():
+        names = stage.metric_names(session) if hasattr(stage, "metric_names") else ("*",)
+        metrics[name] = [f"{name}/{metric}" for metric in names]
+    possible = [metric for found in metrics.values() for metric in found]
+    if any(fnmatchcase(wanted, metric) for metric in possible):
+        return
+    if wanted.lower() == "none":
+        raise ConfigError(f"objective={wanted}: no such metric; none is called null here: objective=null")
+    near = nearest(wanted, (metric for metric in possible if "*" not in metric))
+    allowed = metrics.get(wanted.partition("/")[0]) or [f"{name}/…" for name, found in metrics.items() if found]
+    raise ConfigError(f"objective={wanted}: no such metric; allowed: {', '.join(allowed)}{near}")
 
 
 def rehearse_trainings(stages: dict[str, Stage], session: Session) -> None:
-    """Try every network that is not stored yet on two inputs, before any is trained. Raises `ConfigError`."""
+    """Read the examples of every network that is not stored yet, but for generated ones, which are drawn when needed,
+    and try the network on two inputs, before any is trained. Raises `ConfigError`."""
     tried = set()
     for name, (_, work) in trainings(stages.values(), session).items():
         recipe = work.recipe
         kind = canonical(
             [describe(work.model), recipe.crop, recipe.normalisation, work.source.shape, work.source.classes]
         )
-        if kind in tried or session.store.holds(name):
+        if session.store.holds(name):
+            continue
+        for dataset, split, seed in work.reads:
+            if not getattr(dataset, "generated", False):
+                session.examples(dataset, split, seed)
+        if kind in tried:
             continue
         tried.add(kind)
         inputs = work.source.examples("train", 0).inputs[:2].to(session.device)

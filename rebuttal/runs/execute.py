@@ -14,6 +14,7 @@ from rebuttal.progress.status_file import StatusFile
 from rebuttal.progress.trackers import Forwarder
 from rebuttal.runs.build import build_run, check, rehearse_trainings, resolve, stage_names
 from rebuttal.runs.folder import RunFolder, flat_metrics
+from rebuttal.runs.isolation import isolated
 from rebuttal.stages.session import Session, Settings
 from rebuttal.stages.stage import Outcome, Stage
 
@@ -34,15 +35,17 @@ def execute(
     `folder`: where to write metrics, history, figures, resolved config and provenance; a folder that already holds
     this very run is left as it is. `packages`: those that `_target_` in the config may name besides rebuttal's own
     and torch.nn; the config must list them too. `status`: where to report progress.
-    Raises `ConfigError` before any training for a setting that cannot be used.
+    The process is afterwards as before; threads wait for each other. Raises `ConfigError` before any training for a
+    setting that cannot be used.
     """
-    config = resolve(cfg)
-    settings, stages = build_run(config, tuple(packages))
-    with configured(settings.device, settings.threads):
-        session = Session(settings, status or StatusFile())
-        check(stages, session)
-        metrics = _execute(config, settings, stages, session, None if folder is None else RunFolder(folder))
-    return Done(metrics, len(session.store.made))
+    with isolated():
+        config = resolve(cfg)
+        settings, stages = build_run(config, tuple(packages))
+        with configured(settings.device, settings.threads):
+            session = Session(settings, status or StatusFile())
+            check(stages, session)
+            metrics = _execute(config, settings, stages, session, None if folder is None else RunFolder(folder))
+        return Done(metrics, len(session.store.made))
 
 
 def _execute(

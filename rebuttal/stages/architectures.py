@@ -42,6 +42,11 @@ class Architectures:
     def work(self, session: Session) -> None:
         return None
 
+    def metric_names(self, session: Session) -> list[str]:
+        compared = ("agreement", "majority_agreement", "kappa")
+        pairs = [f"{teacher}_{own}_{key}" for teacher in self.models for own in self.models for key in compared]
+        return [*pairs, *(f"{teacher}_train_accuracy" for teacher in self.models)]
+
     def run(self, session: Session) -> Outcome:
         metrics: Metrics = {}
         for teacher, own, student in self._pairs():

@@ -17,7 +17,7 @@ from rebuttal.seeds import generator, torch_stream
 from rebuttal.stages.networks import Network, empty_network, new_network, parameter_count, restore_network
 from rebuttal.stages.seeds import Seeds
 from rebuttal.stages.session import Session
-from rebuttal.stages.stage import Metrics, Outcome, Work
+from rebuttal.stages.stage import Metrics, Outcome, Read, Work
 from rebuttal.store.entries import Artifact
 from rebuttal.store.identity import describe
 from rebuttal.training.evaluation import predict, time_to_fit
@@ -27,6 +27,12 @@ from rebuttal.training.recipe import Recipe
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+METRICS = (
+    *("train_accuracy", "train_accuracy_low", "train_accuracy_high"),
+    *("test_accuracy", "test_accuracy_low", "test_accuracy_high", "generalization_gap", "train_loss", "label_noise"),
+    *("epochs", "steps", "epochs_to_fit", "steps_to_fit", "parameters", "train_size", "test_size"),
+    *("classes", "chance_accuracy"),
+)
 VERSION = 1  # raised when the same settings give another result
 
 
@@ -121,7 +127,11 @@ class Fit:
     def work(self, session: Session) -> Work:
         source = session.open(self.dataset)
         train, test = (source.identity(split)["size"] for split in ("train", "test"))
-        return Work(self.model, self.training, source, train, train + test)
+        reads: tuple[Read, ...] = ((self.dataset, "train", self.data_seed), (self.dataset, "test", self.data_seed))
+        return Work(self.model, self.training, source, train, train + test, reads)
+
+    def metric_names(self, session: Session) -> tuple[str, ...]:
+        return METRICS
 
     def artifact(self, session: Session) -> Artifact:
         """Return the trained network and its record from the store; train it if it is not there."""

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from rebuttal.config import checked
 from rebuttal.data.dataset import Dataset, DatasetOption
 from rebuttal.errors import ConfigError
-from rebuttal.measures.agreement import agreement, cohen_kappa, confusion, wilson
+from rebuttal.measures.agreement import AGREEMENT, agreement, cohen_kappa, confusion, wilson
 from rebuttal.stages.function import FunctionOption, Logits
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome, Stage, kappa_in_words
@@ -68,6 +68,11 @@ class Judge:
 
     def work(self, session: Session) -> None:
         return None
+
+    def metric_names(self, session: Session) -> list[str]:
+        compared = [f"{key}_{name}" if name else key for name in self._datasets() for key in AGREEMENT]
+        recalled = ("accuracy", "accuracy_low", "accuracy_high", "kappa", "kappa_low", "kappa_high")
+        return [*compared, *(f"training_label_{key}" for key in recalled)]
 
     def run(self, session: Session) -> Outcome:
         metrics = self.artifact(session).record["metrics"]

@@ -45,6 +45,10 @@ class LearningCurve:
     def work(self, session: Session) -> None:
         return None
 
+    def metric_names(self, session: Session) -> list[str]:
+        points = self._points(session)
+        return [f"{name}_{key}_{size}" for name, size, _ in points for key in ("agreement", "kappa")]
+
     def run(self, session: Session) -> Outcome:
         metrics: Metrics = {}
         for name, size, student in self._points(session):

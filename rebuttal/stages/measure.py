@@ -81,6 +81,9 @@ class Measure:
     def work(self, session: Session) -> None:
         return None
 
+    def metric_names(self, session: Session) -> list[str]:
+        return [f"{function}_*" for function in self.functions]  # which numbers a measure gives is known only after it
+
     def run(self, session: Session) -> Outcome:
         metrics: Metrics = {}
         table: dict[str, dict[str, float | None]] = {}

@@ -14,14 +14,14 @@ from torch.nn import functional as F
 from rebuttal.config import checked
 from rebuttal.data.dataset import Dataset, DatasetOption
 from rebuttal.errors import ConfigError
-from rebuttal.measures.agreement import accuracy, agreement, centred, confusion
+from rebuttal.measures.agreement import AGREEMENT, accuracy, agreement, centred, confusion
 from rebuttal.models.model import Model, ModelOption
 from rebuttal.seeds import generator, torch_stream
 from rebuttal.stages.function import FunctionOption
 from rebuttal.stages.networks import Network, empty_network, new_network, parameter_count, restore_network
 from rebuttal.stages.seeds import StudentSeeds
 from rebuttal.stages.session import Session
-from rebuttal.stages.stage import Metrics, Outcome, Stage, Work
+from rebuttal.stages.stage import Metrics, Outcome, Read, Stage, Work
 from rebuttal.store.entries import Artifact
 from rebuttal.store.identity import describe
 from rebuttal.training.evaluation import predict, time_to_fit
@@ -32,6 +32,10 @@ from rebuttal.training.step import Loss
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+METRICS = (
+    *AGREEMENT,
+    *("train_agreement", "epochs", "steps", "epochs_to_fit", "steps_to_fit", "parameters", "student_size", "test_size"),
+)
 VERSION = 1  # raised when the same settings give another result
 
 
@@ -100,7 +104,12 @@ class Mimic:
     def work(self, session: Session) -> Work:
         source = session.open(self.teacher.fit.dataset)
         size = session.open(self._dataset).identity("student")["size"]
-        return Work(self._model, self.training, source, size, size + source.identity("test")["size"])
+        held_out = self.teacher.fit.dataset
+        reads: tuple[Read, ...] = ((self._dataset, "student", self._data_seed), (held_out, "test", self._data_seed))
+        return Work(self._model, self.training, source, size, size + source.identity("test")["size"], reads)
+
+    def metric_names(self, session: Session) -> tuple[str, ...]:
+        return METRICS
 
     def artifact(self, session: Session) -> Artifact:
         """Return the trained student and its record from the store; train it if it is not there."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @checked
 class AgreementChart:
     """Draw one row for each of the stages `students` (mimic or judge, by name): agreement, beside that of the teacher's
-    majority class and of chance, and kappa."""
+    majority class and of chance, and kappa. Stages of other kinds have no agreement, and get no row."""
 
     students: dict[str, StageOption]
 
@@ -42,6 +42,9 @@ class AgreementChart:
     def work(self, session: Session) -> None:
         return None
 
+    def metric_names(self, session: Session) -> tuple[()]:
+        return ()
+
     def run(self, session: Session) -> Outcome:
         return Outcome({})
 
@@ -49,6 +52,7 @@ class AgreementChart:
         from rebuttal.figures import students
 
         found = {name: student.run(session).metrics for name, student in self.students.items()}
+        found = {name: metrics for name, metrics in found.items() if "majority_agreement" in metrics}
         return {"agreement": students.agreement_bars(found)}
 
 
@@ -80,6 +84,9 @@ class DecisionRegions:
 
     def work(self, session: Session) -> None:
         return None
+
+    def metric_names(self, session: Session) -> tuple[str]:
+        return ("agreement",)
 
     def run(self, session: Session) -> Outcome:
         teacher, student, _ = self._regions(session)
@@ -125,6 +132,9 @@ class WalkStrip:
 
     def work(self, session: Session) -> None:
         return None
+
+    def metric_names(self, session: Session) -> tuple[()]:
+        return ()
 
     def run(self, session: Session) -> Outcome:
         return Outcome({})

@@ -13,7 +13,7 @@ from rebuttal.errors import ConfigError
 from rebuttal.stages.mimic import Mimic
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome, kappa_in_words
-from rebuttal.stages.variants import repeated, with_sizes
+from rebuttal.stages.variants import repeated, with_ends, with_sizes
 from rebuttal.statistics import interval_metrics, interval_of, size_needed
 
 if TYPE_CHECKING:
@@ -64,6 +64,15 @@ class SampleEfficiency:
 
     def work(self, session: Session) -> None:
         return None
+
+    def metric_names(self, session: Session) -> list[str]:
+        whats = (("kappa", self.kappas), ("agreement", self.agreements))
+        means = [f"{what}_{n1}_{n2}" for what, _ in whats for n1 in self.train_sizes for n2 in self.student_sizes]
+        needed = [
+            f"for_{what}_{target:g}_{n1}" for what, targets in whats for target in targets for n1 in self.train_sizes
+        ]
+        means += [f"{name}_{target}" for name in ("n2", "ratio") for target in needed]
+        return [*with_ends(means), *(f"ratio_below_{target}" for target in needed)]
 
     def run(self, session: Session) -> Outcome:
         metrics: Metrics = {}

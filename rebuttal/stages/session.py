@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -84,7 +85,8 @@ class Session:
         return self._sources[dataset]
 
     def examples(self, dataset: Dataset, split: Split, seed: int) -> Examples:
-        """Return the examples of a split, on the device. Raises `ConfigError` for labels other than int64 in 0 … K − 1.
+        """Return the examples of a split, on the device. Raises `ConfigError` for labels other than int64 in 0 … K − 1
+        and inputs that are not finite.
 
         Examples are cached by identity, so that datasets that differ only in other splits share them. Above
         `KEPT_BYTES` the least recently used are dropped, to be drawn again when needed: a curve over sizes and seeds
@@ -96,6 +98,7 @@ class Session:
         if key not in self._examples:
             drawn = source.examples(split, seed)
             _check_labels(drawn.labels, source.classes, dataset)
+            _check_inputs(drawn.inputs, split, dataset)
             self._make_room(drawn.nbytes)
             self._examples[key] = drawn.to(self.device)
         self._examples[key] = self._examples.pop(key)
@@ -105,6 +108,20 @@ class Session:
         """Drop the least recently used examples until `size` more bytes fit."""
         while len(self._examples) >= KEPT_SPLITS and size + sum(e.nbytes for e in self._examples.values()) > KEPT_BYTES:
             del self._examples[next(iter(self._examples))]
+
+
+def _check_inputs(inputs: Tensor, split: Split, dataset: Dataset) -> None:
+    """Raise `ConfigError` for an input that is not finite, after which every number would be NaN."""
+    if not inputs.is_floating_point():
+        return
+    wrong = (~inputs.flatten(1).isfinite().all(dim=1)).nonzero().flatten().tolist()
+    if wrong:
+        value = next(v for v in inputs[wrong[0]].flatten().tolist() if not math.isfinite(v))
+        more = f", as do {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise ConfigError(
+            f"dataset={type(dataset).__name__}: input number {wrong[0]} (from 0) of the {split} split holds "
+            f"{'NaN' if math.isnan(value) else value}{more}; allowed: finite numbers"
+        )
 
 
 def _check_labels(labels: Tensor, classes: int, dataset: Dataset) -> None:

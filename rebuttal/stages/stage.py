@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 from torch import Tensor
 
 from rebuttal.config import Offers
-from rebuttal.data.dataset import Source
+from rebuttal.data.dataset import Dataset, Source
+from rebuttal.data.examples import Split
 from rebuttal.models.model import Model
 from rebuttal.stages.session import Session
 from rebuttal.store.identity import name_of
@@ -18,18 +19,21 @@ from rebuttal.training.recipe import Recipe
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+Read = tuple[Dataset, Split, int]
 Metrics = dict[str, Any]  # numbers by name; None: undefined or censored
 
 
 @dataclass(frozen=True)
 class Work:
-    """The training of a stage: on `examples` inputs, with `evaluated` inputs evaluated after each epoch."""
+    """The training of a stage: on `examples` inputs, with `evaluated` inputs evaluated after each epoch; `reads`: where
+    these come from, with the seed."""
 
     model: Model
     recipe: Recipe
     source: Source
     examples: int
     evaluated: int
+    reads: tuple[Read, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,10 @@ class Outcome:
 
 
 class Stage(Protocol):
-    """A config object of the group `stage`: a frozen dataclass that contains the stages and functions it builds on."""
+    """A config object of the group `stage`: a frozen dataclass that contains the stages and functions it builds on.
+
+    If it has a method `metric_names(session)`, which returns the names of its metrics or patterns (`*`) for them, an
+    objective that it cannot have is refused before the run, else after it."""
 
     def check(self, session: Session) -> None:
         """Raise `ConfigError` for settings that cannot be used, before anything is trained."""

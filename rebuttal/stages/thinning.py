@@ -11,7 +11,7 @@ from rebuttal.errors import ConfigError
 from rebuttal.stages.mimic import Mimic
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome, Stage, kappa_in_words
-from rebuttal.stages.variants import repeated, with_field
+from rebuttal.stages.variants import repeated, with_ends, with_field
 from rebuttal.statistics import interval_metrics, interval_of
 
 if TYPE_CHECKING:
@@ -47,6 +47,10 @@ class Thinning:
 
     def work(self, session: Session) -> None:
         return None
+
+    def metric_names(self, session: Session) -> list[str]:
+        means = ("kappa", "agreement", "steps_to_fit", "train_accuracy")
+        return [*with_ends(f"{what}_{k}" for what in means for k in self.every), *(f"fitted_{k}" for k in self.every)]
 
     def run(self, session: Session) -> Outcome:
         metrics: Metrics = {}

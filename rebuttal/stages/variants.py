@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 from rebuttal.data.dataset import Dataset, resized
 from rebuttal.seeds import derive
 from rebuttal.stages.mimic import Mimic
+from rebuttal.statistics import interval_metrics
 
 Option = TypeVar("Option")
+
+
+def with_ends(means: Iterable[str]) -> list[str]:
+    """Return the names of means and of the ends of their intervals, as `interval_metrics` gives them."""
+    return [name for mean in means for name in interval_metrics(mean, (None, None, None))]
 
 
 def changed(option: Option, **fields: Any) -> Option:

@@ -26,7 +26,8 @@ class DeferredSignals:
     def defer(self) -> None:
         """Record signals from now on instead of handling them; does nothing outside the main thread."""
         if threading.current_thread() is threading.main_thread():  # Python sets handlers in the main thread only
-            self._handlers = {number: signal.signal(number, self._record) for number in DEFERRED}
+            ours = [number for number in DEFERRED if signal.getsignal(number) is not None]  # else set by other code
+            self._handlers = {number: signal.signal(number, self._record) for number in ours}
 
     def deliver(self) -> None:
         """Restore the previous handlers and re-raise the deferred signals. Returns if no handler exits.

@@ -1,3 +1,4 @@
+import math
 from dataclasses import dataclass, replace
 
 import pytest
@@ -5,7 +6,12 @@ import torch
 
 from rebuttal.data import GaussianNoise, Mixture, UniformNoise
 from rebuttal.data.examples import Examples
+from rebuttal.data.labels import true_labels
 from rebuttal.errors import ConfigError
+from rebuttal.functions import Trained
+from rebuttal.models import MLP
+from rebuttal.runs.build import rehearse_trainings
+from rebuttal.stages import Fit, Mimic
 from rebuttal.stages import session as module
 
 DATA = UniformNoise(shape=(4,), classes=3, train_size=100, student_size=100, test_size=100)
@@ -17,6 +23,8 @@ class Own:
     """A user's dataset, whose labels are `labels`."""
 
     labels: torch.Tensor
+    inputs: torch.Tensor | None = None
+    wrong: str = ""  # the split that has a NaN
     classes: int = 3
     shape: tuple[int, ...] = (2,)
 
@@ -27,7 +35,10 @@ class Own:
         return self
 
     def examples(self, split, seed):
-        return Examples(torch.zeros(len(self.labels), 2), self.labels)
+        inputs = torch.zeros(len(self.labels), 2) if self.inputs is None else self.inputs.clone()
+        if split == self.wrong:
+            inputs[1, 0] = math.nan
+        return Examples(inputs, self.labels)
 
     def identity(self, split):
         return {"size": len(self.labels), "split": split}
@@ -46,6 +57,44 @@ def test_a_wrong_label_is_refused_in_one_line(session, labels, what):
     with pytest.raises(ConfigError) as caught:
         session.examples(Own(labels), "train", 0)
     assert str(caught.value) == f"dataset=Own: {what}; allowed: whole numbers from 0 to 2, as int64"
+
+
+INPUTS = torch.arange(12, dtype=torch.float32).reshape(6, 2)
+
+
+@pytest.mark.parametrize(
+    ("places", "what"),
+    [
+        ({(3, 1): math.nan}, "input number 3 (from 0) of the train split holds NaN"),
+        ({(0, 0): math.inf}, "input number 0 (from 0) of the train split holds inf"),
+        ({(5, 1): -math.inf}, "input number 5 (from 0) of the train split holds -inf"),
+        (
+            {(2, 0): math.nan, (4, 0): math.inf, (5, 0): math.nan},
+            "input number 2 (from 0) of the train split holds NaN",
+        ),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+def test_an_input_that_is_not_finite_is_refused_in_one_line(session, places, what, dtype):
+    inputs = INPUTS.clone().to(dtype)
+    for place, value in places.items():
+        inputs[place] = value
+    more = f", as do {len(places) - 1} more" if len(places) > 1 else ""
+    with pytest.raises(ConfigError) as caught:
+        session.examples(Own(torch.zeros(6, dtype=torch.int64), inputs=inputs), "train", 0)
+    assert str(caught.value) == f"dataset=Own: {what}{more}; allowed: finite numbers"
+
+
+@pytest.mark.parametrize("split", ["train", "student", "test"])
+def test_it_is_refused_before_anything_is_trained(split, session, recipe):
+    data = Own(torch.zeros(6, dtype=torch.int64), inputs=INPUTS, wrong=split)
+    common = {"training": recipe(), "seed": 0}
+    teacher = Fit(model=MLP(hidden=(3,)), dataset=data, corruption=true_labels(), **common)
+    of = {"teacher": Trained(fit=teacher), "model": None, "dataset": None, "target": "hard", "temperature": 1.0}
+    student = Mimic(**of, **common)
+    with pytest.raises(ConfigError, match=rf"^dataset=Own: input number 1 \(from 0\) of the {split} split holds NaN;"):
+        rehearse_trainings({"teacher": teacher, "student": student}, session)
+    assert session.store.made == []
 
 
 def test_right_labels_are_accepted(session):

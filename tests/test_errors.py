@@ -1,0 +1,83 @@
+import pytest
+from hydra import compose
+
+from rebuttal.config import composing
+from rebuttal.errors import ConfigError, as_config_errors, nearest
+
+SLURM = "hydra/launcher=slurm"
+LINES = {
+    "experment=toy": ("experment=toy: unknown key; allowed here: batch_size, ", "; nearest: experiment"),
+    "modle=mlp": ("modle=mlp: unknown key; ", "; nearest: model"),
+    "trainig.epochs=3": ("trainig.epochs=3: unknown key; ", "; nearest: training"),
+    "training.epoch=3": (
+        "training.epoch=3: unknown key; allowed here: batch_size, crop, ",
+        "; nearest: training.epochs",
+    ),
+    "stages.studnt.target=soft": ("stages.studnt.target=soft: unknown key; ", "; nearest: stages.student"),
+    "hydra/lancher=local": ("hydra/lancher=local: unknown key; ", "; nearest: hydra/launcher"),
+    "modl@stages.teacher.model=mlp": ("modl: no such group; allowed: compare, corruption, ", "; nearest: model"),
+    "model=resnet81": ("model=resnet81: no such option; allowed: linear, ", "; nearest: resnet18"),
+    "experiment=two_stages": ("experiment=two_stages: no such option; ", "; nearest: two_stage"),
+    "hydra/launcher=slrum": ("hydra/launcher=slrum: no such option; ", "; nearest: slurm"),
+    "corruption=None": ("corruption=None: no such option; ", "; nearest: none"),
+    "model=zzz": ("model=zzz: no such option; ", "resnet18, vgg11"),
+    "corruption.fraction=0.5": (
+        "corruption.fraction=0.5: unknown key; the chosen option of corruption has none",
+        "; allowed with corruption=partial",
+    ),
+    "dataset.root=/x": ("dataset.root=/x: unknown key; ", "; allowed with dataset=cifar10, dataset=image_folder"),
+    "hydra.launcher.partition=gpu": (
+        "hydra.launcher.partition=gpu: unknown key; the chosen option of hydra.launcher has none",
+        "; allowed with hydra/launcher=slurm",
+    ),
+    "stages.student.dataset.share=0.5": (
+        "stages.student.dataset.share=0.5: its parent has no keys of its own here; ",
+        "; allowed with dataset@stages.student.dataset=mixture",
+    ),
+    f"{SLURM} hydra.launcher.mem_gb=16G": (
+        "hydra.launcher.mem_gb=16G: wrong type; allowed: a whole number, without a unit",
+        "allowed: a whole number, without a unit",
+    ),
+    f"{SLURM} hydra.launcher.timeout_min=4h": (
+        "hydra.launcher.timeout_min=4h: wrong type; allowed: a whole number, ",
+        "unit",
+    ),
+    f"{SLURM} hydra.launcher.cpus_per_task=1e1": (
+        "hydra.launcher.cpus_per_task=1e1: wrong type; allowed: a whole number, ",
+        "point",
+    ),
+    f"{SLURM} hydra.launcher.setup=module": ("hydra.launcher.setup=module: Invalid value assigned: str is ", "tuple."),
+    "hydra/launcher=local hydra.launcher.n_jobs=many": (
+        "hydra.launcher.n_jobs=many: wrong type; allowed: a whole number, ",
+        "unit",
+    ),
+    "hydra.mode=RUNN": ("hydra.mode=RUNN: Invalid value 'RUNN', expected one of [RUN, MULTIRUN]", "]"),
+    "hydra.job.chdir=maybe": ("hydra.job.chdir=maybe: is not a valid bool", "(type str)"),
+    "seed=0,1": (
+        "seed=0,1: a sweep of several values needs -m; write 'seed=[0,1]' for a list, 'seed=\"0,1\"' for a text",
+        "text",
+    ),
+    "seed=range(0,3)": ("seed=range(0,3): a sweep of several values needs -m", "-m"),
+}
+
+
+@pytest.mark.parametrize("typed", LINES)
+def test_what_hydra_refuses_is_a_line_that_names_the_nearest(typed):
+    begin, end = LINES[typed]
+    with pytest.raises(ConfigError) as caught, as_config_errors(), composing():
+        compose("train", typed.split(), return_hydra_config=True)
+    line = str(caught.value)
+    assert line.startswith(begin) and line.endswith(end)
+    assert len(line.splitlines()) == 1
+
+
+def test_the_nearest_is_named_only_if_it_is_near():
+    assert nearest("NONE", ["none", "random"]) == "; nearest: none"
+    assert nearest("zzz", ["none", "random"]) == ""
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(28, "No space left"), KeyError("a bug")])
+def test_what_is_not_wrong_with_a_config_stays_as_it_is(error):
+    with pytest.raises(type(error)) as caught, as_config_errors():
+        raise error
+    assert caught.value is error
