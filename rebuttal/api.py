@@ -10,10 +10,12 @@ from hydra import compose, initialize_config_dir
 
 from rebuttal.config import CONFIG_DIR
 from rebuttal.launch.expand import packages_in
-from rebuttal.progress.console import console
+from rebuttal.progress.console import console, signs_replaced
 from rebuttal.runs.execute import execute
+from rebuttal.runs.folder import Asked
 
 
+@signs_replaced()
 def run(experiment: str, overrides: Sequence[str] = (), folder: str | None = None) -> pd.DataFrame:
     """Run one experiment with Hydra overrides, e.g. `run("two_stage", ["model=resnet18", "seed=0"])`.
 
@@ -21,12 +23,14 @@ def run(experiment: str, overrides: Sequence[str] = (), folder: str | None = Non
     files of the run; none by default. Raises `ConfigError` for a setting that cannot be used.
     """
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        cfg = compose("train", [f"experiment={experiment}", *overrides])
-    metrics = execute(cfg, folder, packages_in(overrides)).metrics
+        chosen = [f"experiment={experiment}", *overrides]
+        cfg = compose("train", chosen)
+    metrics = execute(cfg, folder, packages_in(overrides), Asked(chosen, cfg)).metrics
     rows = [(*name.split("/", 1), value) for name, value in metrics.items()]
     return pd.DataFrame(rows, columns=["stage", "measure", "value"])
 
 
+@signs_replaced()
 def run_baseline_replication(
     architectures: Sequence[str] = ("resnet18",),
     seeds: Sequence[int] = (42,),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rebuttal.errors import UserError
 from rebuttal.launch.sweep import Sweep, count_states, job_table
-from rebuttal.progress.console import wide_console
+from rebuttal.progress.console import signs_replaced, wide_console
 
 DEFAULT_FOLDERS = ("multirun", "outputs")
 
@@ -35,6 +35,7 @@ def _began(path: Path) -> float:
         return 0
 
 
+@signs_replaced()
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(

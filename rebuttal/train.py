@@ -9,21 +9,25 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from omegaconf import DictConfig
 
-from rebuttal.command import plan, repeat, stored_sweep
+from rebuttal.command import plan, preflight, repeat, stored_sweep
 from rebuttal.config import CONFIG_DIR
 from rebuttal.errors import FULL_ERROR, exit_if_user_error
 from rebuttal.launch import job as launch
 from rebuttal.launch.expand import quoted, read_command
 from rebuttal.launch.sweep import Sweep
 from rebuttal.launch.watch import finish, print_ended_jobs
+from rebuttal.progress.console import signs_replaced
+
+if TYPE_CHECKING:
+    from rebuttal.runs.execute import Prepared
 
 
 def run(cfg: DictConfig, folder: str | Path | None = None, packages: Sequence[str] = ()) -> dict[str, Any]:
@@ -37,12 +41,16 @@ def run(cfg: DictConfig, folder: str | Path | None = None, packages: Sequence[st
     return execute(cfg, folder, packages).metrics
 
 
-@hydra.main(config_path=str(CONFIG_DIR), config_name="train", version_base="1.3")
+_ROOT = hydra.main(config_path=str(CONFIG_DIR), config_name="train", version_base="1.3")
+
+
+@_ROOT
 def job(cfg: DictConfig) -> Any:
     """One run in the folder that Hydra made for it."""
     return launch.run_job(cfg)
 
 
+@signs_replaced()
 def main() -> None:
     """Run from the command line."""
     with _errors_in_one_line():
@@ -51,13 +59,18 @@ def main() -> None:
             plan.show(arguments)
             return
         request = read_command(arguments)
-        if request is None or request.folder is None:
+        if request is None:
             _start_hydra(arguments)
             return
+        if request.folder is None:
+            _start_prepared(arguments, *preflight.prepare_run(request))
+            return
         sweep = Sweep(request.folder)
+        preflight.check_folders(request, sweep)
         if stored_sweep.restore(request, sweep):
             finish(sweep)
             return
+        preflight.check_jobs(request)
         sweep.begin(request.overrides())
         try:
             with print_ended_jobs(sweep):
@@ -68,9 +81,19 @@ def main() -> None:
         finish(sweep)
 
 
-def _start_hydra(arguments: list[str]) -> None:
+def _start_prepared(arguments: list[str], prepared: Prepared, folder: str) -> None:
+    """Start a single run in `folder`."""
+
+    @_ROOT
+    def prepared_job(cfg: DictConfig) -> Any:
+        return launch.run_job(cfg, prepared)
+
+    _start_hydra([*arguments, f"hydra.run.dir={quoted(folder)}"], prepared_job)
+
+
+def _start_hydra(arguments: list[str], task: Callable[[], Any] = job) -> None:
     sys.argv[1:] = arguments
-    job()
+    task()
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from yaml import YAMLError
 
 from rebuttal.config import CONFIG_DIR
 from rebuttal.errors import ConfigError
-from rebuttal.launch.expand import quoted, typed
+from rebuttal.launch.expand import own_configs, quoted, typed
 
 WORD = "from_run="
 NOT_REPEATED = {"packages"}  # only the user of the command may allow imports, not a folder
@@ -76,9 +76,8 @@ def _saved_overrides(folder: Path) -> tuple[list[str], list[str]]:
     """The overrides of the run in `folder`, and its additional config folders, as an override."""
     overrides = [str(override) for override in _loaded(folder / _HYDRA_FOLDER / "overrides.yaml")]
     hydra = folder / _HYDRA_FOLDER / "hydra.yaml"
-    sources = _loaded(hydra).hydra.runtime.config_sources if hydra.exists() else ()  # runs from the store have none
-    own = [f"file://{source.path}" for source in sources if "command" in source.provider]
-    return overrides, [f"hydra.searchpath=[{','.join(own)}]"] if own else []
+    # Runs from the store, and those of Python, have none.
+    return overrides, [*own_configs(_loaded(hydra).hydra)] if hydra.exists() else []
 
 
 def _unresolved(cfg: DictConfig) -> dict[str, Any]:

@@ -17,10 +17,11 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType, Quote, QuotedString
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, flag_override
 
 from rebuttal.config import CONFIG_DIR
 from rebuttal.errors import ConfigError
@@ -32,10 +33,12 @@ class Request:
 
     `jobs`: the parsed overrides of each job; None if the sweeper (Optuna, say) chooses jobs from earlier results.
     `folder`: the sweep's folder; None for a single run. `numbered`: whether each job's folder is its number.
-    `searchpath`: config folders besides the package's own, as an override of Hydra's.
+    `searchpath`: config folders besides the package's own, as an override of Hydra's. `composed`: the config of a
+    single run, or of a sweep what its jobs share, with Hydra's own node.
     """
 
     jobs: list[list[Override]] | None
+    composed: DictConfig
     folder: Path | None = None
     numbered: bool = False
     searchpath: tuple[str, ...] = ()
@@ -45,6 +48,22 @@ class Request:
         if self.jobs is None:
             return None
         return [[text for o in job if not (text := typed(o)).startswith("hydra.")] for job in self.jobs]
+
+    def subdirs(self) -> Iterator[str]:
+        """Yield each job's folder below the sweep's, as far as the jobs are known in advance."""
+        for number, job in enumerate(self.jobs or ()):
+            if self.numbered:
+                yield str(number)
+                continue
+            hydra = _compose([*self.searchpath, *(typed(o) for o in job)], return_hydra_config=True)
+            with flag_override(hydra.hydra.job, ["struct", "readonly"], False):
+                hydra.hydra.job.num = hydra.hydra.job.id = number
+            with hydra_config(hydra):
+                yield str(hydra.hydra.sweep.subdir)
+
+    def runs_elsewhere(self) -> bool:
+        """True if the jobs may run on other machines."""
+        return "Slurm" in self.composed.hydra.launcher["_target_"]
 
     def uses_own_configs(self) -> bool:
         """True if configs come from a folder of the user's."""
@@ -91,17 +110,25 @@ def read_command(arguments: Sequence[str]) -> Request | None:
     with _hydra() as parser:
         parsed = parser.parse_overrides(overrides)
         common = [typed(override) for override in parsed if not override.is_sweep_override()]
-        hydra = compose("train", [*searchpath, *common], return_hydra_config=True).hydra
+        composed = compose("train", [*searchpath, *common], return_hydra_config=True)
+        hydra = composed.hydra
         if not multirun and hydra.mode != RunMode.MULTIRUN:
-            return Request([_without_launcher(parsed)], searchpath=searchpath)
+            return Request([_without_launcher(parsed)], composed, searchpath=searchpath)
         jobs = _expand(parser, hydra, overrides) if uses_basic_sweeper(hydra) else None
     subdir = OmegaConf.to_container(hydra.sweep, resolve=False)["subdir"]  # type: ignore[call-overload, index]
-    return Request(jobs, Path(hydra.sweep.dir), subdir == "${hydra:job.num}", searchpath)
+    return Request(jobs, composed, Path(hydra.sweep.dir), subdir == "${hydra:job.num}", searchpath)
 
 
 def typed(override: Override) -> str:
     """An override as it was typed."""
     return override.input_line or ""
+
+
+def own_configs(hydra: Any) -> tuple[str, ...]:
+    """The config folders that the command line named, as an override."""
+    named = [source for source in hydra.runtime.config_sources if "command" in source.provider]
+    places = ",".join(quoted(f"{source.schema}://{source.path}") for source in named)
+    return (f"hydra.searchpath=[{places}]",) if named else ()
 
 
 def uses_basic_sweeper(hydra: Any) -> bool:
@@ -154,13 +181,25 @@ def _parse_flags(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
 @contextmanager
 def _hydra() -> Iterator[OverridesParser]:
     """Within the block configs can be composed; yields a parser that knows the groups' options, for `glob(…)`."""
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+    with initialize_config_dir(str(CONFIG_DIR), job_name="train", version_base="1.3"):
         yield OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
 
 
-def _compose(overrides: list[str]) -> DictConfig:
+@contextmanager
+def hydra_config(composed: DictConfig) -> Iterator[None]:
+    """Within the block `${hydra:…}` refers to the Hydra node of this config."""
+    singleton = HydraConfig.instance()
+    before = singleton.cfg
+    try:
+        singleton.set_config(composed)
+        yield
+    finally:
+        singleton.cfg = before
+
+
+def _compose(overrides: list[str], return_hydra_config: bool = False) -> DictConfig:
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return compose("train", overrides)
+        return compose("train", overrides, return_hydra_config)
 
 
 def _expand(parser: OverridesParser, hydra: DictConfig, overrides: Sequence[str]) -> list[list[Override]]:

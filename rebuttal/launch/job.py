@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import configure_log
@@ -14,20 +14,25 @@ from joblib.externals.loky import ProcessPoolExecutor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from omegaconf import DictConfig, OmegaConf
 
-from rebuttal.errors import ConfigError, as_one_line, exit_if_user_error
-from rebuttal.launch.expand import packages_in, uses_basic_sweeper
+from rebuttal.errors import ConfigError, UserError, as_one_line, exit_if_user_error
+from rebuttal.launch.expand import own_configs, packages_in, uses_basic_sweeper
 from rebuttal.launch.gpu_slots import gpu_slot, share_of_threads
 from rebuttal.launch.sweep import NotBegun, Sweep
+from rebuttal.progress.console import signs_replaced
 from rebuttal.progress.status_file import StatusFile
 
+if TYPE_CHECKING:
+    from rebuttal.runs.execute import Prepared
+    from rebuttal.runs.folder import Asked, RunFolder
 
-def run_job(cfg: DictConfig) -> Any:
-    """Return the objective if one is set, else all metrics.
+
+def run_job(cfg: DictConfig, prepared: Prepared | None = None) -> Any:
+    """Return the objective if one is set, else all metrics. `prepared`: the run of `cfg`, if it is built already.
 
     A failed sweep job returns None: raising would stop Hydra from starting later jobs; its folder records the error.
     """
     if HydraConfig.get().runtime.choices["hydra/launcher"] != "local":
-        return _run_here(cfg)
+        return _run_here(cfg, prepared)
     # In a process of its own: one that the system kills does not take the others with it, and CUDA starts afresh.
     with ProcessPoolExecutor(1) as process:
         try:
@@ -43,16 +48,26 @@ def _run_in_child(hydra: dict[str, Any], cfg: DictConfig) -> Any:
     return _run_here(cfg)
 
 
-def _run_here(cfg: DictConfig) -> Any:
+@signs_replaced()
+def _run_here(cfg: DictConfig, prepared: Prepared | None = None) -> Any:
+    from rebuttal.runs.folder import Asked, RunFolder
+
     hydra = HydraConfig.get()
     sweep = None if hydra.mode == RunMode.RUN else Sweep(hydra.sweep.dir)
-    folder, overrides = hydra.runtime.output_dir, list(hydra.overrides.task)
-    status = StatusFile(folder)
-    with status.alive(overrides, *(() if sweep is None else (hydra.job.num, sweep.id()))):
+    overrides = list(hydra.overrides.task)
+    folder = RunFolder(hydra.runtime.output_dir, "hydra.run.dir" if sweep is None else "hydra.sweep.dir")
+    status = StatusFile(folder.folder)
+    try:
+        folder.claim(() if prepared is None else prepared.stages)
+    except (UserError, OSError) as error:  # where nothing can be recorded
+        return _refuse(error, sweep)
+    with folder.log(() if prepared is None else prepared.log), status.alive(overrides, *_place(sweep)):
         try:
+            asked = Asked(overrides, cfg, hydra, own_configs(hydra))
+            folder.write_request(asked)
             if sweep is not None:
                 sweep.check_not_stopped()
-            metrics = _compute(cfg, folder, status, packages_in(overrides), sweep)
+            metrics = _compute(cfg, folder, status, asked, sweep, prepared)
             return metrics if cfg.objective is None else _objective(metrics, cfg.objective)
         except Exception as error:
             _record_error(error, folder, status)
@@ -66,15 +81,35 @@ def _run_here(cfg: DictConfig) -> Any:
             return None
 
 
-def _compute(
-    cfg: DictConfig, folder: str, status: StatusFile, packages: tuple[str, ...], sweep: Sweep | None
-) -> dict[str, Any]:
-    from rebuttal.runs.execute import execute
+def _place(sweep: Sweep | None) -> tuple[Any, ...]:
+    return () if sweep is None else (HydraConfig.get().job.num, sweep.id())
 
+
+def _refuse(error: Exception, sweep: Sweep | None) -> None:
+    """Say why a job cannot be begun in its folder. Raises where that must not pass for a result."""
+    if sweep is None:
+        exit_if_user_error(error)
+        raise error
+    print(f"rebuttal: job {HydraConfig.get().job.num}: {as_one_line(error) or repr(error)}", file=sys.stderr)
+    if not uses_basic_sweeper(HydraConfig.get()):
+        raise error
+
+
+def _compute(
+    cfg: DictConfig,
+    folder: RunFolder,
+    status: StatusFile,
+    asked: Asked,
+    sweep: Sweep | None,
+    prepared: Prepared | None,
+) -> dict[str, Any]:
+    from rebuttal.runs.execute import carry_out, prepare
+
+    packages = packages_in(asked.overrides)
     with _share_of_machine(cfg, packages, sweep, status) as threads:
         if threads is not None:
             cfg.threads = threads
-        done = execute(cfg, folder, packages, status)
+        done = carry_out(prepared or prepare(cfg, packages), folder, status, asked)
         status.ended("done", computed=done.computed)  # before another job may claim the slot
     return done.metrics
 
@@ -99,15 +134,13 @@ def _share_of_machine(
         yield threads
 
 
-def _record_error(error: Exception, folder: str, status: StatusFile) -> None:
-    from rebuttal.runs.folder import write_error
-
+def _record_error(error: Exception, folder: RunFolder, status: StatusFile) -> None:
     line = as_one_line(error) or repr(error)
     try:
-        write_error(folder, error)
+        folder.write_error(error)
         status.ended("not begun" if isinstance(error, NotBegun) else "failed", why=line)
     except OSError as unwritable:
-        print(f"rebuttal: {folder}: {unwritable.strerror}: could not record the error: {line}", file=sys.stderr)
+        print(f"rebuttal: {folder.folder}: {unwritable.strerror}: could not record the error: {line}", file=sys.stderr)
 
 
 def _objective(metrics: dict[str, Any], name: str) -> Any:

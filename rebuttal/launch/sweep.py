@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from rebuttal.errors import UserError
 from rebuttal.progress.status_file import is_running
 from rebuttal.store.files import write_json
+from rebuttal.store.written import Written, read_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,6 +27,7 @@ MAX_ROWS = 60  # the table of a larger sweep lists only the jobs that did not en
 ENDED = ("done", "from store", "failed", "not begun")
 SUCCEEDED = ("done", "from store")
 _STOP = "stopped_by"
+FILES = ("sweep.json", _STOP, "multirun.yaml", "optimization_results.yaml")  # the last two are written by sweepers
 
 
 class NotBegun(UserError):
@@ -57,10 +59,21 @@ class Sweep:
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
+        self._files = Written(self.folder, ".sweep_files.json", "hydra.sweep.dir", self._of_earlier_version)
+
+    def check(self) -> None:
+        """Raise `ConfigError` if the sweep would overwrite a file that no sweep of this tool wrote."""
+        self._files.check(FILES)
+
+    def _of_earlier_version(self, content: Any) -> tuple[str, ...] | None:
+        """The files of a sweep of a version that kept no list, known by its `sweep.json`; None for another list."""
+        record = read_json(self.folder / "sweep.json")
+        ours = isinstance(record, dict) and {"id", "began", "jobs"} <= set(record)
+        return None if content is not None else FILES if ours else ()
 
     def begin(self, jobs: list[list[str]] | None) -> None:
-        """Record the overrides of each job; None if they are not known in advance."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Record the overrides of each job; None if they are not known in advance. Raises `ConfigError` as `check`."""
+        self._files.claim(FILES)
         (self.folder / _STOP).unlink(missing_ok=True)
         write_json(self.folder / "sweep.json", {"id": uuid.uuid4().hex, "began": time.time(), "jobs": jobs})
 
@@ -80,7 +93,7 @@ class Sweep:
     def check_not_stopped(self) -> None:
         """Raise `NotBegun` after a job has failed under `on_failure=stop`."""
         if (self.folder / _STOP).exists():
-            failed = (self.folder / _STOP).read_text().strip()
+            failed = (self.folder / _STOP).read_text(encoding="utf-8").strip()
             raise NotBegun(f"on_failure=stop: not begun, because job {failed} failed")
 
     def jobs(self) -> list[Job]:

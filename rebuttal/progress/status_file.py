@@ -21,7 +21,8 @@ from rebuttal.store.files import write_json
 log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_UPDATES = 1
-_LOCK = ".running.lock"
+STATUS = "status.json"
+LOCK = ".running.lock"
 
 
 class StatusFile:
@@ -46,7 +47,7 @@ class StatusFile:
             raise ValueError("a run without a folder has no status file")
         self._folder.mkdir(parents=True, exist_ok=True)
         began = time.time()
-        with FileLock(self._folder / _LOCK):
+        with FileLock(self._folder / LOCK):
             self._status = {"job": job, "sweep": sweep, "overrides": overrides, "began": began}
             self._write(state="running", host=socket.gethostname(), process=os.getpid())
             yield
@@ -81,15 +82,15 @@ class StatusFile:
         self._status |= facts
         self._updated = time.monotonic()
         if self._folder is not None:
-            write_json(self._folder / "status.json", self._status | {"now": time.time()})
+            write_json(self._folder / STATUS, self._status | {"now": time.time()})
 
 
 def is_running(folder: Path) -> bool:
     """True if a living process runs in `folder`."""
-    if not (folder / _LOCK).exists():
+    if not (folder / LOCK).exists():
         return False
     try:
-        with FileLock(folder / _LOCK, timeout=0):
+        with FileLock(folder / LOCK, timeout=0):
             return False
     except (Timeout, OSError):
         return True

@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.table import Table
 
 from rebuttal.errors import UserError
-from rebuttal.progress.console import wide_console
+from rebuttal.progress.console import signs_replaced, wide_console
 from rebuttal.report.claims import LEDGER
 from rebuttal.report.paper import write_report
 from rebuttal.report.results import Results, find_results
@@ -43,6 +43,7 @@ def report(folders: list[Path], out: Path, ledger: Path = LEDGER) -> Results:
     return results
 
 
+@signs_replaced()
 def main() -> None:
     parser = argparse.ArgumentParser(
         "python -m rebuttal.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
