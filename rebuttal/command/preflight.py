@@ -23,10 +23,13 @@ if TYPE_CHECKING:
 def prepare_run(request: Request) -> tuple[Prepared, str]:
     """Build and check a single run; return it and the name of its folder. Raises `ConfigError`."""
     from rebuttal.runs.execute import prepare
+    from rebuttal.runs.folder import RunFolder
 
     _check_files_of_hydra(request.composed.hydra)
     with _as_in_hydra(request.composed) as (cfg, folder):
-        return prepare(cfg, request.packages()), folder
+        prepared = prepare(cfg, request.packages())
+        RunFolder(folder, "hydra.run.dir").check(prepared.stages)
+        return prepared, folder
 
 
 def check_folders(request: Request, sweep: Sweep) -> None:
@@ -109,9 +112,9 @@ def _as_in_hydra(composed: DictConfig) -> Iterator[tuple[DictConfig, str]]:
     are as they will be in the run."""
     composed = copy.deepcopy(composed)
     with hydra_config(composed):
-        folder = str(composed.hydra.run.dir)
+        folder = str(Path(composed.hydra.run.dir).resolve())  # without `..`, for which folders would have to be made
         with flag_override(composed.hydra.runtime, ["struct", "readonly"], False):
-            composed.hydra.runtime.output_dir = str(Path(folder).absolute())
+            composed.hydra.runtime.output_dir = folder
         configure_log(composed.hydra.job_logging, composed.hydra.verbose)
         with env_override(composed.hydra.job.env_set):
             yield OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]), folder

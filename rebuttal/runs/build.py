@@ -74,8 +74,9 @@ def build_run(config: dict[str, Any], packages: Iterable[str] = ()) -> tuple[Set
 
 
 def check(stages: dict[str, Stage], session: Session) -> None:
-    """Let the tracker and every stage check that their parts and data fit together. Raises `ConfigError`."""
+    """Let the tracker, the store and every stage check that their parts and data fit together. Raises `ConfigError`."""
     session.settings.tracker.check()
+    session.store.check()
     for stage in stages.values():
         stage.check(session)
 
