@@ -113,8 +113,9 @@ def _as_in_hydra(composed: DictConfig) -> Iterator[tuple[DictConfig, str]]:
     composed = copy.deepcopy(composed)
     with hydra_config(composed):
         folder = str(Path(composed.hydra.run.dir).resolve())  # without `..`, for which folders would have to be made
-        with flag_override(composed.hydra.runtime, ["struct", "readonly"], False):
-            composed.hydra.runtime.output_dir = folder
+    with flag_override(composed.hydra.runtime, ["struct", "readonly"], False):
+        composed.hydra.runtime.output_dir = folder
+    with hydra_config(composed):
         configure_log(composed.hydra.job_logging, composed.hydra.verbose)
         with env_override(composed.hydra.job.env_set):
             yield OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]), folder

@@ -7,6 +7,8 @@ pickle, and this package never unpickles anything.
 from __future__ import annotations
 
 import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import field
 from pathlib import Path
 from urllib.error import URLError
@@ -54,8 +56,8 @@ class CIFAR10(ImageSet):
         if check_integrity(str(archive), self.md5):
             return
         try:
-            archive.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(archive.with_suffix(".lock")):  # one of several jobs downloads, the others wait for it
+            # One of several jobs downloads, the others wait for it.
+            with _place_of(archive) as lock, FileLock(lock):
                 download_url(self.url, str(archive.parent), archive.name, md5=self.md5)
         except (URLError, OSError, RuntimeError) as error:
             raise ConfigError(
@@ -63,6 +65,22 @@ class CIFAR10(ImageSet):
                 f"put {archive.name} (md5 {self.md5}) into that folder by hand, or use your own images: "
                 "dataset=image_folder dataset.root=FOLDER_OR_TAR"
             ) from None
+
+
+@contextmanager
+def _place_of(archive: Path) -> Iterator[Path]:
+    """Make the archive's folder and yield the name of a lock there; if the block fails, nothing of both is left."""
+    lock = archive.with_suffix(".lock")
+    made = [folder for folder in (archive.parent, *archive.parent.parents) if not folder.exists()]
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield lock
+    except BaseException:
+        lock.unlink(missing_ok=True)
+        with suppress(OSError):  # others have put something there
+            for folder in made:
+                folder.rmdir()
+        raise
 
 
 def _member(tar: tarfile.TarFile, name: str) -> bytes:
