@@ -25,7 +25,7 @@ from rebuttal.launch.expand import own_configs, quoted, typed
 
 WORD = "from_run="
 NOT_REPEATED = {"packages"}  # only the user of the command may allow imports, not a folder
-_HYDRA_FOLDER = ".hydra"  # where Hydra saves the overrides and the config before a run starts
+_HYDRA_FOLDER = ".hydra"  # where a run saves its overrides and its config, in the format of Hydra
 
 
 def expand(arguments: Sequence[str]) -> list[str]:
@@ -74,6 +74,12 @@ def _changed(then: dict[str, Any], today: dict[str, Any], above: str = "") -> It
 
 def _saved_overrides(folder: Path) -> tuple[list[str], list[str]]:
     """The overrides of the run in `folder`, and its additional config folders, as an override."""
+    if (folder / "config.yaml").exists() and not (folder / _HYDRA_FOLDER).exists():
+        raise ConfigError(
+            f"{WORD}{folder}: its config was composed in Python, so that its overrides are not known; allowed: the "
+            f"folder of one run of a command, or of rebuttal.run; in Python: "
+            f"train.run(OmegaConf.load('{folder}/config.yaml'))"
+        )
     overrides = [str(override) for override in _loaded(folder / _HYDRA_FOLDER / "overrides.yaml")]
     hydra = folder / _HYDRA_FOLDER / "hydra.yaml"
     # Runs from the store, and those of Python, have none.
