@@ -15,7 +15,6 @@ from rebuttal.runs.execute import execute
 from rebuttal.runs.folder import Asked
 
 
-@signs_replaced()
 def run(experiment: str, overrides: Sequence[str] = (), folder: str | None = None) -> pd.DataFrame:
     """Run one experiment with Hydra overrides, e.g. `run("two_stage", ["model=resnet18", "seed=0"])`.
 

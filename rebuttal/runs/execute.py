@@ -15,6 +15,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from rebuttal.device import configured
+from rebuttal.progress.console import signs_replaced
 from rebuttal.progress.status_file import StatusFile
 from rebuttal.progress.trackers import Forwarder
 from rebuttal.runs.build import build_run, check, rehearse_trainings, resolve, stage_names
@@ -60,6 +61,7 @@ def prepare(cfg: DictConfig, packages: Sequence[str] = ()) -> Prepared:
     return Prepared(config, settings, stages, session, log)
 
 
+@signs_replaced()
 def execute(
     cfg: DictConfig,
     folder: str | Path | None = None,

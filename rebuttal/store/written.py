@@ -53,7 +53,8 @@ class Written:
         listed = self._listed()
         for name, content in contents.items():
             path = self.folder / name
-            listed[name] = [*([_digest(path.read_bytes())] if path.exists() else []), _digest(content)]
+            now = [_digest(path.read_bytes())] if path.exists() else []
+            listed[name] = list(dict.fromkeys([*now, _digest(content)]))
         self._save(listed)
         for name, content in contents.items():
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
