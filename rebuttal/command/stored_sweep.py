@@ -41,9 +41,9 @@ def restore(request: Request, sweep: Sweep) -> bool:
         folder.check(run.stages)
     sweep.begin(jobs)
     for number, (run, folder, overrides) in enumerate(zip(track(runs, "from store"), folders, jobs)):
-        folder.claim()
         status = StatusFile(folder.folder)
         with status.alive(overrides, number, sweep.id()):
+            folder.claim()
             run.write(folder, overrides)
             status.ended("done", computed=0)
     return True

@@ -50,7 +50,7 @@ def _run_in_child(hydra: dict[str, Any], cfg: DictConfig) -> Any:
 
 @signs_replaced()
 def _run_here(cfg: DictConfig, prepared: Prepared | None = None) -> Any:
-    from rebuttal.runs.folder import Asked, RunFolder
+    from rebuttal.runs.folder import RunFolder
 
     hydra = HydraConfig.get()
     sweep = None if hydra.mode == RunMode.RUN else Sweep(hydra.sweep.dir)
@@ -58,17 +58,14 @@ def _run_here(cfg: DictConfig, prepared: Prepared | None = None) -> Any:
     folder = RunFolder(hydra.runtime.output_dir, "hydra.run.dir" if sweep is None else "hydra.sweep.dir")
     status = StatusFile(folder.folder)
     try:
-        folder.claim(() if prepared is None else prepared.stages)
+        folder.check(() if prepared is None else prepared.stages)
     except (UserError, OSError) as error:  # where nothing can be recorded
         return _refuse(error, sweep)
-    with folder.log(() if prepared is None else prepared.log), status.alive(overrides, *_place(sweep)):
+    with status.alive(overrides, *_place(sweep)):
         try:
-            asked = Asked(overrides, cfg, hydra, own_configs(hydra))
-            folder.write_request(asked)
-            if sweep is not None:
-                sweep.check_not_stopped()
-            metrics = _compute(cfg, folder, status, asked, sweep, prepared)
-            return metrics if cfg.objective is None else _objective(metrics, cfg.objective)
+            folder.claim()
+            with folder.log(() if prepared is None else prepared.log):
+                return _recorded(cfg, folder, status, sweep, prepared)
         except Exception as error:
             _record_error(error, folder, status)
             if sweep is None:
@@ -79,6 +76,21 @@ def _run_here(cfg: DictConfig, prepared: Prepared | None = None) -> Any:
             if not uses_basic_sweeper(hydra):
                 raise  # a sweeper that learns from results must not take this for one
             return None
+
+
+def _recorded(
+    cfg: DictConfig, folder: RunFolder, status: StatusFile, sweep: Sweep | None, prepared: Prepared | None
+) -> Any:
+    """Run the job, with how it was asked for recorded in its folder."""
+    from rebuttal.runs.folder import Asked
+
+    hydra = HydraConfig.get()
+    asked = Asked(list(hydra.overrides.task), cfg, hydra, own_configs(hydra))
+    folder.write_request(asked)
+    if sweep is not None:
+        sweep.check_not_stopped()
+    metrics = _compute(cfg, folder, status, asked, sweep, prepared)
+    return metrics if cfg.objective is None else _objective(metrics, cfg.objective)
 
 
 def _place(sweep: Sweep | None) -> tuple[Any, ...]:
@@ -139,8 +151,9 @@ def _record_error(error: Exception, folder: RunFolder, status: StatusFile) -> No
     try:
         folder.write_error(error)
         status.ended("not begun" if isinstance(error, NotBegun) else "failed", why=line)
-    except OSError as unwritable:
-        print(f"rebuttal: {folder.folder}: {unwritable.strerror}: could not record the error: {line}", file=sys.stderr)
+    except (OSError, ConfigError) as unwritable:
+        why = as_one_line(unwritable) or unwritable
+        print(f"rebuttal: {folder.folder}: {why}: could not record the error: {line}", file=sys.stderr)
 
 
 def _objective(metrics: dict[str, Any], name: str) -> Any:

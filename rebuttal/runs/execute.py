@@ -87,7 +87,7 @@ def carry_out(
     run.session.status = status or StatusFile()
     with configured(run.settings.device, run.settings.threads):
         if folder is not None:
-            folder.check(run.stages)
+            folder.claim(run.stages)
         metrics = _execute(run, folder, asked)
     return Done(metrics, len(run.session.store.made))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,9 +21,9 @@ from omegaconf import DictConfig, OmegaConf
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from rebuttal.errors import as_one_line
+from rebuttal.errors import ConfigError, as_one_line
 from rebuttal.progress.console import console, wide_console
-from rebuttal.progress.status_file import LOCK, STATUS
+from rebuttal.progress.status_file import LOCK, STATUS, is_running
 from rebuttal.runs.provenance import essence, networks_used, provenance, run_identity
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Outcome, Stage
@@ -38,7 +39,7 @@ LOG = "train.log"
 ERROR = "error.txt"
 # The overrides and the composed config, which from_run=… reads, in the folder and the format that Hydra has for them.
 REQUEST = (".hydra/overrides.yaml", ".hydra/config.yaml", ".hydra/hydra.yaml")
-LIVE = (STATUS, LOCK, LOG, ERROR)  # written while the run is going on, also by one that fails
+LIVE = (LOG, ERROR)  # written while the run is going on, also by one that fails
 FILES = ("metrics.json", "history.csv", "config.yaml", "provenance.json", FIGURES_DONE)
 _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # both write the same; the C one is fast
 
@@ -71,13 +72,33 @@ class RunFolder:
         self._files = Written(self.folder, LIST, setting, self._of_earlier_version)
 
     def check(self, stages: Iterable[str] = ()) -> None:
-        """Raise `ConfigError` if a run of these stages would overwrite a file that no run of this tool wrote."""
-        self._files.check([*LIVE, *REQUEST, *FILES, *_of_stages(stages)])
+        """Raise `ConfigError` if a run of these stages would overwrite a file that no run of this tool wrote.
+
+        If another is writing there now, it has to end before that can be known; then nothing is raised."""
+        self._check_status()
+        names = _names(stages)
+        try:
+            self._files.check(names)
+        except ConfigError:
+            if not is_running(self.folder):
+                self._files.check(names)  # it may just have ended
 
     def claim(self, stages: Iterable[str] = ()) -> None:
-        """List what a run writes while it is going on. Raises `ConfigError` as `check` does."""
-        self.check(stages)
+        """List what a run writes while it is going on. Raises `ConfigError` as `check` does.
+
+        A command calls it while it holds the folder's lock, so that no other reads or writes the list."""
+        self._check_status()
+        self._files.check(_names(stages))
         self._files.claim(LIVE)
+
+    def _check_status(self) -> None:
+        """Raise `ConfigError` if the lock or the status, which are not listed because they come first, are not a
+        run's."""
+        lock, status = self.folder / LOCK, self.folder / STATUS
+        if os.path.lexists(lock) and (lock.is_symlink() or not lock.is_file() or lock.stat().st_size > 0):
+            raise self._files.refused(lock)
+        if os.path.lexists(status) and (status.is_symlink() or not _is_status(read_json(status))):
+            raise self._files.refused(status)
 
     @contextmanager
     def log(self, before: Iterable[logging.LogRecord] = ()) -> Iterator[None]:
@@ -98,9 +119,8 @@ class RunFolder:
         or `.hydra/hydra.yaml`; None for another `content` of the list."""
         if content is not None:
             return None
-        provenance, status = (read_json(self.folder / name) for name in ("provenance.json", STATUS))
+        provenance, begun = read_json(self.folder / "provenance.json"), _is_status(read_json(self.folder / STATUS))
         finished = isinstance(provenance, dict) and {"rebuttal", "command", "config", "stages"} <= set(provenance)
-        begun = isinstance(status, dict) and {"job", "began", "state"} <= set(status)
         found = [*LIVE, *REQUEST] if finished or begun or _of_this_command(self.folder / REQUEST[-1]) else []
         if finished:
             paths = (path for pattern in _of_stages(provenance["stages"]) for path in self.folder.glob(pattern))
@@ -162,7 +182,9 @@ class RunFolder:
             self._keep(metrics, found | figures, stages, session)
 
     def write_error(self, error: BaseException) -> None:
-        """Write `error.txt`: the error in one line if it has one, and the traceback."""
+        """Write `error.txt`: the error in one line if it has one, and the traceback. Raises `ConfigError` if there is
+        one that is not a run's."""
+        self._files.check([ERROR])
         lines = [as_one_line(error) or repr(error), "", *traceback.format_exception(error)]
         write_text(self.folder / ERROR, "\n".join(lines))
 
@@ -174,7 +196,7 @@ class RunFolder:
         """Nothing that an earlier run left here may pass for this one's. The metrics go first, because a folder with
         metrics counts as a finished run."""
         written_before = () if asked is None or asked.hydra is None else REQUEST
-        self._files.remove(kept=[STATUS, LOCK, LOG, *written_before], first=["metrics.json"])
+        self._files.remove(kept=[LOG, *written_before], first=["metrics.json"])
         self._files.write(contents)
         (self.folder / "figures").mkdir(exist_ok=True)
 
@@ -212,6 +234,16 @@ def flat_metrics(outcomes: dict[str, Outcome]) -> dict[str, Any]:
 def in_store(stages: dict[str, Stage], session: Session) -> bool:
     """True if the store holds the complete run."""
     return session.store.get("run", run_identity(stages, session)) is not None
+
+
+def _names(stages: Iterable[str]) -> list[str]:
+    """The listed files of a run, with patterns for those that are named after stages."""
+    return [*LIVE, *REQUEST, *FILES, *_of_stages(stages)]
+
+
+def _is_status(content: Any) -> bool:
+    """True for the content of a run's `status.json`."""
+    return isinstance(content, dict) and {"job", "overrides", "began", "state"} <= set(content)
 
 
 def _of_stages(stages: Iterable[str]) -> list[str]:

@@ -38,7 +38,7 @@ class Written:
             found = sorted(self.folder.glob(name)) if "*" in name else [self.folder / name]
             for path in found:
                 if (obstacle := self._obstacle(path, listed)) is not None:
-                    raise self._refused(obstacle)
+                    raise self.refused(obstacle)
 
     def claim(self, names: Iterable[str]) -> None:
         """List files whose content changes while this tool works. Raises `ConfigError` as `check` does."""
@@ -91,14 +91,15 @@ class Written:
         if files is None and content is not None and (before := self.before(content)) is not None:
             files = dict.fromkeys(before)
         if files is None or not all(_is_inside(name) for name in files):
-            raise self._refused(path)
+            raise self.refused(path)
         return files
 
     def _save(self, listed: dict[str, Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_bytes(self.folder / self.name, as_json({"about": ABOUT, "files": dict(sorted(listed.items()))}))
 
-    def _refused(self, path: Path) -> ConfigError:
+    def refused(self, path: Path) -> ConfigError:
+        """The error for a file in the way."""
         return ConfigError(
             f"{self.setting}={self.folder}: {path} is in the way: rebuttal did not write it, or it was changed since; "
             "allowed: a folder without it"

@@ -3,12 +3,13 @@
 import json
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from rebuttal import api
 from rebuttal.errors import ConfigError
-from tests.command_line import command
+from tests.command_line import command, process
 
 RUN = ["experiment=baseline", "dataset=uniform_noise", "dataset.shape=[8]", "model=mlp_toy", "debug=tiny"]
 OF_A_RUN = [
@@ -194,3 +195,24 @@ def test_sweeps_of_earlier_versions_are_used_again(tmp_path):
     assert again.returncode == 0 and "2 from store" in again.stdout, again.stderr
     forced = command(*sweep, "force=true", cwd=tmp_path)
     assert forced.returncode == 0 and "2 done" in forced.stdout, forced.stderr
+
+
+def test_commands_that_use_one_folder_at_the_same_time_wait_for_each_other(tmp_path):
+    """Each reads and writes the list of the folder while no other does."""
+    with ThreadPoolExecutor(3) as pool:
+        at = [[*RUN, "hydra.run.dir=run", f"seed={seed}", f"store=store_{seed}"] for seed in range(3)]
+        done = list(pool.map(lambda words: process(*words, cwd=tmp_path), at))
+    assert [(d.returncode, d.stderr) for d in done] == [(0, "")] * 3
+    again = command(*RUN, "hydra.run.dir=run", "seed=4", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+
+
+def test_killed_before_it_has_listed_anything_the_next_one_knows_the_folder(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/.running.lock").touch()
+    assert command(*RUN, "hydra.run.dir=run", cwd=tmp_path).returncode == 0
+    status = (tmp_path / "run/status.json").read_bytes()
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again/.running.lock").touch()
+    (tmp_path / "again/status.json").write_bytes(status)
+    assert command(*RUN, "hydra.run.dir=again", cwd=tmp_path).returncode == 0
