@@ -14,8 +14,9 @@ from rebuttal.command.arguments import prepare_override
 from rebuttal.config import composing
 from rebuttal.errors import ConfigError, as_config_errors
 from rebuttal.launch.expand import packages_in
-from rebuttal.progress.console import console
+from rebuttal.progress.console import console, signs_replaced
 from rebuttal.runs.execute import execute
+from rebuttal.runs.folder import Asked
 
 
 def run(experiment: str, overrides: str | Sequence[str] = (), folder: str | Path | None = None) -> pd.DataFrame:
@@ -27,13 +28,15 @@ def run(experiment: str, overrides: str | Sequence[str] = (), folder: str | Path
     used.
     """
     chosen = [_override(f"experiment={experiment}"), *(_override(text) for text in _several(overrides, "overrides"))]
+    place = None if folder is None else Path(folder).expanduser()
     with as_config_errors(), composing():
         cfg = compose("train", chosen)
-        metrics = execute(cfg, None if folder is None else Path(folder).expanduser(), packages_in(chosen)).metrics
+        metrics = execute(cfg, place, packages_in(chosen), Asked(chosen, cfg)).metrics
     rows = [(*name.split("/", 1), value) for name, value in metrics.items()]
     return pd.DataFrame(rows, columns=["stage", "measure", "value"])
 
 
+@signs_replaced()
 def run_baseline_replication(
     architectures: str | Sequence[str] = ("resnet18",),
     seeds: int | Sequence[int] = (42,),

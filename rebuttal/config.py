@@ -91,7 +91,7 @@ def composing() -> Iterator[None]:
         resolvers = dict(BaseContainer._resolvers)  # omegaconf has no public way to read them; Hydra does the same
         instance.clear()
         try:
-            with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+            with initialize_config_dir(str(CONFIG_DIR), job_name="train", version_base="1.3"):
                 yield
         finally:
             GlobalHydra.set_instance(instance)

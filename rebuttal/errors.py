@@ -54,6 +54,7 @@ _OUT_OF_MEMORY = (
     "Maximum allowed dimension exceeded",
 )
 _NOT_WRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+_NOT_WRITABLE |= {errno.EEXIST, errno.ENOTDIR, errno.EISDIR}  # a file where a folder is meant, or the reverse
 
 
 @contextmanager

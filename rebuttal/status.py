@@ -21,7 +21,7 @@ from rich.text import Text
 from rebuttal.errors import UserError
 from rebuttal.launch.sweep import Job, Sweep, job_of
 from rebuttal.launch.table import count_states, job_table, time_left
-from rebuttal.progress.console import wide_console
+from rebuttal.progress.console import signs_replaced, wide_console
 from rebuttal.progress.status_file import read_status
 
 DEFAULT_FOLDERS = ("multirun", "outputs")
@@ -99,6 +99,7 @@ def _watch(folder: Path) -> None:
         shown = states
 
 
+@signs_replaced()
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,17 @@ import hydra
 from hydra.core.utils import setup_globals
 from omegaconf import DictConfig
 
-from rebuttal.command import plan, repeat, stored_sweep
+from rebuttal.command import plan, preflight, repeat, stored_sweep
 from rebuttal.command.arguments import check_launcher, prepare
 from rebuttal.config import CONFIG_DIR
 from rebuttal.errors import FULL_ERROR, as_config_errors, check_working_directory, exit_if_user_error
 from rebuttal.launch import job as launch
 from rebuttal.launch.cluster import sbatch_refusals
-from rebuttal.launch.expand import Request, read_command
+from rebuttal.launch.expand import Request, quoted, read_command
 from rebuttal.launch.stopping import unwound_on_sigterm
 from rebuttal.launch.sweep import Sweep
 from rebuttal.launch.watch import finish, run_watched
+from rebuttal.progress.console import signs_replaced
 
 
 def run(cfg: DictConfig, folder: str | Path | None = None, packages: Sequence[str] = ()) -> dict[str, Any]:
@@ -42,12 +43,16 @@ def run(cfg: DictConfig, folder: str | Path | None = None, packages: Sequence[st
         return execute(cfg, folder, packages).metrics
 
 
-@hydra.main(config_path=str(CONFIG_DIR), config_name="train", version_base="1.3")
+_ROOT = hydra.main(config_path=str(CONFIG_DIR), config_name="train", version_base="1.3")
+
+
+@_ROOT
 def job(cfg: DictConfig) -> Any:
     """One run in the folder that Hydra made for it."""
     return launch.run_job(cfg)
 
 
+@signs_replaced()
 def main() -> None:
     """Run from the command line."""
     with unwound_on_sigterm(), _errors_in_one_line():
@@ -59,24 +64,41 @@ def main() -> None:
             return
         request = read_command(arguments)
         check_launcher(arguments, request)
-        if request is None or request.folder is None:
-            _start_hydra(arguments if request is None else request.arguments)
-            return
-        sweep = Sweep(request.folder)
-        if stored_sweep.restore(request, sweep):
-            finish(sweep)
-            return
-        run_watched(sweep, request.overrides(), request.launcher, lambda: _start_sweep(request))
+        if request is None:
+            _start_hydra(arguments)
+        elif request.folder is None:
+            _run(request)
+        else:
+            _sweep(request, Sweep(request.folder))
 
 
-def _start_sweep(request: Request) -> None:
-    with sbatch_refusals(request.hydra):
-        _start_hydra(request.arguments)
+def _run(request: Request) -> None:
+    prepared, folder = preflight.prepare_run(request)
+
+    @_ROOT
+    def prepared_job(cfg: DictConfig) -> Any:
+        return launch.run_job(cfg, prepared)
+
+    _start_hydra([*request.arguments, f"hydra.run.dir={quoted(folder)}"], prepared_job)
 
 
-def _start_hydra(arguments: Sequence[str]) -> None:
+def _sweep(request: Request, sweep: Sweep) -> None:
+    preflight.check_folders(request, sweep)
+    if stored_sweep.restore(request, sweep):
+        finish(sweep)
+        return
+    preflight.check_jobs(request)
+
+    def start() -> None:
+        with sbatch_refusals(request.composed.hydra):
+            _start_hydra(request.arguments)
+
+    run_watched(sweep, request.overrides(), request.launcher, start)
+
+
+def _start_hydra(arguments: Sequence[str], task: Callable[[], Any] = job) -> None:
     sys.argv[1:] = arguments
-    job()
+    task()
 
 
 @contextmanager

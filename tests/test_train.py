@@ -16,11 +16,11 @@ from omegaconf import OmegaConf
 from rebuttal import train
 from rebuttal.config import CONFIG_DIR
 from rebuttal.report.claims import read_claims
-from rebuttal.runs import folder as run_folder
 from rebuttal.runs.build import build_run
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import trainings
-from rebuttal.store.files import write_json
+from rebuttal.store import written
+from rebuttal.store.files import write_bytes
 from tests import golden
 from tests.command_line import command
 from tests.conftest import save_images
@@ -79,7 +79,8 @@ def test_every_experiment_runs_in_debug_size_and_leaves_what_a_run_leaves(experi
 def test_a_folder_that_holds_this_very_run_is_left_as_it_is_and_another_is_written_anew(tmp_path):
     at = ["debug=tiny", "hydra.run.dir=run"]
     assert command(*at, cwd=tmp_path).returncode == 0
-    (tmp_path / "run" / "error.txt").write_text("of an attempt that failed")
+    assert command(*at, "training.lr=1e30", "training.optimizer=sgd", cwd=tmp_path).returncode == 2
+    assert (tmp_path / "run" / "error.txt").exists()
     assert "0 results computed" in command(*at, cwd=tmp_path).stdout  # done again, and whole again
     assert not (tmp_path / "run" / "error.txt").exists()
     before = (tmp_path / "run" / "metrics.json").stat().st_mtime_ns
@@ -99,7 +100,7 @@ def test_a_run_that_dies_while_it_writes_into_the_folder_of_another_leaves_nothi
 
     first, other = found(0, "run"), found(1, "elsewhere")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(run_folder, "write_json", dying_at("metrics.json"))
+        patch.setattr(written, "write_bytes", dying_at("metrics.json"))
         found(1, "run")
     assert found(1, "run") == other != first
 
@@ -124,7 +125,7 @@ def dying_at(name):
     def write(path, content):
         if path.name == name:
             raise KeyboardInterrupt
-        write_json(path, content)
+        write_bytes(path, content)
 
     return write
 

@@ -21,11 +21,11 @@ from yaml import YAMLError
 
 from rebuttal.config import composing
 from rebuttal.errors import ConfigError
-from rebuttal.launch.expand import as_typed, quoted, typed
+from rebuttal.launch.expand import as_typed, own_configs, quoted, typed
 
 WORD = "from_run="
 NOT_REPEATED = {"packages"}  # only the user of the command may allow imports, not a folder
-_HYDRA_FOLDER = ".hydra"  # where Hydra saves the overrides and the config before a run starts
+_HYDRA_FOLDER = ".hydra"  # where a run saves its overrides and its config, in the format of Hydra
 
 
 def expand(arguments: Sequence[str]) -> list[str]:
@@ -74,11 +74,16 @@ def _changed(then: dict[str, Any], today: dict[str, Any], above: str = "") -> It
 
 def _saved_overrides(folder: Path) -> tuple[list[str], list[str]]:
     """The overrides of the run in `folder`, and its additional config folders, as an override."""
+    if (folder / "config.yaml").exists() and not (folder / _HYDRA_FOLDER).exists():
+        raise ConfigError(
+            f"{WORD}{folder}: its config was composed in Python, so that its overrides are not known; allowed: the "
+            f"folder of one run of a command, or of rebuttal.run; in Python: "
+            f"train.run(OmegaConf.load('{folder}/config.yaml'))"
+        )
     overrides = as_typed(_loaded(folder / _HYDRA_FOLDER / "overrides.yaml"))
     hydra = folder / _HYDRA_FOLDER / "hydra.yaml"
-    sources = _loaded(hydra).hydra.runtime.config_sources if hydra.exists() else ()  # runs from the store have none
-    own = [f"file://{source.path}" for source in sources if "command" in source.provider]
-    return overrides, [f"hydra.searchpath=[{','.join(own)}]"] if own else []
+    # Runs from the store, and those of Python, have none.
+    return overrides, [*own_configs(_loaded(hydra).hydra)] if hydra.exists() else []
 
 
 def _unresolved(cfg: DictConfig) -> dict[str, Any]:

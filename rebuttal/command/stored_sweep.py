@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from rebuttal.errors import UserError
@@ -15,9 +14,9 @@ from rebuttal.launch.expand import Request
 from rebuttal.launch.sweep import Sweep
 from rebuttal.progress.console import track
 from rebuttal.progress.status_file import StatusFile
-from rebuttal.store.files import write_text
 
 if TYPE_CHECKING:
+    from rebuttal.runs.folder import RunFolder
     from rebuttal.stages.session import Session
     from rebuttal.stages.stage import Stage
 
@@ -35,14 +34,20 @@ def restore(request: Request, sweep: Sweep) -> bool:
         return False
     if runs is None:
         return False
-    sweep.begin(jobs)
-    for number, (run, overrides) in enumerate(zip(track(runs, "from store"), jobs)):
-        folder = sweep.folder / str(number)
-        status = StatusFile(folder)
-        with status.alive(overrides, number, sweep.id()):
-            sweep.register(number, folder, overrides)
-            run.write(folder, overrides)
-            status.ended("done", computed=0)
+    from rebuttal.runs.folder import RunFolder
+
+    folders = [RunFolder(sweep.folder / str(number), "hydra.sweep.dir") for number in range(len(runs))]
+    for folder, run in zip(folders, runs):
+        folder.check(run.stages)
+    with sweep.running():
+        sweep.begin(jobs)
+        for number, (run, folder, overrides) in enumerate(zip(track(runs, "from store"), folders, jobs)):
+            status = StatusFile(folder.folder)
+            with status.alive(overrides, number, sweep.id()):
+                sweep.register(number, folder.folder, overrides)
+                folder.claim()
+                run.write(folder, overrides)
+                status.ended("done", computed=0)
     return True
 
 
@@ -53,15 +58,14 @@ class _Run:
     stages: dict[str, Stage]
     session: Session
 
-    def write(self, folder: Path, overrides: list[str]) -> None:
-        """Write what Hydra and the run itself would write."""
-        from rebuttal.runs.folder import RunFolder
+    def write(self, folder: RunFolder, overrides: list[str]) -> None:
+        """Write what the run itself would write."""
+        from rebuttal.runs.folder import Asked
 
-        (folder / ".hydra").mkdir(exist_ok=True)
-        write_text(folder / ".hydra" / "config.yaml", OmegaConf.to_yaml(self.cfg))
-        write_text(folder / ".hydra" / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(overrides)))
-        if RunFolder(folder).restore(self.config, self.stages, self.session) is None:
-            raise UserError(f"{folder}: its run was just removed from the store; rerun the command to recompute it")
+        if folder.restore(self.config, self.stages, self.session, Asked(overrides, self.cfg)) is None:
+            raise UserError(
+                f"{folder.folder}: its run was just removed from the store; rerun the command to recompute it"
+            )
 
 
 def _stored_runs(request: Request) -> list[_Run] | None:

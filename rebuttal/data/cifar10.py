@@ -10,7 +10,8 @@ import gzip
 import hashlib
 import tarfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import field
 from http.client import HTTPException
 from pathlib import Path
@@ -108,8 +109,8 @@ class CIFAR10(ImageSet):
         _check_url(self.url)
         part = archive.with_name(f".{archive.name}.part")  # what is not whole is never taken for the archive
         try:
-            archive.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(archive.with_suffix(".lock")):  # one of several jobs downloads, the others wait for it
+            # One of several jobs downloads, the others wait for it.
+            with _place_of(archive) as lock, FileLock(lock):
                 if check_integrity(str(archive), self.md5):
                     return
                 try:
@@ -123,6 +124,22 @@ class CIFAR10(ImageSet):
                 f"put {archive.name} (md5 {self.md5}) into that folder by hand, or use your own images: "
                 "dataset=image_folder dataset.root=FOLDER_OR_TAR"
             ) from None
+
+
+@contextmanager
+def _place_of(archive: Path) -> Iterator[Path]:
+    """Make the archive's folder and yield the name of a lock there; if the block fails, nothing of both is left."""
+    lock = archive.with_suffix(".lock")
+    made = [folder for folder in (archive.parent, *archive.parent.parents) if not folder.exists()]
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield lock
+    except BaseException:
+        lock.unlink(missing_ok=True)
+        with suppress(OSError):  # others have put something there
+            for folder in made:
+                folder.rmdir()
+        raise
 
 
 def _check_url(url: str) -> None:

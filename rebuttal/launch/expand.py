@@ -11,20 +11,24 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
 from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType, Quote, QuotedString
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, flag_override
+from omegaconf.errors import OmegaConfBaseException
 
 from rebuttal.config import composing
 from rebuttal.errors import ConfigError
 from rebuttal.launch.settings import (
+    SLURM,
     check_sweep,
     check_typed,
     failures_tolerated,
@@ -32,7 +36,7 @@ from rebuttal.launch.settings import (
     uses_basic_sweeper,
 )
 
-_SUBDIR = "_subdir"
+_ALLOWED_SUBDIR = "allowed: a folder for each job, such as ${hydra:job.num}"
 
 
 @dataclass(frozen=True)
@@ -40,22 +44,27 @@ class Request:
     """The jobs that a command line asks for.
 
     `jobs`: the parsed overrides of each job; None if the sweeper (Optuna, say) chooses jobs from earlier results.
-    `arguments`: what Hydra is to be given for it. `folder`: the sweep's folder; None for a single run. `subdir`: each
-    job's folder in it, before interpolation. `hydra`: Hydra's own config of a sweep.
-    `searchpath`: config folders besides the package's own, as an override of Hydra's.
+    `composed`: the config of a single run, or of a sweep what its jobs share, with Hydra's own node. `arguments`: what
+    Hydra is to be given. `folder`: the sweep's folder; None for a single run. `searchpath`: config folders besides the
+    package's own, as an override of Hydra's.
     """
 
     jobs: list[list[Override]] | None
+    composed: DictConfig
     arguments: tuple[str, ...] = ()
     folder: Path | None = None
-    subdir: str = ""
-    hydra: Any = None
     searchpath: tuple[str, ...] = ()
 
     @property
     def launcher(self) -> str:
         """The class that starts the jobs of a sweep."""
-        return str(self.hydra.launcher["_target_"]).rpartition(".")[2]
+        return str(self.composed.hydra.launcher["_target_"]).rpartition(".")[2]
+
+    @property
+    def subdir(self) -> str:
+        """Each job's folder in that of the sweep, before interpolation."""
+        sweep: Any = OmegaConf.to_container(self.composed.hydra.sweep, resolve=False)
+        return str(sweep["subdir"])
 
     @property
     def numbered(self) -> bool:
@@ -67,6 +76,31 @@ class Request:
         if self.jobs is None:
             return None
         return [[typed(o) for o in job if not o.key_or_group.startswith("hydra.")] for job in self.jobs]
+
+    @cached_property
+    def subdirs(self) -> tuple[str, ...]:
+        """Each job's folder in that of the sweep, as far as the jobs are known in advance."""
+        jobs = self.jobs or ()
+        if self.numbered:
+            return tuple(str(number) for number in range(len(jobs)))
+        if "${" not in self.subdir:
+            return (self.subdir,) * len(jobs)
+        return tuple(self._subdir_of(number, job) for number, job in enumerate(jobs))
+
+    def _subdir_of(self, number: int, job: list[Override]) -> str:
+        composed = _compose([*self.searchpath, *(typed(o) for o in job)], return_hydra_config=True)
+        with flag_override(composed.hydra.job, ["struct", "readonly"], False):
+            composed.hydra.job.num = composed.hydra.job.id = number
+        try:
+            with hydra_config(composed):
+                return str(composed.hydra.sweep.subdir)
+        except OmegaConfBaseException as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigError(f"hydra.sweep.subdir={self.subdir}: {reason}; {_ALLOWED_SUBDIR}") from None
+
+    def runs_elsewhere(self) -> bool:
+        """True if the jobs may run on other machines."""
+        return self.launcher == SLURM
 
     def uses_own_configs(self) -> bool:
         """True if configs come from a folder of the user's."""
@@ -114,14 +148,16 @@ def read_command(arguments: Sequence[str]) -> Request | None:
         parsed = parser.parse_overrides(given.overrides)
         check_typed(parsed)
         common = [typed(override) for override in parsed if not override.is_sweep_override()]
-        cfg = compose("train", [*searchpath, *common], return_hydra_config=True)
-        if not given.multirun and cfg.hydra.mode != RunMode.MULTIRUN:
-            return Request([_without_launcher(parsed)], tuple(arguments), searchpath=searchpath)
-        check_sweep(cfg.hydra)
-        jobs, fixed = None, failures_tolerated(cfg, parsed)
-        if uses_basic_sweeper(cfg.hydra):
-            jobs, fixed = _expand(parser, cfg.hydra, given.overrides)
-        request = _sweep(jobs, (*arguments, *fixed), cfg.hydra, searchpath)
+        composed = compose("train", [*searchpath, *common], return_hydra_config=True)
+        if not given.multirun and composed.hydra.mode != RunMode.MULTIRUN:
+            return Request([_without_launcher(parsed)], composed, tuple(arguments), searchpath=searchpath)
+        check_sweep(composed.hydra)
+        jobs, fixed = None, failures_tolerated(composed, parsed)
+        if uses_basic_sweeper(composed.hydra):
+            jobs, fixed = _expand(parser, composed.hydra, given.overrides)
+        folder = str(composed.hydra.sweep.dir)  # which holds the time, and is composed only once
+        for_hydra = (*arguments, *fixed, f"hydra.sweep.dir={quoted(folder)}")
+        request = Request(jobs, composed, for_hydra, Path(folder), searchpath)
         _check_folders(request)
         return request
 
@@ -134,6 +170,13 @@ def typed(override: Override) -> str:
 def as_typed(overrides: Any) -> list[str]:
     """Overrides that Hydra recorded; `${…}` in them is what the user typed, and means nothing where they are kept."""
     return [str(override) for override in cast("list[Any]", OmegaConf.to_container(overrides, resolve=False))]
+
+
+def own_configs(hydra: Any) -> tuple[str, ...]:
+    """The config folders that the command line named, as an override."""
+    named = [source for source in hydra.runtime.config_sources if "command" in source.provider]
+    places = ",".join(quoted(f"{source.schema}://{source.path}") for source in named)
+    return (f"hydra.searchpath=[{places}]",) if named else ()
 
 
 def packages_in(overrides: Iterable[str]) -> tuple[str, ...]:
@@ -165,18 +208,21 @@ def _hydra() -> Iterator[OverridesParser]:
         yield OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
 
 
-def _compose(overrides: list[str]) -> DictConfig:
+@contextmanager
+def hydra_config(composed: DictConfig) -> Iterator[None]:
+    """Within the block `${hydra:…}` refers to the Hydra node of this config."""
+    singleton = HydraConfig.instance()
+    before = singleton.cfg
+    try:
+        singleton.set_config(composed)
+        yield
+    finally:
+        singleton.cfg = before
+
+
+def _compose(overrides: list[str], return_hydra_config: bool = False) -> DictConfig:
     with composing():
-        return compose("train", overrides)
-
-
-def _sweep(
-    jobs: list[list[Override]] | None, arguments: tuple[str, ...], hydra: DictConfig, searchpath: tuple[str, ...]
-) -> Request:
-    folder = str(hydra.sweep.dir)  # which holds the time, and is composed only once
-    sweep: Any = OmegaConf.to_container(hydra.sweep, resolve=False)
-    arguments = (*arguments, f"hydra.sweep.dir={quoted(folder)}")
-    return Request(jobs, arguments, Path(folder), sweep["subdir"], hydra, searchpath)
+        return compose("train", overrides, return_hydra_config)
 
 
 def _expand(
@@ -216,26 +262,15 @@ def _choices(override: Override) -> list[str]:
 
 
 def _check_folders(request: Request) -> None:
-    """Raise `ConfigError` if two jobs would have one folder. Each job's number and overrides are Hydra's to know."""
-    if not request.jobs or "hydra" in request.subdir:
-        return
+    """Raise `ConfigError` if two jobs would have one folder."""
     taken: dict[str, int] = {}
-    for number, folder in enumerate(_folders(request)):
-        if folder in taken:
+    for number, name in enumerate(request.subdirs):
+        first = taken.setdefault(os.path.normpath(name), number)
+        if first != number:
             raise ConfigError(
-                f"hydra.sweep.subdir={request.subdir}: jobs {taken[folder]} and {number} would have one folder; "
-                "allowed: a folder for each job, such as ${hydra:job.num}"
+                f"hydra.sweep.subdir={request.subdir}: jobs {first} and {number} would have one folder; "
+                f"{_ALLOWED_SUBDIR}"
             )
-        taken[folder] = number
-
-
-def _folders(request: Request) -> Iterator[str]:
-    for cfg in request.configs() if "${" in request.subdir else ():
-        with open_dict(cfg):
-            cfg[_SUBDIR] = request.subdir
-        yield os.path.normpath(str(cfg[_SUBDIR]))
-    for _ in request.jobs or () if "${" not in request.subdir else ():
-        yield request.subdir
 
 
 def _without_launcher(job: Iterable[Override]) -> list[Override]:

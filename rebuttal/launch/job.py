@@ -7,10 +7,10 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import configure_log
@@ -20,25 +20,30 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from omegaconf import DictConfig, OmegaConf
 
 from rebuttal.errors import ConfigError, UserError, as_one_line, exit_if_user_error
-from rebuttal.launch.expand import as_typed, packages_in
+from rebuttal.launch.expand import as_typed, own_configs, packages_in
 from rebuttal.launch.gpu_slots import gpu_slot, share_of_threads
 from rebuttal.launch.settings import uses_basic_sweeper
 from rebuttal.launch.stopping import stop_with_parent, unwound_on_sigterm
 from rebuttal.launch.sweep import NotBegun, Sweep
-from rebuttal.progress.status_file import FolderTaken, StatusFile
+from rebuttal.progress.console import signs_replaced
+from rebuttal.progress.status_file import StatusFile
 
 log = logging.getLogger(__name__)
 
+if TYPE_CHECKING:
+    from rebuttal.runs.execute import Prepared
+    from rebuttal.runs.folder import Asked, RunFolder
 
-def run_job(cfg: DictConfig) -> Any:
-    """Return the objective if one is set, else all metrics.
+
+def run_job(cfg: DictConfig, prepared: Prepared | None = None) -> Any:
+    """Return the objective if one is set, else all metrics. `prepared`: the run of `cfg`, if it is built already.
 
     A failed sweep job returns None: raising would stop Hydra from starting later jobs; its folder records the error.
     If the sweeper learns from results, the error is raised, so that it does not take None for one.
     """
     stop_with_parent()
     if HydraConfig.get().runtime.choices["hydra/launcher"] != "local":
-        return _run_here(cfg)
+        return _run_here(cfg, prepared)
     try:
         return _run_in_process_of_its_own(cfg)
     except TerminatedWorkerError:
@@ -76,12 +81,13 @@ def _run_in_child(hydra: dict[str, Any], cfg: DictConfig) -> Any:
     return _run_here(cfg)
 
 
-def _run_here(cfg: DictConfig) -> Any:
+@signs_replaced()
+def _run_here(cfg: DictConfig, prepared: Prepared | None = None) -> Any:
     hydra = HydraConfig.get()
     sweep = None if hydra.mode == RunMode.RUN else Sweep(Path(hydra.runtime.cwd, hydra.sweep.dir))
     with unwound_on_sigterm():
         try:
-            return _recorded(cfg, hydra.runtime.output_dir, sweep)
+            return _recorded(cfg, sweep, prepared)
         except Exception as error:
             if sweep is None:
                 exit_if_user_error(error)  # here, because Hydra prints a line of its own before it passes errors on
@@ -93,31 +99,51 @@ def _run_here(cfg: DictConfig) -> Any:
             return None
 
 
-def _recorded(cfg: DictConfig, folder: str, sweep: Sweep | None) -> Any:
+def _recorded(cfg: DictConfig, sweep: Sweep | None, prepared: Prepared | None) -> Any:
     """Run the job; its status, and its error or what stopped it, are recorded in its folder."""
+    from rebuttal.runs.folder import Asked
+
     hydra = HydraConfig.get()
-    overrides, job = as_typed(hydra.overrides.task), () if sweep is None else (hydra.job.num, _id_of(sweep))
-    status, taken = StatusFile(folder), None
+    asked = Asked(as_typed(hydra.overrides.task), cfg, hydra, own_configs(hydra))
     with ExitStack() as stack:
-        try:
-            stack.enter_context(status.alive(overrides, *job))
-        except FolderTaken as error:
-            status, taken = StatusFile(folder := f"{folder}.{hydra.job.num}"), error
-            stack.enter_context(status.alive(overrides, *job))
+        folder, status, refused = _begin(stack, asked.overrides, sweep, () if prepared is None else prepared.stages)
         if sweep is not None:
-            sweep.register(hydra.job.num, Path(folder), overrides)
+            sweep.register(hydra.job.num, folder.folder, asked.overrides)
         stack.enter_context(_end_recorded(folder, status))
-        if taken is not None:
-            raise taken
-        return _result(cfg, folder, status, sweep)
+        if refused is not None:
+            raise refused
+        folder.claim()
+        stack.enter_context(folder.log(() if prepared is None else prepared.log))
+        folder.write_request(asked)
+        if sweep is not None:
+            sweep.check_not_stopped()
+        metrics = _compute(cfg, folder, status, asked, sweep, prepared)
+        return metrics if cfg.objective is None else _objective(metrics, cfg.objective)
 
 
-def _result(cfg: DictConfig, folder: str, status: StatusFile, sweep: Sweep | None) -> Any:
+def _begin(
+    stack: ExitStack, overrides: list[str], sweep: Sweep | None, stages: Iterable[str]
+) -> tuple[RunFolder, StatusFile, Exception | None]:
+    """Begin the job in its folder. If others have that, begin a job of a sweep in one beside it, so that the error that
+    is returned can be recorded. Raises it if there is none."""
+    from rebuttal.runs.folder import RunFolder
+
+    hydra = HydraConfig.get()
+    place = hydra.runtime.output_dir
+    places = [place] if sweep is None else [place, f"{place}.{hydra.job.num}"]
+    job = () if sweep is None else (hydra.job.num, _id_of(sweep))
+    refusals: list[Exception] = []
+    for place in places:
+        folder, status = RunFolder(place, "hydra.run.dir" if sweep is None else "hydra.sweep.dir"), StatusFile(place)
+        try:
+            folder.check(stages)
+            stack.enter_context(status.alive(overrides, *job))
+            return folder, status, next(iter(refusals), None)
+        except (UserError, OSError) as error:
+            refusals.append(error)
     if sweep is not None:
-        sweep.check_not_stopped()
-    packages = packages_in(as_typed(HydraConfig.get().overrides.task))
-    metrics = _compute(cfg, folder, status, packages, sweep)
-    return metrics if cfg.objective is None else _objective(metrics, cfg.objective)
+        print(f"rebuttal: job {hydra.job.num}: {as_one_line(refusals[0]) or repr(refusals[0])}", file=sys.stderr)
+    raise refusals[0]
 
 
 def _id_of(sweep: Sweep) -> str | None:
@@ -129,7 +155,7 @@ def _id_of(sweep: Sweep) -> str | None:
 
 
 @contextmanager
-def _end_recorded(folder: str, status: StatusFile) -> Iterator[None]:
+def _end_recorded(folder: RunFolder, status: StatusFile) -> Iterator[None]:
     """Record an error in the block, or an interruption, as the end of the run."""
     try:
         yield
@@ -143,14 +169,20 @@ def _end_recorded(folder: str, status: StatusFile) -> Iterator[None]:
 
 
 def _compute(
-    cfg: DictConfig, folder: str, status: StatusFile, packages: tuple[str, ...], sweep: Sweep | None
+    cfg: DictConfig,
+    folder: RunFolder,
+    status: StatusFile,
+    asked: Asked,
+    sweep: Sweep | None,
+    prepared: Prepared | None,
 ) -> dict[str, Any]:
-    from rebuttal.runs.execute import execute
+    from rebuttal.runs.execute import carry_out, prepare
 
+    packages = packages_in(asked.overrides)
     with _share_of_machine(cfg, packages, sweep, status) as threads:
         if threads is not None:
             cfg.threads = threads
-        done = execute(cfg, folder, packages, status)
+        done = carry_out(prepared or prepare(cfg, packages), folder, status, asked)
         status.ended("done", computed=done.computed)  # before another job may claim the slot
     return done.metrics
 
@@ -175,15 +207,14 @@ def _share_of_machine(
         yield threads
 
 
-def _record_error(error: Exception, folder: str, status: StatusFile) -> None:
-    from rebuttal.runs.folder import write_error
-
+def _record_error(error: Exception, folder: RunFolder, status: StatusFile) -> None:
     line = as_one_line(error) or repr(error)
     try:
-        write_error(folder, error)
+        folder.write_error(error)
         status.ended("not begun" if isinstance(error, NotBegun) else "failed", why=line)
-    except OSError as unwritable:
-        print(f"rebuttal: {folder}: {unwritable.strerror}: could not record the error: {line}", file=sys.stderr)
+    except (OSError, ConfigError) as unwritable:
+        why = as_one_line(unwritable) or unwritable
+        print(f"rebuttal: {folder.folder}: {why}: could not record the error: {line}", file=sys.stderr)
 
 
 def _objective(metrics: dict[str, Any], name: str) -> Any:

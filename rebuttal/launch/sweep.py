@@ -7,6 +7,7 @@ and knows nothing of a run that came from the store.
 from __future__ import annotations
 
 import logging
+import os
 import time
 import uuid
 from collections.abc import Iterator
@@ -20,18 +21,21 @@ from pydantic.dataclasses import dataclass
 
 from rebuttal.errors import ConfigError, UserError
 from rebuttal.launch.cluster import is_queued
-from rebuttal.progress.status_file import Status, is_held, is_running, read_status
+from rebuttal.launch.settings import SLURM
+from rebuttal.progress.status_file import Status, is_held, is_lock, is_running, read_status
 from rebuttal.store.files import write_json
+from rebuttal.store.written import Written
 
 log = logging.getLogger(__name__)
 
 ENDED = ("done", "from store", "failed", "not begun")
 SUCCEEDED = ("done", "from store")
-SLURM, SUBMITIT_LOCAL = "SlurmLauncher", "LocalLauncher"  # classes of hydra-submitit-launcher
 _RECORD = "sweep.json"
 _LOCK = ".sweep.lock"
 _JOBS = ".jobs"  # a file for each job that began: where its folder is
 _STOP = "stopped_by"
+_LIST = ".sweep_files.json"
+FILES = (_RECORD, _STOP, "multirun.yaml", "optimization_results.yaml")  # the last two are written by sweepers
 
 
 class NotBegun(UserError):
@@ -91,8 +95,21 @@ class Sweep:
     def __init__(self, folder: str | Path):
         self.name = str(folder)
         self.folder = Path(folder).absolute()  # a job may change the working directory (hydra.job.chdir)
+        self._files = Written(self.folder, _LIST, f"hydra.sweep.dir={self.name}", self._of_earlier_version)
         self._begun_here: _Record | None = None
         self._made: list[Path] = []  # folders that were not there before, the innermost first
+
+    def check(self) -> None:
+        """Raise `ConfigError` if the sweep would overwrite a file that no sweep of this tool wrote."""
+        lock, jobs = self.folder / _LOCK, self.folder / _JOBS
+        if os.path.lexists(lock) and not is_lock(lock):  # which is not listed, because it comes first
+            raise self._files.refused(lock)
+        if os.path.lexists(jobs) and not jobs.is_dir():
+            raise self._files.refused(jobs)
+        for path in self._records():  # which jobs write at any time, each its own, so that no list can have them
+            if _begun_in(path) is None:
+                raise self._files.refused(path)
+        self._files.check(FILES)
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -116,12 +133,14 @@ class Sweep:
             lock.release()
 
     def begin(self, jobs: list[list[str]] | None, launcher: str = "") -> None:
-        """Record the overrides of each job; None if they are not known in advance. Raises `ConfigError`."""
+        """Record the overrides of each job; None if they are not known in advance. Raises `ConfigError` as `check`, and
+        for a folder that cannot be written."""
         record: dict[str, Any] = {"id": uuid.uuid4().hex, "began": time.time(), "jobs": jobs, "launcher": launcher}
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.check()
+            self._files.claim(FILES)
             (self.folder / _STOP).unlink(missing_ok=True)
-            for path in (self.folder / _JOBS).glob("*.json"):
+            for path in self._records():
                 path.unlink()
             write_json(self.folder / _RECORD, record)
         except OSError as error:
@@ -130,7 +149,7 @@ class Sweep:
 
     def forget(self) -> None:
         """Remove what a command has left in folders of its own, of whose jobs none began."""
-        for name in (_RECORD, _LOCK, _STOP, "multirun.yaml") if self._made else ():  # the last is Hydra's
+        for name in (*FILES, _LIST, _LOCK) if self._made else ():
             (self.folder / name).unlink(missing_ok=True)
         with suppress(OSError):  # they hold something else
             for folder in self._made:
@@ -170,7 +189,7 @@ class Sweep:
     def check_not_stopped(self) -> None:
         """Raise `NotBegun` after a job has failed under `on_failure=stop`."""
         if (self.folder / _STOP).exists():
-            failed = (self.folder / _STOP).read_text().strip()
+            failed = (self.folder / _STOP).read_text(encoding="utf-8").strip()
             raise NotBegun(f"on_failure=stop: not begun, because job {failed} failed")
 
     def is_running(self) -> bool:
@@ -186,12 +205,24 @@ class Sweep:
         expected = {n: Job(n, overrides, *left) for n, overrides in enumerate(record.jobs or ())}
         return [job for _, job in sorted((expected | found).items())]
 
+    def _records(self) -> Iterator[Path]:
+        return (self.folder / _JOBS).glob("[0-9]*.json")
+
     def _begun(self) -> Iterator[tuple[int, _Begun]]:
-        for path in (self.folder / _JOBS).glob("[0-9]*.json"):
-            try:
-                yield int(path.stem), TypeAdapter(_Begun).validate_json(path.read_bytes())
-            except (OSError, ValueError):
+        for path in self._records():
+            if (begun := _begun_in(path)) is None:
                 log.warning("%s: is not the record of a job; it is left out", path)
+            else:
+                yield int(path.stem), begun
+
+    def _of_earlier_version(self, content: Any) -> tuple[str, ...] | None:
+        """The files of a sweep of a version that kept no list, known by its `sweep.json`; None for another list."""
+        if content is not None:
+            return None
+        try:
+            return FILES if self.record().began else ()
+        except UserError:
+            return ()
 
     def _not_writable(self, error: OSError) -> ConfigError:
         return ConfigError(
@@ -210,6 +241,14 @@ def job_of(folder: Path) -> Job:
     elif state == "done" and not status.computed:
         state = "from store"
     return Job(status.job, status.overrides, state, why, status)
+
+
+def _begun_in(path: Path) -> _Begun | None:
+    """What a file says of the job whose number is its name; None if it is not the record of a job."""
+    try:
+        return TypeAdapter(_Begun).validate_json(path.read_bytes()) if path.stem.isdigit() else None
+    except (OSError, ValueError):
+        return None
 
 
 def _job(number: int, begun: _Begun) -> Job:

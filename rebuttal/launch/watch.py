@@ -11,7 +11,8 @@ from contextlib import contextmanager
 
 from rebuttal.errors import TRACEBACK_WANTED, ConfigError, as_one_line
 from rebuttal.launch.cluster import wait_for_cluster, wait_for_submitit_local
-from rebuttal.launch.sweep import SLURM, SUBMITIT_LOCAL, SUCCEEDED, Job, Sweep
+from rebuttal.launch.settings import SLURM, SUBMITIT_LOCAL
+from rebuttal.launch.sweep import SUCCEEDED, Job, Sweep
 from rebuttal.launch.table import count_states, job_table, words_of
 from rebuttal.progress.console import wide_console
 

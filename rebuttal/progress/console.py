@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -18,6 +21,21 @@ console = Console(**_LITERAL)
 wide_console = Console(width=max(console.width, 120), **_LITERAL)  # numbers are not truncated on a narrow terminal
 log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LINES = 60
+
+
+@contextmanager
+def signs_replaced() -> Iterator[None]:
+    """Within the block a sign that the encoding of the standard streams lacks is printed as an escape, e.g. `\\u03ba`;
+    as a decorator, within the function."""
+    before = [(s, s.errors) for s in (sys.stdout, sys.stderr) if isinstance(s, io.TextIOWrapper) and not s.closed]
+    for stream, _ in before:
+        stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        for stream, errors in before:
+            if not stream.closed:
+                stream.reconfigure(errors=errors)
 
 
 def track(items: Sequence[T], description: str) -> Iterator[T]:

@@ -25,12 +25,8 @@ from rebuttal.store.files import write_json
 log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_UPDATES = 1
-NAME = "status.json"
-_LOCK = ".running.lock"
-
-
-class FolderTaken(ConfigError):
-    """Another job of the same sweep has the folder."""
+STATUS = "status.json"
+LOCK = ".running.lock"
 
 
 @dataclass(frozen=True)
@@ -57,15 +53,15 @@ class Status:
 def read_status(folder: Path) -> Status | None:
     """Return the status of the run in `folder`; None without one. Raises `UserError` for a damaged or foreign file."""
     try:
-        return TypeAdapter(Status).validate_json((folder / NAME).read_bytes())
+        return TypeAdapter(Status).validate_json((folder / STATUS).read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{folder / NAME}: is not a run's status ({where and f'{where}: '}{first['msg']})") from None
+        raise UserError(f"{folder / STATUS}: is not a run's status ({where and f'{where}: '}{first['msg']})") from None
     except OSError as error:
-        raise UserError(f"{folder / NAME}: cannot be read ({error.strerror})") from None
+        raise UserError(f"{folder / STATUS}: cannot be read ({error.strerror})") from None
 
 
 class StatusFile:
@@ -87,13 +83,13 @@ class StatusFile:
     def alive(self, overrides: list[str], job: int | None = None, sweep: str | None = None) -> Iterator[None]:
         """While the block runs, the run counts as running: job number `job` of the sweep with id `sweep`.
 
-        Waits for another process that runs in the same folder. Raises `ValueError` without a folder, and `FolderTaken`
+        Waits for another process that runs in the same folder. Raises `ValueError` without a folder, and `ConfigError`
         if the folder is that of another job of the sweep."""
         if self._folder is None:
             raise ValueError("a run without a folder has no status file")
         self._folder.mkdir(parents=True, exist_ok=True)
         began = time.time()
-        with FileLock(self._folder / _LOCK):
+        with FileLock(self._folder / LOCK):
             _check_is_free(self._folder, job, sweep)
             self._status = {"job": job, "sweep": sweep, "overrides": overrides, "began": began}
             self._update(state="running", host=socket.gethostname(), process=os.getpid())
@@ -144,12 +140,17 @@ class StatusFile:
         self._status |= facts
         self._updated = time.monotonic()
         if self._folder is not None:
-            write_json(self._folder / NAME, self._status | {"now": time.time()})
+            write_json(self._folder / STATUS, self._status | {"now": time.time()})
 
 
 def is_running(folder: Path) -> bool:
     """True if a living process runs in `folder`."""
-    return is_held(folder / _LOCK)
+    return is_held(folder / LOCK)
+
+
+def is_lock(path: Path) -> bool:
+    """True if a file may be a lock of this tool's: they are empty."""
+    return path.is_file() and not path.is_symlink() and path.stat().st_size == 0
 
 
 def is_held(lock: Path) -> bool:
@@ -164,12 +165,9 @@ def is_held(lock: Path) -> bool:
 
 
 def _check_is_free(folder: Path, job: int | None, sweep: str | None) -> None:
-    try:
-        there = read_status(folder)
-    except UserError:  # it is written anew
-        return
+    there = read_status(folder)
     if there is not None and sweep is not None and there.sweep == sweep and there.job != job:
-        raise FolderTaken(
+        raise ConfigError(
             f"hydra.sweep.subdir: job {there.job} of this sweep has the folder {folder}; allowed: a folder for each "
             "job, such as ${hydra:job.num}"
         )

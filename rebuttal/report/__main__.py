@@ -20,7 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rebuttal.errors import UserError
-from rebuttal.progress.console import wide_console
+from rebuttal.progress.console import signs_replaced, wide_console
 from rebuttal.report.claims import LEDGER
 from rebuttal.report.paper import write_report
 from rebuttal.report.results import Results, find_results
@@ -46,6 +46,7 @@ def report(folders: list[Path], out: Path, ledger: Path = LEDGER, debug: bool = 
     return results
 
 
+@signs_replaced()
 def main() -> None:
     parser = argparse.ArgumentParser(
         "python -m rebuttal.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -43,11 +44,18 @@ def draw(chart: Chart) -> Figure:
         return figure
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Save as PDF or PNG, by the suffix of `path`. Text is embedded as text; equal figures give identical files."""
-    metadata = {"CreationDate": None} if path.suffix == ".pdf" else None
+def rendered(figure: Figure, kind: str) -> bytes:
+    """The figure as `pdf` or `png`. Text is embedded as text; equal figures give identical files."""
+    metadata = {"CreationDate": None} if kind == "pdf" else None
+    content = io.BytesIO()
     with rc_context({"pdf.fonttype": 42}):
-        figure.savefig(path, metadata=metadata)
+        figure.savefig(content, format=kind, metadata=metadata)
+    return content.getvalue()
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Save as PDF or PNG, by the suffix of `path`."""
+    path.write_bytes(rendered(figure, path.suffix.removeprefix(".")))
 
 
 def _dots(axes: Axes, panel: Dots) -> None:

@@ -18,6 +18,7 @@ from rebuttal.report.naming import names
 from rebuttal.runs.configuration import comparable
 from rebuttal.store.identity import fingerprint
 
+COMMANDS = ("train", "rebuttal-train")  # the program of a run that did not record its overrides, if not Python's
 RUN_FILES = ("metrics.json", "error.txt", "train.log")  # a folder with any of them is a run folder
 
 
@@ -28,7 +29,7 @@ class Run:
     `configuration`: a fingerprint, equal for runs that differ only in their seed; `name` is its readable name. `setup`:
     equal also for other corruptions of the labels. `identity`: equal for duplicates. `networks`: the names of the
     trained networks that its numbers come from. `judged`: False for a run whose numbers mean nothing (debug=tiny).
-    `config`: without the keys that may differ within a configuration. `command`: the command that made the run.
+    `config`: without the keys that may differ within a configuration. `command`: the command that repeats the run.
     `version`: of rebuttal.
     """
 
@@ -167,13 +168,26 @@ def _read(folder: Path, configs: dict[str, dict[str, Any]]) -> Run | Problem:
             setup=provenance.get("setup") or _setup(config),
             networks=frozenset(provenance.get("networks", ())),
             judged=config.get("judged", True),
-            command=shlex.join(["python", "-m", "rebuttal.train", *provenance.get("command", [])[1:]]),
+            command=_command(folder, provenance),
             version=provenance.get("rebuttal", "unknown"),
         )
     except KeyError as error:
         return Problem(folder, "damaged", f"provenance.json: no key {error}; written by another version?")
     except (OSError, ValueError, TypeError) as error:
         return Problem(folder, "damaged", f"{type(error).__name__}: {error}")
+
+
+def _command(folder: Path, provenance: dict[str, Any]) -> str:
+    """Return the command that repeats a run: its own, or one that runs its config, if its overrides are not known."""
+    words = provenance.get("command", [])
+    of_command = words and Path(words[0]).stem in COMMANDS
+    overrides = provenance["overrides"] if "overrides" in provenance else words[1:] if of_command else None
+    if overrides is not None:
+        return shlex.join(["python", "-m", "rebuttal.train", *overrides])
+    packages = provenance["config"].get("packages") or []
+    load = f"OmegaConf.load({str(folder / 'config.yaml')!r})"
+    run = f"run({load}, packages={packages})" if packages else f"run({load})"
+    return shlex.join(["python", "-c", f"from omegaconf import OmegaConf; from rebuttal.train import run; {run}"])
 
 
 def _setup(config: dict[str, Any]) -> str:

@@ -3,20 +3,31 @@ the source of a paper that includes them; `index.html`."""
 
 from __future__ import annotations
 
-import json
+import os
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from rebuttal.report.contents import EXPERIMENTS
-from rebuttal.report.draw import draw, save
+from rebuttal.report.draw import draw, rendered
 from rebuttal.report.latex import escaped
 from rebuttal.report.page import page
 from rebuttal.report.results import Results
 from rebuttal.report.tables import format_verdict
 from rebuttal.report.verdicts import Verdict
+from rebuttal.store.files import write_text
+from rebuttal.store.written import Written
 
 MANIFEST = "files.json"
+KINDS = ("pdf", "png")
+ALWAYS = {
+    "index.html",
+    "results.tex",
+    "tables/verdicts.tex",
+    *(f"raw/{name}" for name in ("runs.csv", "runs.parquet", "problems.csv")),
+    *(f"processed/{name}.csv" for name in ("claims", "contrasts", "times_to_fit", "trends")),
+}
 
 MAIN_TEX = r"""\documentclass{article}
 \usepackage[T1]{fontenc}
@@ -39,66 +50,53 @@ def write_report(results: Results, out: str | Path) -> Path:
     """Write all files of a report to `out`, and return `out` as a path.
 
     Files that only an earlier report wrote are removed. An existing `main.tex` and files from elsewhere are kept.
+    Raises `ConfigError`, before anything is written, if a file from elsewhere is where one of the report's would be.
     """
     out = Path(out)
-    files = _Files(out)
-    _write_data(results, files)
+    files = Written(out, MANIFEST, f"--out={out}", _of_earlier_version)
+    files.check(_names(results))
+    contents = _data(results)
     for chart in results.charts:
         figure = draw(chart)
-        for suffix in ("pdf", "png"):
-            save(figure, files.path(f"figures/{chart.name}.{suffix}"))
-    for table in results.tables:
-        files.text(f"tables/{table.name}.tex", table.latex())
-    files.text("tables/verdicts.tex", _verdict_table(results.verdicts))
-    files.text("results.tex", _results_tex(results))
-    files.text("index.html", page(results))
-    if not (out / "main.tex").exists():
-        (out / "main.tex").write_text(MAIN_TEX, encoding="utf-8")
-    files.finish()
+        contents |= {f"figures/{chart.name}.{kind}": rendered(figure, kind) for kind in KINDS}
+    contents |= {f"tables/{table.name}.tex": table.latex().encode() for table in results.tables}
+    contents["tables/verdicts.tex"] = _verdict_table(results.verdicts).encode()
+    contents["results.tex"] = _results_tex(results).encode()
+    contents["index.html"] = page(results).encode()
+    files.write(contents)
+    files.remove(kept=contents)
+    if not os.path.lexists(out / "main.tex"):
+        write_text(out / "main.tex", MAIN_TEX)
     return out
 
 
-def _write_data(results: Results, files: _Files) -> None:
+def _data(results: Results) -> dict[str, bytes]:
     runs = results.gathered.table()
-    files.csv("raw/runs.csv", runs)
-    runs.to_parquet(files.path("raw/runs.parquet"), index=False)
-    files.csv("raw/problems.csv", results.problems())
-    files.csv("processed/claims.csv", results.claims())
-    files.csv("processed/contrasts.csv", results.contrasts)
-    files.csv("processed/times_to_fit.csv", results.times)
-    files.csv("processed/trends.csv", results.trends)
-    for table in results.tables:
-        files.csv(f"processed/table_{table.name}.csv", table.numbers())
+    frames = {
+        "raw/runs": runs,
+        "raw/problems": results.problems(),
+        "processed/claims": results.claims(),
+        "processed/contrasts": results.contrasts,
+        "processed/times_to_fit": results.times,
+        "processed/trends": results.trends,
+        **{f"processed/table_{table.name}": table.numbers() for table in results.tables},
+    }
+    found = {f"{name}.csv": frame.to_csv(index=False).encode() for name, frame in frames.items()}
+    return found | {"raw/runs.parquet": runs.to_parquet(index=False)}
 
 
-class _Files:
-    """Writes files below the report's folder and keeps a list of them, which `finish` saves."""
+def _names(results: Results) -> list[str]:
+    """The files of this report."""
+    tables = [name for t in results.tables for name in (f"tables/{t.name}.tex", f"processed/table_{t.name}.csv")]
+    return [*ALWAYS, *tables, *(f"figures/{chart.name}.{kind}" for chart in results.charts for kind in KINDS)]
 
-    def __init__(self, out: Path):
-        self.out = out
-        self.names: list[str] = []
 
-    def path(self, name: str) -> Path:
-        self.names.append(name)
-        path = self.out / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
-
-    def text(self, name: str, content: str) -> None:
-        self.path(name).write_text(content, encoding="utf-8")
-
-    def csv(self, name: str, frame: pd.DataFrame) -> None:
-        frame.to_csv(self.path(name), index=False)
-
-    def finish(self) -> None:
-        """Remove the files that only the previous report wrote, and save the list of files for the next one."""
-        manifest = self.out / MANIFEST
-        previous = json.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else []
-        for name in set(previous) - set(self.names):
-            stale = (self.out / name).resolve()
-            if stale.is_relative_to(self.out.resolve()):
-                stale.unlink(missing_ok=True)
-        manifest.write_text(json.dumps(sorted(self.names), indent=1) + "\n", encoding="utf-8")
+def _of_earlier_version(content: Any) -> list[str] | None:
+    """The files of a report of a version whose list was of names alone: every report wrote `ALWAYS`."""
+    if content is None:
+        return []
+    ours = isinstance(content, list) and all(isinstance(name, str) for name in content) and set(content) >= ALWAYS
+    return content if ours else None
 
 
 def _results_tex(results: Results) -> str:

@@ -84,9 +84,10 @@ def build_run(config: dict[str, Any], packages: Iterable[str] = ()) -> tuple[Set
 
 
 def check(stages: dict[str, Stage], session: Session) -> None:
-    """Let the tracker and every stage check that their parts and data fit together, and that the objective is one of
-    their metrics. Raises `ConfigError`."""
+    """Let the tracker, the store and every stage check that their parts and data fit together, and that the objective
+    is one of their metrics. Raises `ConfigError`."""
     session.settings.tracker.check()
+    session.store.check()
     for stage in stages.values():
         stage.check(session)
     check_objective(session.settings.objective, stages, session)

@@ -1,10 +1,15 @@
-"""What a run leaves in its folder. Files are written atomically."""
+"""What a run leaves in its folder. Files are written atomically, and none that is not the run's is touched."""
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import os
 import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +17,115 @@ import numpy as np
 import pandas as pd
 import torch
 import yaml
+from omegaconf import DictConfig, OmegaConf
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from rebuttal.errors import as_one_line
+from rebuttal.errors import ConfigError, UserError, as_one_line
 from rebuttal.progress.console import console, wide_console
+from rebuttal.progress.status_file import LOCK, STATUS, is_lock, is_running, read_status
 from rebuttal.runs.provenance import essence, networks_used, provenance, run_identity
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Outcome, Stage
 from rebuttal.store.entries import Artifact
-from rebuttal.store.files import write_bytes, write_json, write_text
+from rebuttal.store.files import as_json, write_text
+from rebuttal.store.written import Written, read_json
 
 log = logging.getLogger(__name__)
 
+LIST = ".files.json"
 FIGURES_DONE = ".figures_done"  # a file that is there once all figures are drawn
+LOG = "train.log"
+ERROR = "error.txt"
+# The overrides and the composed config, which from_run=… reads, in the folder and the format that Hydra has for them.
+REQUEST = (".hydra/overrides.yaml", ".hydra/config.yaml", ".hydra/hydra.yaml")
+LIVE = (LOG, ERROR)  # written while the run is going on, also by one that fails
+FILES = ("metrics.json", "history.csv", "config.yaml", "provenance.json", FIGURES_DONE)
 _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # both write the same; the C one is fast
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How a run was asked for: its overrides, the config that Hydra composed of them, Hydra's own node if a command was
+    given (else None), and the config folders besides the package's own, as an override."""
+
+    overrides: list[str]
+    cfg: DictConfig
+    hydra: Any = None
+    searchpath: tuple[str, ...] = ()
+
+    def files(self) -> dict[str, bytes]:
+        found = {".hydra/overrides.yaml": OmegaConf.create(self.overrides), ".hydra/config.yaml": self.cfg}
+        if self.hydra is not None:
+            found[".hydra/hydra.yaml"] = OmegaConf.create({"hydra": self.hydra})
+        return {name: OmegaConf.to_yaml(content).encode() for name, content in found.items()}
 
 
 class RunFolder:
     """`metrics.json` (flat, `<stage>/<measure>`; null: undefined or censored), `history.csv` (a row an epoch
     and stage), `<stage>.csv` (measure by function) and `<stage>.npz` (values by probe) of stages that measure,
-    `figures/<stage>_<figure>.png`, `config.yaml` (resolved), `provenance.json`."""
+    `figures/<stage>_<figure>.png`, `config.yaml` (resolved), `provenance.json`, `.hydra/`, and `.files.json`, the list
+    of all these. `setting`: the key that chose the folder, for messages."""
 
-    def __init__(self, folder: str | Path):
+    def __init__(self, folder: str | Path, setting: str = "folder"):
         self.folder = Path(folder)
+        self._files = Written(self.folder, LIST, f"{setting}={folder}", self._of_earlier_version)
+
+    def check(self, stages: Iterable[str] = ()) -> None:
+        """Raise `ConfigError` if a run of these stages would overwrite a file that no run of this tool wrote.
+
+        If another is writing there now, it has to end before that can be known; then nothing is raised."""
+        self._check_status()
+        names = _names(stages)
+        try:
+            self._files.check(names)
+        except ConfigError:
+            if not is_running(self.folder):
+                self._files.check(names)  # it may just have ended
+
+    def claim(self, stages: Iterable[str] = ()) -> None:
+        """List what a run writes while it is going on. Raises `ConfigError` as `check` does.
+
+        A command calls it while it holds the folder's lock, so that no other reads or writes the list."""
+        self._check_status()
+        self._files.check(_names(stages))
+        self._files.claim(LIVE)
+
+    def _check_status(self) -> None:
+        """Raise `ConfigError` if the lock or the status, which are not listed because they come first, are not a
+        run's."""
+        lock, status = self.folder / LOCK, self.folder / STATUS
+        if os.path.lexists(lock) and not is_lock(lock):
+            raise self._files.refused(lock)
+        if os.path.lexists(status) and (status.is_symlink() or not _has_status(self.folder)):
+            raise self._files.refused(status)
+
+    @contextmanager
+    def log(self, before: Iterable[logging.LogRecord] = ()) -> Iterator[None]:
+        """While the block runs, append what is logged to `train.log`, after the records `before`."""
+        handler = logging.FileHandler(self.folder / LOG, encoding="utf-8", errors="backslashreplace")
+        handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"))
+        for record in before:
+            handler.handle(record)
+        logging.getLogger().addHandler(handler)
+        try:
+            yield
+        finally:
+            logging.getLogger().removeHandler(handler)
+            handler.close()
+
+    def _of_earlier_version(self, content: Any) -> list[str] | None:
+        """The files of a run of a version that kept no list, known by the keys of its `provenance.json`, `status.json`
+        or `.hydra/hydra.yaml`; None for another `content` of the list."""
+        if content is not None:
+            return None
+        provenance, begun = read_json(self.folder / "provenance.json"), _has_status(self.folder)
+        finished = isinstance(provenance, dict) and {"rebuttal", "command", "config", "stages"} <= set(provenance)
+        found = [*LIVE, *REQUEST] if finished or begun or _of_this_command(self.folder / REQUEST[-1]) else []
+        if finished:
+            paths = (path for pattern in _of_stages(provenance["stages"]) for path in self.folder.glob(pattern))
+            found += [*FILES, *(path.relative_to(self.folder).as_posix() for path in paths)]
+        return found
 
     def finished_metrics(
         self, config: dict[str, Any], stages: dict[str, Stage], session: Session
@@ -49,98 +139,74 @@ class RunFolder:
         same = essence(config, stages, session)
         if not (self.folder / FIGURES_DONE).exists():
             return None
-        if (self.folder / "error.txt").exists() or any(recorded.get(key) != value for key, value in same.items()):
+        if (self.folder / ERROR).exists() or any(recorded.get(key) != value for key, value in same.items()):
             return None
         console.print(f"nothing to do: {self.folder} holds this run", soft_wrap=True)
         return metrics
 
-    def restore(self, config: dict[str, Any], stages: dict[str, Stage], session: Session) -> dict[str, Any] | None:
+    def restore(
+        self, config: dict[str, Any], stages: dict[str, Stage], session: Session, asked: Asked | None = None
+    ) -> dict[str, Any] | None:
         """Write the files of a run that the store holds, from whatever folder it came, and return its metrics; None
         if the store does not hold it."""
         stored = session.store.get("run", run_identity(stages, session))
         if stored is None:
             return None
-        self._remove_previous_run(stages)
-        for name, content in stored.tensors.items():
-            write_bytes(self.folder / name, content.numpy().tobytes())
-        self._write_config_and_provenance(config, stages, session, stored.record["networks"])
         metrics: dict[str, Any] = stored.record["metrics"]
-        write_json(self.folder / "metrics.json", metrics)
-        write_json(self.folder / FIGURES_DONE, True)
+        found = {name: content.numpy().tobytes() for name, content in stored.tensors.items()}
+        about = _about(config, stages, session, stored.record["networks"], asked)
+        self._replace(found | about | {"metrics.json": as_json(metrics), FIGURES_DONE: as_json(True)}, asked)
         return metrics
 
     def write(
-        self, config: dict[str, Any], stages: dict[str, Stage], outcomes: dict[str, Outcome], session: Session
+        self,
+        config: dict[str, Any],
+        stages: dict[str, Stage],
+        outcomes: dict[str, Outcome],
+        session: Session,
+        asked: Asked | None = None,
     ) -> None:
         """Write everything that the run found, numbers first, and put the run into the store.
 
         A figure that fails is logged and named in `status.json`, and costs nothing else."""
-        self._remove_previous_run(stages)
-        for name, outcome in outcomes.items():
-            if outcome.table:
-                frame = pd.DataFrame.from_dict(outcome.table, orient="index").rename_axis("measure")
-                write_text(self.folder / f"{name}.csv", frame.to_csv())
-            if outcome.arrays:
-                arrays = {key: values.cpu().numpy() for key, values in outcome.arrays.items()}
-                np.savez_compressed(self.folder / f"{name}.npz", **arrays)  # type: ignore[arg-type]  # takes any names
-        rows = [{"stage": name, **row} for name, outcome in outcomes.items() for row in outcome.history]
-        if rows:
-            write_text(self.folder / "history.csv", pd.DataFrame(rows).to_csv(index=False))
-        self._write_config_and_provenance(config, stages, session, networks_used(session))
+        found = _numbers(outcomes)
         metrics = flat_metrics(outcomes)
-        write_json(self.folder / "metrics.json", metrics)
-        if self._write_figures(stages, session):
+        about = _about(config, stages, session, networks_used(session), asked)
+        self._replace(found | about | {"metrics.json": as_json(metrics)}, asked)
+        figures, failed = _figures(stages, session)
+        session.status.figures_failed(failed)
+        self._files.write(figures)
+        if not failed:
             # Only now does the folder hold the run, and may the store: a rerun draws what is missing.
-            write_json(self.folder / FIGURES_DONE, True)
-            self._keep(metrics, outcomes, stages, session)
+            self._files.write({FIGURES_DONE: as_json(True)})
+            self._keep(metrics, found | figures, stages, session)
 
-    def _remove_previous_run(self, stages: dict[str, Stage]) -> None:
+    def write_error(self, error: BaseException) -> None:
+        """Write `error.txt`: the error in one line if it has one, and the traceback. Raises `ConfigError` if there is
+        one that is not a run's."""
+        self._files.check([ERROR])
+        lines = [as_one_line(error) or repr(error), "", *traceback.format_exception(error)]
+        write_text(self.folder / ERROR, "\n".join(lines))
+
+    def write_request(self, asked: Asked) -> None:
+        """Write how the run was asked for, so that it can be repeated even if it fails."""
+        self._files.write(asked.files())
+
+    def _replace(self, contents: dict[str, bytes], asked: Asked | None) -> None:
         """Nothing that an earlier run left here may pass for this one's. The metrics go first, because a folder with
         metrics counts as a finished run."""
-        figures = self.folder / "figures"
-        figures.mkdir(parents=True, exist_ok=True)
-        names = [
-            "metrics.json",
-            "history.csv",
-            FIGURES_DONE,
-            *(f"{stage}.{kind}" for stage in stages for kind in ("csv", "npz")),
-        ]
-        for path in [*(self.folder / name for name in names), *figures.glob("*.png")]:
-            path.unlink(missing_ok=True)
-
-    def _write_config_and_provenance(
-        self, config: dict[str, Any], stages: dict[str, Stage], session: Session, networks: dict[str, Any]
-    ) -> None:
-        write_text(self.folder / "config.yaml", yaml.dump(config, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
-        write_json(self.folder / "provenance.json", provenance(config, stages, session, networks))
-        (self.folder / "error.txt").unlink(missing_ok=True)  # of an earlier attempt
+        written_before = () if asked is None or asked.hydra is None else REQUEST
+        self._files.remove(kept=[LOG, *written_before], first=["metrics.json"])
+        self._files.write(contents)
+        (self.folder / "figures").mkdir(exist_ok=True)
 
     def _keep(
-        self, metrics: dict[str, Any], outcomes: dict[str, Outcome], stages: dict[str, Stage], session: Session
+        self, metrics: dict[str, Any], files: dict[str, bytes], stages: dict[str, Stage], session: Session
     ) -> None:
         """Put the run into the store, so that the same run in another folder finds it complete."""
-        names = ["history.csv", *(f"{stage}.{kind}" for stage in outcomes for kind in ("csv", "npz"))]
-        paths = [path for name in names if (path := self.folder / name).exists()]
-        paths += sorted((self.folder / "figures").glob("*.png"))
-        files = {
-            path.relative_to(self.folder).as_posix(): torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
-            for path in paths
-        }
+        tensors = {name: torch.frombuffer(bytearray(content), dtype=torch.uint8) for name, content in files.items()}
         record = {"metrics": metrics, "networks": networks_used(session)}
-        session.store.keep("run", run_identity(stages, session), Artifact(record, files))
-
-    def _write_figures(self, stages: dict[str, Stage], session: Session) -> bool:
-        """Draw every stage's figures; return True if all succeeded."""
-        failed = []
-        for name, stage in stages.items():
-            try:
-                for title, figure in stage.figures(session).items():
-                    figure.savefig(self.folder / "figures" / f"{name}_{title}.png")
-            except Exception as error:  # a drawing library's own errors can be of any kind
-                log.error("the figures of stage %s failed (%s: %s)", name, type(error).__name__, error)
-                failed.append(name)
-        session.status.figures_failed(failed)
-        return not failed
+        session.store.keep("run", run_identity(stages, session), Artifact(record, tensors))
 
     def print_summary(self, outcomes: dict[str, Outcome], session: Session) -> None:
         """Print what the run found."""
@@ -170,10 +236,74 @@ def in_store(stages: dict[str, Stage], session: Session) -> bool:
     return session.store.get("run", run_identity(stages, session)) is not None
 
 
-def write_error(folder: str | Path, error: BaseException) -> None:
-    """Write `error.txt`: the error in one line if it has one, and the traceback."""
-    lines = [as_one_line(error) or repr(error), "", *traceback.format_exception(error)]
-    write_text(Path(folder) / "error.txt", "\n".join(lines))
+def _names(stages: Iterable[str]) -> list[str]:
+    """The listed files of a run, with patterns for those that are named after stages."""
+    return [*LIVE, *REQUEST, *FILES, *_of_stages(stages)]
+
+
+def _has_status(folder: Path) -> bool:
+    """True if the `status.json` there is a run's."""
+    try:
+        return read_status(folder) is not None
+    except UserError:
+        return False
+
+
+def _of_stages(stages: Iterable[str]) -> list[str]:
+    """Patterns of the files that are named after stages."""
+    return [pattern for stage in stages for pattern in (f"{stage}.csv", f"{stage}.npz", f"figures/{stage}_*.png")]
+
+
+def _of_this_command(hydra: Path) -> bool:
+    """True if Hydra wrote this file for this tool."""
+    try:
+        return "app_name: rebuttal\n" in hydra.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
+
+
+def _about(
+    config: dict[str, Any], stages: dict[str, Stage], session: Session, networks: dict[str, Any], asked: Asked | None
+) -> dict[str, bytes]:
+    """The files that say what the run is, where its numbers come from, and how to repeat it."""
+    overrides = None if asked is None else [*asked.searchpath, *asked.overrides]
+    origin = provenance(config, stages, session, networks, overrides)
+    resolved = yaml.dump(config, Dumper=_Dumper, sort_keys=False, allow_unicode=True).encode()
+    # A command has written how it was asked for when it began.
+    request = asked.files() if asked is not None and asked.hydra is None else {}
+    return {"config.yaml": resolved, "provenance.json": as_json(origin), **request}
+
+
+def _numbers(outcomes: dict[str, Outcome]) -> dict[str, bytes]:
+    """The files of what the stages measured, and the history of their trainings."""
+    found = {}
+    for name, outcome in outcomes.items():
+        if outcome.table:
+            frame = pd.DataFrame.from_dict(outcome.table, orient="index").rename_axis("measure")
+            found[f"{name}.csv"] = frame.to_csv().encode()
+        if outcome.arrays:
+            content = io.BytesIO()
+            arrays = {key: values.cpu().numpy() for key, values in outcome.arrays.items()}
+            np.savez_compressed(content, **arrays)  # type: ignore[arg-type]  # takes any names
+            found[f"{name}.npz"] = content.getvalue()
+    rows = [{"stage": name, **row} for name, outcome in outcomes.items() for row in outcome.history]
+    return found | ({"history.csv": pd.DataFrame(rows).to_csv(index=False).encode()} if rows else {})
+
+
+def _figures(stages: dict[str, Stage], session: Session) -> tuple[dict[str, bytes], list[str]]:
+    """Every stage's figures, and the stages whose figures failed."""
+    found: dict[str, bytes] = {}
+    failed = []
+    for name, stage in stages.items():
+        try:
+            for title, figure in stage.figures(session).items():
+                content = io.BytesIO()
+                figure.savefig(content, format="png")
+                found[f"figures/{name}_{title}.png"] = content.getvalue()
+        except Exception as error:  # a drawing library's own errors can be of any kind
+            log.error("the figures of stage %s failed (%s: %s)", name, type(error).__name__, error)
+            failed.append(name)
+    return found, failed
 
 
 def _measure_table(stage: str, outcome: Outcome) -> Table:

@@ -21,13 +21,19 @@ _SOURCE = Path(rebuttal.__file__).parent
 
 
 def provenance(
-    config: dict[str, Any], stages: dict[str, Stage], session: Session, networks: dict[str, Any]
+    config: dict[str, Any],
+    stages: dict[str, Stage],
+    session: Session,
+    networks: dict[str, Any],
+    overrides: list[str] | None,
 ) -> dict[str, Any]:
-    """Return the content of `provenance.json`. `networks`: the origin of each trained network that the run used."""
+    """Return the content of `provenance.json`. `networks`: the origin of each trained network that the run used.
+    `overrides`: those that repeat the run; None if its config was composed elsewhere."""
     found = identities(stages, session)
     return {
         **_essence(config, found),
-        "command": sys.argv,
+        "command": sys.argv,  # of this process
+        "overrides": overrides,
         "process": origin(),  # which wrote this file; each network has its own origin, below
         "device": session.device.type,
         "gpu": os.environ.get("CUDA_VISIBLE_DEVICES"),

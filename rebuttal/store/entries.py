@@ -11,6 +11,7 @@ import copy
 import hashlib
 import json
 import logging
+import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from rebuttal.errors import UserError
+from rebuttal.errors import ConfigError, UserError
 from rebuttal.store.checkpoints import Checkpoint
 from rebuttal.store.files import to_disk, write_bytes, write_json
 from rebuttal.store.identity import canonical, fingerprint, name_of, without_source
@@ -32,6 +33,7 @@ from rebuttal.store.origin import origin
 
 log = logging.getLogger(__name__)
 
+FOLDERS = ("images", "fit", "mimic", "judge", "measure", "run", "code", "forced")
 SECONDS_BETWEEN_TRIES = 0.5  # to acquire a lock; many jobs of a cluster may wait for one network
 
 
@@ -70,6 +72,12 @@ class Store:
         self.used: dict[str, dict[str, Any]] = {}
         self._memory: dict[str, Artifact] = {}
         self._forced: Forced | None = None
+
+    def check(self) -> None:
+        """Raise `ConfigError` if a file is where the store, or one of its folders, would be."""
+        for path in (*reversed(self.root.parents), self.root, *(self.root / name for name in FOLDERS)):
+            if os.path.lexists(path) and not path.is_dir():
+                raise ConfigError(f"store={self.root}: {path} is not a folder; allowed: a folder without it")
 
     @contextmanager
     def forced_for(self, what: Any) -> Iterator[None]:
@@ -183,8 +191,11 @@ class Store:
             entry = {"sha256": hashlib.sha256(canonical(content).encode()).hexdigest(), **content}
             write_bytes(aside / "weights.safetensors", weights, sync=True)
             write_bytes(aside / "record.json", json.dumps(entry, indent=1, allow_nan=False).encode(), sync=True)
-            _remove(folder)
-            aside.rename(folder)
+            if folder.is_dir():  # damaged; someone may have put files of their own into it
+                for part in ("weights.safetensors", "record.json"):
+                    (aside / part).replace(folder / part)
+            else:
+                aside.rename(folder)
             to_disk(folder.parent)  # before the checkpoints, which could recompute it, are removed
         finally:
             shutil.rmtree(aside, ignore_errors=True)
@@ -209,7 +220,7 @@ class Forced:
 
     def _read(self) -> list[str]:
         try:
-            names: list[str] = json.loads(self.path.read_text())
+            names: list[str] = json.loads(self.path.read_text(encoding="utf-8"))
             return names
         except (OSError, ValueError):
             return []
@@ -242,7 +253,7 @@ def _remove(path: Path) -> None:
 def read_entry(folder: Path) -> Artifact:
     """Read one entry; verify every byte, and that it is the one that the folder's name says. Raises `Damaged`."""
     try:
-        entry = json.loads((folder / "record.json").read_text())
+        entry = json.loads((folder / "record.json").read_text(encoding="utf-8"))
         declared = entry.pop("sha256")
         if hashlib.sha256(canonical(entry).encode()).hexdigest() != declared:
             raise Damaged("record.json fails its checksum")

@@ -1,4 +1,8 @@
+import shlex
+import shutil
 import string
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -8,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from rebuttal import api, train
 from rebuttal.command.repeat import expand
 from rebuttal.config import CONFIG_DIR
 from rebuttal.errors import ConfigError
 from rebuttal.launch.expand import quoted
+from rebuttal.report.gather import gather
 from tests.command.test_stored_sweep import SWEEP
 from tests.command_line import command
 from tests.test_train import metrics_of
@@ -97,6 +103,52 @@ def test_a_run_that_failed_and_a_job_that_came_from_the_store_can_be_repeated(tm
     repeated = command("from_run=again/3", "hydra.run.dir=repeated", cwd=tmp_path)
     assert "0 results computed" in repeated.stdout, repeated.stderr
     assert metrics_of(tmp_path / "repeated") == metrics_of(tmp_path / "sweep/3")
+
+
+def test_a_run_of_python_s_can_be_repeated_by_folder_and_by_the_command_that_the_report_shows(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder, again, words = tmp_path / "it's a run", tmp_path / "again", ["python", "-m", "rebuttal.train"]
+    api.run(
+        "toy", ["debug=tiny", "model=mlp_toy", "seed=3", "store='my $tore'", "+training={lr: 0.002}"], folder=folder
+    )
+    (run,) = gather([folder]).runs
+    assert shlex.split(run.command)[: len(words)] == words
+    for arguments in ([f"from_run={folder}"], shlex.split(run.command)[len(words) :]):
+        done = command(*arguments, f"hydra.run.dir={again}", "force=true", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert metrics_of(again) == metrics_of(folder)
+        assert yaml.safe_load((again / "config.yaml").read_text())["training"]["lr"] == 0.002
+        shutil.rmtree(again)
+    mended = command(f"from_run={folder}", f"hydra.run.dir={again}", "training.lr=0.001", cwd=tmp_path)
+    assert mended.returncode == 0 and yaml.safe_load((again / "config.yaml").read_text())["seed"] == 3
+
+
+def test_a_config_that_was_composed_in_python_is_repeated_in_python(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        cfg = compose("train", ["debug=tiny", "seed=3"])
+    metrics = train.run(cfg, "run")
+    (run,) = gather([tmp_path / "run"]).runs
+    python, flag, code = shlex.split(run.command)
+    assert (python, flag) == ("python", "-c")
+    done = subprocess.run([sys.executable, flag, code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert train.run(OmegaConf.load("run/config.yaml"), "again") == metrics
+    with pytest.raises(ConfigError, match=r"^from_run=run: its config was composed in Python, .*; allowed: "):
+        expand(["from_run=run"])
+
+
+def test_the_report_shows_the_overrides_of_each_job_and_the_folders_of_its_configs(tmp_path):
+    (tmp_path / "mine/model").mkdir(parents=True)
+    (tmp_path / "mine/model/tiny one.yaml").write_text("_target_: rebuttal.models.MLP\nhidden: [4]\n")
+    at = ["-m", "--config-dir=mine", "debug=tiny", "model=tiny one", "seed=0,1", "hydra.sweep.dir=sweep"]
+    assert command(*at, "hydra.sweeper.params=null", cwd=tmp_path).returncode == 0
+    first, second = gather([tmp_path / "sweep"]).runs
+    for run in (first, second):
+        done = command(*shlex.split(run.command)[3:], "hydra.run.dir=again", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert metrics_of(tmp_path / "again") == metrics_of(run.folder)
+    assert f"seed={second.seed}" in second.command and " -m " not in second.command.removeprefix("python -m")
 
 
 @pytest.mark.parametrize("content", [None, "["])

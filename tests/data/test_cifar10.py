@@ -94,6 +94,15 @@ def test_without_network_the_error_names_two_alternatives(tmp_path):
     assert "put cifar-10-binary.tar.gz" in message and "dataset=image_folder" in message
 
 
+def test_a_download_that_fails_leaves_nothing(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there/mine.txt").write_text("mine")
+    for root in ("there", "there/data", "not/there"):
+        with pytest.raises(ConfigError, match="could not be downloaded"):
+            CIFAR10(root=str(tmp_path / root), url=(tmp_path / "gone").as_uri()).read(tmp_path)
+        assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["there", "there/mine.txt"]
+
+
 def test_a_wrong_download_is_rejected(mirror, tmp_path):
     url, _, _ = mirror
     with pytest.raises(ConfigError, match="could not be downloaded"):

@@ -141,10 +141,10 @@ def test_a_job_that_the_system_kills_does_not_take_the_others_with_it(machine, t
 
 
 def test_what_is_wrong_with_a_place_is_told_in_the_job_s_folder(machine, tmp_path):
-    done = command(*SWEEP, "jobs_per_gpu=0", cwd=tmp_path, **machine)
+    done = command(*SWEEP, "jobs_per_gpu=1,0", cwd=tmp_path, **machine)
     assert done.returncode == 1
-    assert "1 failed" in done.stdout
-    error = (tmp_path / "sweep/0/error.txt").read_text().splitlines()[0]
+    assert "1 done, 1 failed" in done.stdout
+    error = (tmp_path / "sweep/1/error.txt").read_text().splitlines()[0]
     assert error == "jobs_per_gpu=0: input should be greater than 0"
 
 

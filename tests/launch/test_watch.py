@@ -22,21 +22,36 @@ from tests.test_train import metrics_of
 
 BASELINE = ["experiment=baseline", "dataset=uniform_noise", "dataset.shape=[8]", "model=mlp_toy", "debug=tiny"]
 SWEEP = ["-m", *BASELINE, "hydra.sweeper.params=null", "hydra.sweep.dir=sweep"]
+FAILING = ["training.lr=1e30", "training.optimizer=sgd", "training.epochs=50"]  # found only by training
 INCOMPLETE = "rebuttal: the sweep is not complete; rerun the command to resume it\n"
 MINE = """
 import os, signal
+from itertools import count
+from pathlib import Path
 from typing import Literal
 from torch import nn
 from rebuttal.config import checked
 
+steps = count()
+
+def spoil_status(gradient):
+    if next(steps) == 1:  # the first step of the training, after that of the rehearsal
+        Path("sweep/2/status.json").unlink()
+        Path("sweep/2/status.json").mkdir()
+
 @checked
 class Odd:
-    what: Literal["go", "die", "stay"]
+    what: Literal["go", "die", "stay", "spoil", "fail"]
 
     def network(self, shape, classes):
         if self.what == "die":
             os.kill(os.getpid(), signal.SIGKILL)
-        return nn.Sequential(nn.Flatten(), nn.Linear(8, classes))
+        if self.what == "fail":
+            raise ValueError("as asked")
+        network = nn.Sequential(nn.Flatten(), nn.Linear(8, classes))
+        if self.what == "spoil":
+            network[1].weight.register_hook(spoil_status)
+        return network
 """
 ODD = ["packages=[mine]", "model._target_=mine.Odd", "~model.hidden", "~model.dropout"]
 
@@ -75,8 +90,9 @@ def test_all_done(launcher, tmp_path):
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_one_failed_one_that_cannot_be_watched_and_one_done(launcher, tmp_path):
-    (tmp_path / "sweep/2/status.json").mkdir(parents=True)
-    done = command(*SWEEP, "training.lr=1e-3,-1,2e-3", f"hydra/launcher={launcher}", cwd=tmp_path)
+    (tmp_path / "mine.py").write_text(MINE)
+    sweep = [*SWEEP, *ODD, "+model.what=go,fail,spoil", f"hydra/launcher={launcher}"]
+    done = process(*sweep, cwd=tmp_path, PYTHONPATH=f"{tmp_path}:{ROOT}")
     assert done.returncode == 1 and done.stderr.endswith(INCOMPLETE)
     states, counts = table(done.stdout)
     assert states == {0: "done", 1: "failed", 2: "unknown"} and counts == "1 done, 1 failed, 1 unknown"
@@ -133,7 +149,7 @@ def test_a_status_file_or_list_of_jobs_that_is_damaged_meanwhile(tmp_path, monke
 @pytest.mark.parametrize("flags", [["--multi"], ["--multirun"], ["-m"]])
 @pytest.mark.parametrize("place", [0, 3, 9])
 def test_flags_anywhere_and_shortened_as_hydra_takes_them(flags, place, tmp_path):
-    asked = [*BASELINE, "hydra.sweeper.params=null", "hydra.sweep.dir=sweep", "seed=0,1", "training.lr=-1"]
+    asked = [*BASELINE, "hydra.sweeper.params=null", "hydra.sweep.dir=sweep", "seed=0,1", *FAILING]
     done = command(*asked[:place], *flags, *asked[place:], cwd=tmp_path)
     assert done.returncode == 1 and table(done.stdout) == ({0: "failed", 1: "failed"}, "2 failed")
 
@@ -153,14 +169,14 @@ def test_flags_anywhere_and_shortened_as_hydra_takes_them(flags, place, tmp_path
 def test_the_sweep_s_grammar_and_hydra_s_settings(asked, jobs, tmp_path):
     left_out = {"hydra.mode": "-m", "hydra.sweeper.params.seed": "hydra.sweeper.params=null"}
     sweep = [word for word in SWEEP if word != left_out.get(asked[0].partition("=")[0])]
-    done = command(*sweep, "training.lr=-1", *asked, cwd=tmp_path)
+    done = command(*sweep, *FAILING, *asked, cwd=tmp_path)
     assert done.returncode == 1 and done.stderr == INCOMPLETE
     assert table(done.stdout) == (dict.fromkeys(range(jobs), "failed"), f"{jobs} failed")
     assert len(json.loads((tmp_path / "sweep/sweep.json").read_text())["jobs"]) == jobs
 
 
 def test_shuffled_values_are_in_the_order_in_which_hydra_takes_them(tmp_path):
-    sweep = [*SWEEP, "training.lr=-1", "seed=shuffle(range(8))"]
+    sweep = [*SWEEP, *FAILING, "seed=shuffle(range(8))"]
     done = command(*sweep, cwd=tmp_path)
     assert done.returncode == 1
     expected = json.loads((tmp_path / "sweep/sweep.json").read_text())["jobs"]
@@ -181,16 +197,22 @@ def test_shuffled_values_are_in_the_order_in_which_hydra_takes_them(tmp_path):
     (["seed=range(3,3)"], "seed=range(3,3): there is nothing to sweep; allowed: at least one value"),
     (["hydra.sweep.subdir=same"], "hydra.sweep.subdir=same: jobs 0 and 1 would have one folder; allowed: a folder"),
     (["hydra.sweep.subdir=."], "hydra.sweep.subdir=.: jobs 0 and 1 would have one folder; allowed: a folder"),
-    (["hydra.sweep.subdir=${model.hidden}"], "hydra.sweep.subdir=${model.hidden}: jobs 0 and 1 would have one"),
-    (["hydra.sweep.dir=file"], "hydra.sweep.dir=file: cannot be written (File exists); allowed: a writable folder"),
-    (["hydra.sweep.dir=file/below"], "hydra.sweep.dir=file/below: cannot be written (Not a directory); allowed: a"),
+    (["hydra.sweep.subdir=${model.dropout}"], "hydra.sweep.subdir=${model.dropout}: jobs 0 and 1 would have one"),
+    (["hydra.sweep.subdir=${model.hidden}"], "hydra.sweep.subdir=${model.hidden}: While dereferencing interpolation"),
+    (["hydra.sweep.subdir=${nix}"], "hydra.sweep.subdir=${nix}: Interpolation key 'nix' not found; allowed: a folder"),
+    (["hydra.sweep.subdir='${hydra:job.name}'"], "hydra.sweep.subdir=${hydra:job.name}: jobs 0 and 1 would have one"),
+    (["hydra.sweep.dir=file"], "hydra.sweep.dir=file: {here}/file is in the way: rebuttal did not write it, or"),
+    (["hydra.sweep.dir=file/below"], "hydra.sweep.dir=file/below: {here}/file is in the way: rebuttal did not"),
 ])  # fmt: skip
 def test_what_no_job_could_run_with_is_one_line_and_leaves_nothing(asked, line, tmp_path, capfd):
     (tmp_path / "file").write_bytes(b"mine")
     launcher = ["hydra/launcher=local"] if "hydra.launcher" in asked[0] else []
     done = command(*SWEEP, "seed=0,1", *launcher, *asked, cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.startswith(f"rebuttal: {line}") and len(done.stderr.splitlines()) == 1
+    assert (
+        done.stderr.startswith(f"rebuttal: {line.replace('{here}', str(tmp_path))}")
+        and len(done.stderr.splitlines()) == 1
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["file"] and (tmp_path / "file").read_bytes() == b"mine"
 
 

@@ -1,12 +1,16 @@
+import json
 import shutil
 import subprocess
 
 import pandas as pd
 import pytest
 
+from rebuttal.errors import ConfigError
 from rebuttal.report.contents import RUN_CHARTS, TABLE_CHARTS, TABLES
 from rebuttal.report.paper import write_report
 from rebuttal.report.results import find_results
+from rebuttal.store import written
+from rebuttal.store.files import write_bytes
 
 
 def test_a_study_fills_every_table_figure_and_claim(study, tmp_path):
@@ -40,6 +44,95 @@ def test_reports_are_reproducible_remove_stale_files_and_keep_those_of_the_user(
     assert gone == {"two_stage.pdf", "two_stage.png", "two_stage.tex", "table_two_stage.csv"}
     same = ["figures/smoothness.pdf", "figures/smoothness.png", "tables/smoothness.tex", "processed/trends.csv"]
     assert all((out / name).read_bytes() == first[out / name] for name in same)
+
+
+def contents(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def results(study):
+    return find_results([study()])
+
+
+OF_A_REPORT = ["index.html", "results.tex", "raw/runs.csv", "raw/runs.parquet", "processed/claims.csv"]
+OF_A_REPORT += ["processed/table_two_stage.csv", "tables/two_stage.tex", "figures/two_stage.png", "files.json"]
+
+
+@pytest.mark.parametrize("name", OF_A_REPORT)
+def test_a_file_of_the_user_s_where_one_of_the_report_s_would_be_stops_it(name, results, tmp_path):
+    out = tmp_path / "out"
+    (out / name).parent.mkdir(parents=True)
+    (out / name).write_text('["mine.txt"]')
+    (out / "mine.txt").write_text("mine")
+    before = contents(out)
+    with pytest.raises(ConfigError, match=rf"^--out={out}: {out}/{name} is in the way: .*; allowed: [^\n]*$"):
+        write_report(results, out)
+    assert contents(out) == before and len(list(out.rglob("*"))) <= 3
+
+
+@pytest.mark.parametrize("content", ["{", "\xff", "null", "[1]", '{"index.html": 1}', '["../mine.txt"]'])
+def test_a_list_of_files_that_is_not_a_report_s_stops_it_in_one_line(content, results, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/files.json").write_text(content, encoding="latin-1")
+    with pytest.raises(ConfigError, match=r"/files\.json is in the way: ") as caught:
+        write_report(results, tmp_path / "out")
+    assert "\n" not in str(caught.value) and (tmp_path / "mine.txt").read_text() == "mine"
+    assert len(contents(tmp_path / "out")) == 1
+
+
+def test_a_report_goes_beside_the_user_s_files_and_beside_a_run(results, tmp_path):
+    out = tmp_path / "runs/two_stage-None-0"
+    for name in ("main.tex", "figures/mine.png", "raw/mine.csv", "notes/index.html"):
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).write_text("mine")
+    before = contents(out)
+    for _ in range(2):
+        write_report(results, out)
+        now = contents(out)
+        assert {name: now[name] for name in before} == before and "index.html" in now
+
+
+def test_a_report_of_an_earlier_version_is_written_again_and_one_that_was_edited_is_not(results, study, tmp_path):
+    out = write_report(results, tmp_path / "out")
+    names = sorted(json.loads((out / "files.json").read_text())["files"])
+    (out / "tables/gone.tex").write_text("of that version")
+    (out / "tables/mine.tex").write_text("mine")
+    (out / "files.json").write_text(json.dumps([*names, "tables/gone.tex"], indent=1) + "\n")
+    write_report(results, out)
+    assert not (out / "tables/gone.tex").exists() and (out / "tables/mine.tex").read_text() == "mine"
+    assert sorted(json.loads((out / "files.json").read_text())["files"]) == names
+    (out / "results.tex").write_text("edited")
+    with pytest.raises(ConfigError, match=r"/results\.tex is in the way: "):
+        write_report(results, out)
+    assert (out / "results.tex").read_text() == "edited"
+
+
+@pytest.mark.parametrize("moment", [0, 1, 5])
+def test_a_report_that_was_killed_is_written_by_the_next(moment, results, tmp_path, monkeypatch):
+    calls = iter(range(1000))
+
+    def killed(path, content):
+        if next(calls) == moment:
+            raise KeyboardInterrupt
+        write_bytes(path, content)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(written, "write_bytes", killed)
+        write_report(results, tmp_path / "out")
+    write_report(results, tmp_path / "out")
+    write_report(results, tmp_path / "whole")
+    found, whole = contents(tmp_path / "out"), contents(tmp_path / "whole")
+    own = ("index.html", "files.json")  # plots have new names in each page
+    assert found.keys() == whole.keys() and all(found[name] == whole[name] for name in whole if name not in own)
+
+
+@pytest.mark.parametrize("where", ["file", "file/below"])
+def test_a_report_that_would_go_into_a_file_is_refused(where, results, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ConfigError, match=rf"^--out={tmp_path}/{where}: {tmp_path}/file is in the way: "):
+        write_report(results, tmp_path / where)
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
