@@ -171,6 +171,13 @@ def test_a_configuration_that_is_typed_in_two_ways_is_one(one, other, tmp_path):
     assert configuration_of(*common) != configuration_of(*common, "training.epochs=3")
 
 
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_runs_of_an_experiment_that_differ_in_their_seed_only_are_one_configuration(experiment, images, tmp_path):
+    """Of every stage, also where an identity holds a seed within a list."""
+    chosen = [*at_debug_size(experiment, images), f"store={tmp_path}"]
+    assert configuration_of(*chosen, "seed=3") == configuration_of(*chosen, "seed=4")
+
+
 def test_a_data_set_is_one_configuration_however_its_folder_is_named(images, tmp_path, monkeypatch):
     monkeypatch.chdir(images.parent)
     common = ["experiment=baseline", "dataset=image_folder", "model=mlp_toy", "debug=tiny", f"store={tmp_path}"]

@@ -28,7 +28,8 @@ def test_the_verdicts_of_the_documentation_are_those_of_the_study():
 
 
 def test_the_short_verdicts_of_the_readme_are_among_them():
-    known = {(row["configuration"], row["verdict"], row["measured"]) for row in CLAIMS.to_dict("records")}
+    places = CLAIMS["configuration"].fillna("–")
+    known = set(zip(places, CLAIMS["verdict"], CLAIMS["measured"]))
     table = rows("README.md")
     shown = [
         row.strip("| ").split(" | ")

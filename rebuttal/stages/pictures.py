@@ -124,8 +124,9 @@ class WalkStrip:
         if len(shape) != 3 or shape[0] not in (1, 3):
             raise ConfigError(f"dataset.shape={list(shape)}: a strip shows images; allowed: [3,height,width] or [1,…]")
 
-    def identity(self, session: Session) -> list[Any]:
-        return [session.open(self.dataset).identity("train"), self.images, self.seed]
+    def identity(self, session: Session) -> dict[str, Any]:
+        train = session.open(self.dataset).identity("train")
+        return {"train": train, "images": self.images, "seed": self.seed}
 
     def needs(self, session: Session) -> tuple[()]:
         return ()

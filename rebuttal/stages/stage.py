@@ -61,7 +61,7 @@ class Stage(Protocol):
 
     def identity(self, session: Session) -> Any:
         """Return everything that decides the outcome, as JSON-serialisable values; for a stage that trains, a dict with
-        its kind under `stage`."""
+        its kind under `stage`. A seed stands under the key `seed`, without which runs are of one configuration."""
 
     def needs(self, session: Session) -> Sequence[Stage]:
         """Return the stages whose results it needs; they are computed first if the store does not hold them."""

@@ -242,6 +242,7 @@ def test_other_versions_that_are_extracted_are_named(tmp_path, folder, file, ver
         (b"", "not CIFAR-10"),
         (gzip.compress(b"text" * 500), "compressed with gzip, but no tar that can be read"),
     ],
+    ids=["zip", "text", "empty", "gzip"],
 )
 def test_other_files_are_named(tmp_path, content, said):
     (tmp_path / "file.tar.gz").write_bytes(content)

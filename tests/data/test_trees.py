@@ -306,6 +306,7 @@ def zipped(root, path):
         (b"text", "not a readable tar archive"),
         (b"x" * 10_000, "not a readable tar archive"),
     ],
+    ids=["7z", "rar", "gzip", "bzip2", "xz", "image", "empty", "text", "long"],
 )
 def test_a_file_of_another_kind_is_named_as_that(tmp_path, content, said):
     (tmp_path / "images.tar").write_bytes(content)
