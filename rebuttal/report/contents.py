@@ -237,12 +237,15 @@ TABLES: tuple[Grid | Levels, ...] = (
 )
 
 TABLE_CHARTS: tuple[DotChart, ...] = (
-    DotChart(
-        "two_stage",
-        "How well students learn the function of their teacher.",
-        {"agreement": ("agreement", "majority class"), "kappa (0: chance, 1: equal)": ("kappa",)},
-        lines={"kappa (0: chance, 1: equal)": {"chance": 0.0}},
-        claimed={"agreement": "student_agrees_student"},
+    *(
+        DotChart(
+            table,
+            "How well students learn the function of their teacher.",
+            {"agreement": ("agreement", "majority class"), "kappa (0: chance, 1: equal)": ("kappa",)},
+            lines={"kappa (0: chance, 1: equal)": {"chance": 0.0}},
+            claimed={"agreement": "student_agrees_student"},
+        )
+        for table in ("two_stage", "toy")
     ),
     DotChart(
         "smoothness",
@@ -360,4 +363,4 @@ def make_charts(runs: Sequence[Run], tables: Sequence[Table], claims: Sequence[C
     charts = [chart for spec in TABLE_CHARTS for chart in spec.charts(tables, thresholds)]
     charts += [chart for spec in RUN_CHARTS for chart in spec.charts(runs)]
     order = {experiment: i for i, experiment in enumerate(EXPERIMENTS)}
-    return sorted(charts, key=lambda chart: order[chart.experiment])
+    return sorted(charts, key=lambda chart: order.get(chart.experiment, len(order)))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from rebuttal.report.charts import Chart
 from rebuttal.report.contents import EXPERIMENTS
 from rebuttal.report.draw import draw, save
 from rebuttal.report.latex import escaped
@@ -43,7 +44,7 @@ def write_report(results: Results, out: str | Path) -> Path:
     out = Path(out)
     files = _Files(out)
     _write_data(results, files)
-    for chart in results.charts:
+    for chart in [*([results.overview] if results.overview else []), *results.charts]:
         figure = draw(chart)
         for suffix in ("pdf", "png"):
             save(figure, files.path(f"figures/{chart.name}.{suffix}"))
@@ -104,7 +105,9 @@ class _Files:
 def _results_tex(results: Results) -> str:
     """Return the LaTeX source that includes every table and figure, by experiment."""
     lines = ["% Written by rebuttal.report; the next report overwrites it.", r"\section{Verdicts}"]
-    lines += [escaped(f"{note}.") for note in results.notes()] + [r"\input{tables/verdicts}"]
+    lines += [escaped(f"{note}.") for note in results.notes()]
+    lines += _figure(results.overview, "") if results.overview else []
+    lines += [r"\input{tables/verdicts}"]
     for experiment, heading in EXPERIMENTS.items():
         tables = [table for table in results.tables if table.experiment == experiment]
         charts = [chart for chart in results.charts if chart.experiment == experiment]
@@ -113,14 +116,18 @@ def _results_tex(results: Results) -> str:
         lines.append(rf"\section{{{escaped(heading)}}}")
         lines += [rf"\input{{tables/{table.name}}}" for table in tables]
         for chart in charts:
-            lines += [
-                r"\begin{figure}[!htbp]\centering",
-                rf"\includegraphics{{figures/{chart.name}.pdf}}",
-                rf"\caption{{{escaped(f'{chart.title} Mean over seeds and 95 % interval.')}}}",
-                rf"\label{{fig:{chart.name}}}\end{{figure}}",
-            ]
+            lines += _figure(chart, " Mean over seeds and 95 % interval, where there are two seeds or more.")
         lines.append(r"\clearpage")
     return "\n".join(lines) + "\n"
+
+
+def _figure(chart: Chart, note: str) -> list[str]:
+    return [
+        r"\begin{figure}[!htbp]\centering",
+        rf"\includegraphics{{figures/{chart.name}.pdf}}",
+        rf"\caption{{{escaped(f'{chart.title}{note}')}}}",
+        rf"\label{{fig:{chart.name}}}\end{{figure}}",
+    ]
 
 
 def _verdict_table(verdicts: list[Verdict]) -> str:
