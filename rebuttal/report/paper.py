@@ -108,7 +108,8 @@ def _results_tex(results: Results) -> str:
     lines += [escaped(f"{note}.") for note in results.notes()]
     lines += _figure(results.overview, "") if results.overview else []
     lines += [r"\input{tables/verdicts}"]
-    for experiment, heading in EXPERIMENTS.items():
+    others = dict.fromkeys(table.experiment for table in results.tables if table.experiment not in EXPERIMENTS)
+    for experiment, heading in (EXPERIMENTS | {name: name for name in others}).items():
         tables = [table for table in results.tables if table.experiment == experiment]
         charts = [chart for chart in results.charts if chart.experiment == experiment]
         if not tables and not charts:

@@ -352,7 +352,7 @@ def without_rights():
 def test_what_may_not_be_read_is_named_unless_it_is_the_system_s(tmp_path):
     root = write(tmp_path / "images", [*PLAIN, "lost+found/x"])
     for path in (root, *root.parents):
-        if path.is_relative_to(tmp_path.parent.parent):
+        if any(part.startswith("pytest-of-") for part in path.parts):
             path.chmod(0o755)
     (root / "lost+found").chmod(0)
     (tmp_path / "cache").mkdir(mode=0o777)
