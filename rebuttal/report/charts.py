@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from rebuttal.report.gather import Run
 from rebuttal.report.tables import Table, comparable_runs, grouped, mean_of
+from rebuttal.report.verdicts import DECISIONS, Verdict
 from rebuttal.statistics import Estimate
 
 
@@ -16,7 +17,7 @@ class Dots:
     """A dot plot: a row per category, and in it a dot with its interval for each series.
 
     `series`: for each series, the estimate of each category. `lines`: labelled reference values. `log`: a logarithmic
-    value axis.
+    value axis. `exclusive`: a category has an estimate in one series only.
     """
 
     label: str
@@ -24,6 +25,7 @@ class Dots:
     series: dict[str, dict[str, Estimate]]
     lines: dict[str, float] = field(default_factory=dict)
     log: bool = False
+    exclusive: bool = False
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,40 @@ class MetricNameChart:
             log_x=True,
             log_y=label in self.log_y,
         )
+
+
+OVERVIEW = "verdicts"  # the name of the chart of all judged claims
+
+
+def verdict_chart(verdicts: Sequence[Verdict]) -> Chart | None:
+    """Return one chart of all judged claims: each median with its interval, as a signed distance from the threshold,
+    positive on the claimed side, as a part of the longest distance of its row; None if no claim is judged."""
+    judged = [v for v in verdicts if v.median is not None]
+    if not judged:
+        return None
+    several = len({v.claim.id for v in judged}) < len(judged)
+    names = [f"{v.claim.id} ({v.name})" if several else v.claim.id for v in judged]
+    series: dict[str, dict[str, Estimate]] = {}
+    for name, v in zip(names, judged):
+        series.setdefault(v.verdict, {})[name] = _distance(v)
+    ordered: dict[str, dict[str, Estimate]] = {
+        decision: series[decision] for decision in DECISIONS if decision in series
+    }
+    title = "All judged claims: the median over seeds with its 95 % interval, as a distance from the threshold."
+    label = "against the claim  ←  threshold  →  for the claim (each row in a unit of its own)"
+    runs = tuple(run for v in judged for run in v.runs)
+    return Chart(
+        OVERVIEW, OVERVIEW, title, (Dots(label, tuple(names), ordered, {"threshold": 0.0}, exclusive=True),), runs
+    )
+
+
+def _distance(v: Verdict) -> Estimate:
+    sign = 1 if v.claim.comparison == "at_least" else -1
+    ends = [v.median if end is None else end for end in (v.low, v.median, v.high)]
+    low, middle, high = sorted(sign * (float(end or 0) - v.claim.threshold) for end in ends)
+    unit = max(abs(low), abs(high)) or 1.0
+    known = v.low is not None
+    return Estimate(middle / unit, low / unit if known else None, high / unit if known else None, v.n)
 
 
 def _configuration(run: Run) -> str:

@@ -12,6 +12,7 @@ from rebuttal.report.claims import Claim
 from rebuttal.report.comparisons import Contrast, TimeToFit, Trend
 from rebuttal.report.gather import Run
 from rebuttal.report.naming import dataset_name, labels_name
+from rebuttal.report.plain import plain_charts, plain_tables
 from rebuttal.report.tables import Grid, Levels, Table
 
 EXPERIMENTS = {
@@ -237,12 +238,15 @@ TABLES: tuple[Grid | Levels, ...] = (
 )
 
 TABLE_CHARTS: tuple[DotChart, ...] = (
-    DotChart(
-        "two_stage",
-        "How well students learn the function of their teacher.",
-        {"agreement": ("agreement", "majority class"), "kappa (0: chance, 1: equal)": ("kappa",)},
-        lines={"kappa (0: chance, 1: equal)": {"chance": 0.0}},
-        claimed={"agreement": "student_agrees_student"},
+    *(
+        DotChart(
+            table,
+            "How well students learn the function of their teacher.",
+            {"agreement": ("agreement", "majority class"), "kappa (0: chance, 1: equal)": ("kappa",)},
+            lines={"kappa (0: chance, 1: equal)": {"chance": 0.0}},
+            claimed={"agreement": "student_agrees_student"},
+        )
+        for table in ("two_stage", "toy")
     ),
     DotChart(
         "smoothness",
@@ -351,7 +355,8 @@ TRENDS: tuple[Trend, ...] = tuple(
 
 
 def make_tables(runs: Sequence[Run]) -> list[Table]:
-    return [table for spec in TABLES for table in spec.tables(runs)]
+    """Return the tables in the order of the paper, then those of experiments that it does not have."""
+    return [table for spec in TABLES for table in spec.tables(runs)] + plain_tables(runs, set(EXPERIMENTS))
 
 
 def make_charts(runs: Sequence[Run], tables: Sequence[Table], claims: Sequence[Claim]) -> list[Chart]:
@@ -359,5 +364,6 @@ def make_charts(runs: Sequence[Run], tables: Sequence[Table], claims: Sequence[C
     thresholds = {claim.id: claim.threshold for claim in claims}
     charts = [chart for spec in TABLE_CHARTS for chart in spec.charts(tables, thresholds)]
     charts += [chart for spec in RUN_CHARTS for chart in spec.charts(runs)]
+    charts += plain_charts(runs, set(EXPERIMENTS))
     order = {experiment: i for i, experiment in enumerate(EXPERIMENTS)}
-    return sorted(charts, key=lambda chart: order[chart.experiment])
+    return sorted(charts, key=lambda chart: order.get(chart.experiment, len(order)))

@@ -18,10 +18,11 @@ from rebuttal.report.charts import Chart, Curves, Dots
 from rebuttal.statistics import Estimate
 
 MAX_COLUMNS = 3  # panels next to each other on the page's width
+LONG = 16  # categories; a longer dot plot is the whole page wide
 
 
 def draw(chart: Chart) -> Figure:
-    """Draw the panels side by side, two journal columns wide; a single panel one column wide.
+    """Draw the panels side by side, two journal columns wide; a single panel one column wide, but for a long dot plot.
 
     Dot plots share their category axis.
     """
@@ -31,7 +32,8 @@ def draw(chart: Chart) -> Figure:
     categories = max((len(panel.categories) for panel in chart.panels if isinstance(panel, Dots)), default=0)
     height = 0.75 + 0.2 * categories if dots else WIDTH * 0.68
     with rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH * min(2, columns), height * rows), layout="constrained")
+        wide = 2 if categories > LONG else min(2, columns)
+        figure = Figure(figsize=(WIDTH * wide, height * rows), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False, sharey="row" if dots else False).ravel()
         for axes, panel in zip(grid, chart.panels):
             if isinstance(panel, Dots):
@@ -63,7 +65,8 @@ def _dots(axes: Axes, panel: Dots) -> None:
     several = len(panel.series) > 1
     for i, (name, estimates) in enumerate(panel.series.items()):
         style = line_styles(len(panel.series))[i]
-        offset = 0.24 * (i - (len(panel.series) - 1) / 2)  # so that no interval hides another
+        apart = 0.0 if panel.exclusive else 0.24  # so that no interval hides another
+        offset = apart * (i - (len(panel.series) - 1) / 2)
         for j, (category, estimate) in enumerate(estimates.items()):
             _dot(axes, estimate, rows[category] + offset, style, name if several and j == 0 else None)
     for name, value in panel.lines.items():
@@ -106,10 +109,9 @@ def _curves(axes: Axes, panel: Curves) -> None:
 def _curve(axes: Axes, points: list[tuple[float, Estimate]], style: dict[str, Any], label: str | None) -> None:
     x = [at for at, _ in points]
     axes.plot(x, [estimate.mean for _, estimate in points], **style, label=label)
-    low = [estimate.low for _, estimate in points if estimate.low is not None]
-    high = [estimate.high for _, estimate in points if estimate.high is not None]
-    if len(low) == len(high) == len(points):
-        axes.fill_between(x, low, high, color=style["color"], alpha=0.2, linewidth=0)
+    for at, estimate in points:  # those of a single seed have none
+        if estimate.low is not None and estimate.high is not None:
+            axes.plot([at, at], [estimate.low, estimate.high], color=style["color"], linewidth=1.2)
 
 
 def _plain_numbers(axis: Axis, ticks: Sequence[float] = ()) -> None:

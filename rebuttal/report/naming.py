@@ -90,6 +90,22 @@ def _differences(configs: Sequence[Config]) -> list[list[str]]:
     return [[f"{key} = {leaves.get(key, 'none')}" for key in differing] for leaves in flat]
 
 
+def swept(configs: Sequence[Config]) -> tuple[str | None, list[float]]:
+    """Return the one setting in which all configs differ and its numbers; (None, []) if there is no single one.
+
+    The stages' copies of the groups' settings do not count."""
+    flat = [{key: value for key, value in _leaves(config) if not key.startswith("stages.")} for config in configs]
+    keys = dict.fromkeys(key for leaves in flat for key in leaves)
+    differing = [key for key in keys if len({leaves.get(key) for leaves in flat}) > 1]
+    if len(differing) != 1:
+        return None, []
+    try:
+        numbers = [float(leaves[differing[0]]) for leaves in flat]
+    except (KeyError, ValueError):
+        return None, []
+    return (differing[0], numbers) if len(set(numbers)) == len(numbers) else (None, [])
+
+
 def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(node, dict):
         for key, value in node.items():

@@ -30,6 +30,7 @@ from rebuttal.report.verdicts import Verdict
 from rebuttal.statistics import Estimate
 
 MARKERS = {"o": "circle", "s": "square", "^": "triangle", "D": "diamond", "v": "inverted_triangle", "*": "star"}
+HEIGHT = 320  # of a plot, in pixels
 MAX_RUNS = 500  # listed on the page; raw/runs.csv has all
 TOOLTIPS = [("", "@name"), ("mean", "@mean{0.[0000]}"), ("95 %", "@interval"), ("seeds", "@n")]
 
@@ -58,7 +59,7 @@ class Section:
 def page(results: Results) -> str:
     """Return the whole page as HTML. Everything that comes from a run is escaped."""
     plots: dict[str, Model] = {
-        f"{chart.name}-{i}": _panel(panel) for chart in results.charts for i, panel in enumerate(chart.panels)
+        f"{chart.name}-{i}": _panel(panel) for chart in results.all_charts for i, panel in enumerate(chart.panels)
     }
     script, markup = components(plots) if plots else ("", {})
     environment = Environment(
@@ -68,6 +69,7 @@ def page(results: Results) -> str:
     bundle = files("itables").joinpath("html")
     return environment.get_template("page.html.j2").render(
         results=results,
+        overview=_panel_markup(results.overview, markup) if results.overview else [],
         sections=[_section(results, experiment, markup) for experiment in _experiments(results)],
         version=rebuttal.__version__,
         unlisted=max(0, len(results.gathered.runs) - MAX_RUNS),
@@ -79,8 +81,8 @@ def page(results: Results) -> str:
 
 
 def _experiments(results: Results) -> list[str]:
-    """Return the experiments with runs or claims: those of the paper in its order, then any others."""
-    present = {run.experiment for run in results.gathered.runs} | {v.claim.experiment for v in results.verdicts}
+    """Return the experiments with runs: those of the paper in its order, then any others."""
+    present = {run.experiment for run in results.gathered.runs}
     return [name for name in EXPERIMENTS if name in present] + sorted(present - set(EXPERIMENTS))
 
 
@@ -135,19 +137,20 @@ def _panel(panel: Dots | Curves) -> figure:
     return _dots(panel) if isinstance(panel, Dots) else _curves(panel)
 
 
-def _plot(**settings: Any) -> figure:
-    plot = figure(height=320, sizing_mode="stretch_width", toolbar_location=None, tools="", **settings)
+def _plot(height: int = HEIGHT, **settings: Any) -> figure:
+    plot = figure(height=height, sizing_mode="stretch_width", toolbar_location=None, tools="", **settings)
     plot.background_fill_alpha = plot.border_fill_alpha = 0
     plot.add_layout(Legend(orientation="horizontal", background_fill_alpha=0, border_line_alpha=0), "above")
     return plot
 
 
 def _dots(panel: Dots) -> figure:
-    log = {"x_axis_type": "log"} if panel.log else {}
-    plot = _plot(y_range=list(reversed(panel.categories)), x_axis_label=panel.label, **log)
+    log: dict[str, Any] = {"x_axis_type": "log"} if panel.log else {}
+    height = max(HEIGHT, 100 + 18 * len(panel.categories))
+    plot = _plot(height, y_range=list(reversed(panel.categories)), x_axis_label=panel.label, **log)
     for i, (name, estimates) in enumerate(panel.series.items()):
         style = line_styles(len(panel.series))[i]
-        offset = -0.24 * (i - (len(panel.series) - 1) / 2)
+        offset = 0.0 if panel.exclusive else -0.24 * (i - (len(panel.series) - 1) / 2)
         points: list[Point] = [(e.mean, (category, offset), category, e) for category, e in estimates.items()]
         _points(plot, points, name if len(panel.series) > 1 else None, style, interval_of="x")
     _reference_lines(plot, panel.lines, "height", panel.categories[0])
@@ -155,7 +158,7 @@ def _dots(panel: Dots) -> figure:
 
 
 def _curves(panel: Curves) -> figure:
-    log = {f"{axis}_axis_type": "log" for axis, on in (("x", panel.log_x), ("y", panel.log_y)) if on}
+    log: dict[str, Any] = {f"{axis}_axis_type": "log" for axis, on in (("x", panel.log_x), ("y", panel.log_y)) if on}
     plot = _plot(x_axis_label=panel.x, y_axis_label=panel.y, **log)
     for (name, estimates), style in zip(panel.series.items(), line_styles(len(panel.series))):
         points: list[Point] = [(x, e.mean, f"{name}, {x:g}", e) for x, e in estimates]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from rebuttal.report.charts import Chart
 from rebuttal.report.contents import EXPERIMENTS
 from rebuttal.report.draw import draw, rendered
 from rebuttal.report.latex import escaped
@@ -56,7 +57,7 @@ def write_report(results: Results, out: str | Path) -> Path:
     files = Written(out, MANIFEST, f"--out={out}", _of_earlier_version)
     files.check(_names(results))
     contents = _data(results)
-    for chart in results.charts:
+    for chart in results.all_charts:
         figure = draw(chart)
         contents |= {f"figures/{chart.name}.{kind}": rendered(figure, kind) for kind in KINDS}
     contents |= {f"tables/{table.name}.tex": table.latex().encode() for table in results.tables}
@@ -88,7 +89,7 @@ def _data(results: Results) -> dict[str, bytes]:
 def _names(results: Results) -> list[str]:
     """The files of this report."""
     tables = [name for t in results.tables for name in (f"tables/{t.name}.tex", f"processed/table_{t.name}.csv")]
-    return [*ALWAYS, *tables, *(f"figures/{chart.name}.{kind}" for chart in results.charts for kind in KINDS)]
+    return [*ALWAYS, *tables, *(f"figures/{chart.name}.{kind}" for chart in results.all_charts for kind in KINDS)]
 
 
 def _of_earlier_version(content: Any) -> list[str] | None:
@@ -102,8 +103,11 @@ def _of_earlier_version(content: Any) -> list[str] | None:
 def _results_tex(results: Results) -> str:
     """Return the LaTeX source that includes every table and figure, by experiment."""
     lines = ["% Written by rebuttal.report; the next report overwrites it.", r"\section{Verdicts}"]
-    lines += [escaped(f"{note}.") for note in results.notes()] + [r"\input{tables/verdicts}"]
-    for experiment, heading in EXPERIMENTS.items():
+    lines += [escaped(f"{note}.") for note in results.notes()]
+    lines += _figure(results.overview, "") if results.overview else []
+    lines += [r"\input{tables/verdicts}"]
+    others = dict.fromkeys(table.experiment for table in results.tables if table.experiment not in EXPERIMENTS)
+    for experiment, heading in (EXPERIMENTS | {name: name for name in others}).items():
         tables = [table for table in results.tables if table.experiment == experiment]
         charts = [chart for chart in results.charts if chart.experiment == experiment]
         if not tables and not charts:
@@ -111,14 +115,18 @@ def _results_tex(results: Results) -> str:
         lines.append(rf"\section{{{escaped(heading)}}}")
         lines += [rf"\input{{tables/{table.name}}}" for table in tables]
         for chart in charts:
-            lines += [
-                r"\begin{figure}[!htbp]\centering",
-                rf"\includegraphics{{figures/{chart.name}.pdf}}",
-                rf"\caption{{{escaped(f'{chart.title} Mean over seeds and 95 % interval.')}}}",
-                rf"\label{{fig:{chart.name}}}\end{{figure}}",
-            ]
+            lines += _figure(chart, " Mean over seeds and 95 % interval, where there are two seeds or more.")
         lines.append(r"\clearpage")
     return "\n".join(lines) + "\n"
+
+
+def _figure(chart: Chart, note: str) -> list[str]:
+    return [
+        r"\begin{figure}[!htbp]\centering",
+        rf"\includegraphics{{figures/{chart.name}.pdf}}",
+        rf"\caption{{{escaped(f'{chart.title}{note}')}}}",
+        rf"\label{{fig:{chart.name}}}\end{{figure}}",
+    ]
 
 
 def _verdict_table(verdicts: list[Verdict]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from rebuttal.report import contents
-from rebuttal.report.charts import Chart
+from rebuttal.report.charts import Chart, verdict_chart
 from rebuttal.report.claims import LEDGER, read_claims
 from rebuttal.report.comparisons import contrast_table, time_table, trend_table
 from rebuttal.report.gather import Gathered, gather
@@ -20,17 +20,25 @@ from rebuttal.report.verdicts import Verdict, judge
 
 @dataclass(frozen=True)
 class Results:
-    """The content of a report. `unjudged`: how many runs no verdict is about, because their numbers mean nothing.
-    `contrasts`, `times`, `trends`: the tables of `rebuttal.report.comparisons`."""
+    """The content of a report.
+
+    `unjudged`: how many runs no verdict is about, because their numbers mean nothing. `overview`: the chart of all
+    judged claims. `contrasts`, `times`, `trends`: the tables of `rebuttal.report.comparisons`.
+    """
 
     gathered: Gathered
     unjudged: int
     verdicts: list[Verdict]
     tables: list[Table]
+    overview: Chart | None
     charts: list[Chart]
     contrasts: pd.DataFrame
     times: pd.DataFrame
     trends: pd.DataFrame
+
+    @property
+    def all_charts(self) -> list[Chart]:
+        return [*([self.overview] if self.overview else []), *self.charts]
 
     def claims(self) -> pd.DataFrame:
         """Return a row per claim and configuration; a claim that is not run has the command that would run it."""
@@ -61,11 +69,13 @@ def find_results(folders: Iterable[str | Path], ledger: str | Path = LEDGER, deb
     claims = read_claims(Path(ledger))
     gathered = gather(folders)
     judged = [run for run in gathered.runs if run.judged or debug]
+    verdicts = judge(claims, judged)
     tables = contents.make_tables(gathered.runs)
     return Results(
         gathered=gathered,
         unjudged=len(gathered.runs) - len(judged),
-        verdicts=judge(claims, judged),
+        verdicts=verdicts,
+        overview=verdict_chart(verdicts),
         tables=tables,
         charts=contents.make_charts(gathered.runs, tables, claims),
         contrasts=contrast_table(contents.CONTRASTS, gathered.runs),

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from typing import Literal
+from typing import Literal, get_args
 
 from rebuttal.report.claims import Claim
 from rebuttal.report.gather import Run
@@ -38,6 +38,7 @@ SIGNIFICANCE = 0.05
 LEAST_TESTED = 3  # seeds; no test says anything about fewer
 
 Decision = Literal["supported", "refuted", "inconclusive", "not run"]
+DECISIONS: tuple[Decision, ...] = get_args(Decision)
 Test = Literal["sign", "t"]
 
 

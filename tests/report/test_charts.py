@@ -1,11 +1,15 @@
 import re
+from pathlib import Path
 
 import pytest
 
-from rebuttal.report.charts import Curves, DotChart, Dots, LabelNoiseChart, MetricNameChart
+from rebuttal.report.charts import Curves, DotChart, Dots, LabelNoiseChart, MetricNameChart, verdict_chart
+from rebuttal.report.claims import Claim
 from rebuttal.report.draw import draw, save
-from rebuttal.report.gather import gather
+from rebuttal.report.gather import Run, gather
 from rebuttal.report.tables import Grid
+from rebuttal.report.verdicts import judge
+from rebuttal.statistics import median_interval
 
 GRID = Grid("t", "toy", "Title", "who", "{row}/{column}", {"A": "a", "B": "b"}, {"X": "x", "Y": "y"})
 
@@ -71,3 +75,36 @@ def test_text_is_embedded_as_text(make_run, tmp_path):
     save(draw(chart), tmp_path / "f.pdf")
     content = (tmp_path / "f.pdf").read_bytes()
     assert re.search(rb"/Subtype */(TrueType|Type0|CIDFontType2)", content) and b"/Type3" not in content
+
+
+def test_the_overview_shows_each_claim_at_its_distance_from_the_threshold():
+    common = {"statement": "s", "source": "s", "experiment": "toy", "value": "a/x", "command": "c"}
+    above = Claim(id="above", comparison="at_least", threshold=0.5, **common)
+    below = Claim(id="below", comparison="at_most", threshold=0.5, **common)
+    runs = [Run(Path(str(s)), "toy", s, "k", str(s), {}, {"a/x": 0.6 + s / 100}) for s in range(9)]
+    chart = verdict_chart(judge([above, below], runs))
+    (panel,) = chart.panels
+    assert panel.categories == ("above", "below") and panel.lines == {"threshold": 0.0} and panel.exclusive
+    supported, refuted = panel.series["supported"]["above"], panel.series["refuted"]["below"]
+    _, low, high = median_interval([run.metrics["a/x"] for run in runs])
+    assert (supported.mean, supported.low, supported.high) == pytest.approx(
+        (0.14 / (high - 0.5), (low - 0.5) / (high - 0.5), 1)
+    )
+    assert (refuted.mean, refuted.low, refuted.high) == pytest.approx(
+        (-supported.mean, -supported.high, -supported.low)
+    )
+    few = verdict_chart(judge([above], runs[:2])).panels[0].series["inconclusive"]["above"]
+    assert few.low is few.high is None and few.mean == 1
+    assert verdict_chart(judge([above], [])) is None
+
+
+def test_a_point_without_an_interval_takes_none_from_the_others(make_run, tmp_path):
+    """A single seed at one level: the other levels keep their intervals, in print as on the page."""
+    for fraction, seeds in ((0.0, 3), (0.5, 1), (1.0, 3)):
+        for seed in range(seeds):
+            corruption = {"_target_": "x.RandomLabels", "fraction": fraction}
+            make_run(f"{fraction}{seed}", {"fit/x": fraction + seed}, seed, corruption=corruption)
+    (chart,) = LabelNoiseChart("c", "toy", "Title.", {"X": "fit/x"}).charts(gather([tmp_path]).runs)
+    (axes,) = [axes for axes in draw(chart).axes if axes.lines]
+    vertical = [line for line in axes.lines if len(set(line.get_xdata())) == 1 and len(line.get_xdata()) == 2]
+    assert sorted(line.get_xdata()[0] for line in vertical) == [0.0, 1.0]
