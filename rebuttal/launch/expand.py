@@ -283,5 +283,6 @@ def _sets_a_value(override: Override, cfg: DictConfig) -> bool:
         return False
     parent, _, key = override.key_or_group.rpartition(".")
     node = OmegaConf.select(cfg, parent) if parent else cfg
-    there = isinstance(node, DictConfig) and key in node
-    return there and not isinstance(node[key], DictConfig)
+    if not isinstance(node, DictConfig) or key not in node:  # as one that leads nowhere
+        return False
+    return not OmegaConf.is_interpolation(node, key) and not isinstance(node[key], DictConfig)

@@ -193,14 +193,22 @@ class Store:
             write_bytes(aside / "record.json", json.dumps(entry, indent=1, allow_nan=False).encode(), sync=True)
             if folder.is_dir():  # damaged; someone may have put files of their own into it
                 for part in ("weights.safetensors", "record.json"):
+                    _make_way(folder / part, for_folder=False)
                     (aside / part).replace(folder / part)
             else:
+                _make_way(folder, for_folder=True)
                 aside.rename(folder)
             to_disk(folder.parent)  # before the checkpoints, which could recompute it, are removed
         finally:
             shutil.rmtree(aside, ignore_errors=True)
         for checkpoint in folder.parent.glob(f"{folder.name}*.checkpoint"):
             _remove(checkpoint)
+
+
+def _make_way(path: Path, for_folder: bool) -> None:
+    """Move what is of the other kind, file or folder, to another name: it is nothing that the store wrote."""
+    if path.exists() and path.is_dir() != for_folder:
+        path.rename(path.with_name(f"{path.name}.{uuid.uuid4().hex}"))
 
 
 class Forced:

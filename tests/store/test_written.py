@@ -13,7 +13,7 @@ from rebuttal.store.written import ABOUT, Written
 
 
 def files(folder, **settings):
-    return Written(folder, ".files.json", "out", **settings)
+    return Written(folder, ".files.json", f"out={folder}", **settings)
 
 
 def contents(folder):
@@ -135,7 +135,7 @@ WRITERS = {
     "store/checkpoints.py": {"write_bytes"},
     "progress/status_file.py": {"write_json", "mkdir"},  # claimed by RunFolder
     "runs/folder.py": {"write_text", "mkdir", "savefig", "savez_compressed", "FileHandler"},  # into memory, or claimed
-    "launch/sweep.py": {"write_json", "unlink"},  # claimed
+    "launch/sweep.py": {"write_json", "unlink", "mkdir", "rmdir"},  # claimed; folders only if they are empty
     "launch/gpu_slots.py": {"mkdir"},
     "report/draw.py": {"write_bytes", "savefig"},  # into memory, or where the caller says
     "report/latex.py": {"rename"},  # of a column
