@@ -45,7 +45,7 @@ golden: .venv/installed
 test-real-data: .venv/installed
 	$(BIN)/pytest -m real_data
 
-# Runs that are killed, crowded and starved; and sweeps on the SLURM cluster that SLURM_CONF names (else skipped), whose
+# Runs that are killed, crowded and starved, every launcher; and sweeps on the SLURM cluster that SLURM_CONF names (else skipped), whose
 # partition `urgent` must preempt the default one.
 test-slow: .venv/installed
 	$(BIN)/pytest -m slow

@@ -176,6 +176,7 @@ ONE = st.sampled_from([*GROUPS, *KEYS]).flatmap(lambda key: st.tuples(st.just(ke
 OVERRIDES = st.lists(ONE.filter(small).map("=".join), min_size=1, max_size=3)
 
 
+@pytest.mark.slow
 @THROWN
 @given(overrides=OVERRIDES)
 def test_commands(overrides):
@@ -314,6 +315,7 @@ def test_a_good_file_is_run(group, tmp_path):
     assert found["fit/train_size"] == 60
 
 
+@pytest.mark.slow
 @THROWN
 @given(file=FILES)
 def test_files(file):

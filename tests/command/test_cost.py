@@ -63,9 +63,9 @@ def most_allocated(work, tmp_path):
         (MLP(hidden=(400, 300, 50)), "sgd", 0.0, 32, 150, 0.0),
         (MLP(hidden=(20, 10)), "sgd", 0.9, 90, 90, 0.0),  # … for a step
         (MLP(hidden=(20, 10)), "sgd", 0.9, 8, 500, 0.0),  # … for the evaluation
-        (ResNet18(), "sgd", 0.9, 32, 32, 0.1),
+        pytest.param(ResNet18(), "sgd", 0.9, 32, 32, 0.1, marks=pytest.mark.slow),
         (ResNet18(), "sgd", 0.9, 2, 64, 0.1),
-        (VGG11(), "adam", 0.9, 64, 64, 0.1),
+        pytest.param(VGG11(), "adam", 0.9, 64, 64, 0.1, marks=pytest.mark.slow),
     ],
 )
 def test_the_memory_is_what_the_allocator_gives(work, tmp_path, model, optimizer, momentum, batch, evaluated, scratch):

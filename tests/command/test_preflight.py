@@ -59,6 +59,7 @@ def test_a_refused_call_leaves_nothing(kind, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["local", "joblib", "slurm", "submitit_local"])
 def test_a_sweep_of_which_no_job_can_run_leaves_nothing_under_any_launcher(launcher, tmp_path):
     done = process(*SWEEP, *SMALL, f"hydra/launcher={launcher}", "training.lr=-1,-2", cwd=tmp_path)

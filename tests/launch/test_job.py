@@ -87,6 +87,7 @@ def test_a_study_that_is_to_stop_names_why(study):
     assert done.stderr.endswith(reason + INCOMPLETE)
 
 
+@pytest.mark.slow
 def test_a_trial_whose_process_is_killed_is_not_learnt(study):
     done = study("objective=fit/train_accuracy", *ODD, "+model.what=go,die", "hydra/launcher=local")
     assert [line.partition(" ")[0] for line in lines(done)] == ["LEARNT", "TRIAL"]

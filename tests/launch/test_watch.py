@@ -73,7 +73,8 @@ def status(*arguments, cwd):
     return subprocess.run(asked, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
 
 
-LAUNCHERS = ["basic", "local", "joblib", "submitit_local"]
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in ("local", "joblib", "submitit_local")]
+LAUNCHERS = ["basic", *OTHERS]
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
@@ -100,6 +101,7 @@ def test_one_failed_one_that_cannot_be_watched_and_one_done(launcher, tmp_path):
     assert metrics_of(tmp_path / "sweep/2")  # the result itself is not lost
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("launcher", "states"), [
     ("local", {0: "done", 1: "cut short", 2: "done"}),
     ("submitit_local", {0: "done", 1: "cut short", 2: "done"}),
@@ -282,6 +284,7 @@ def parent_of(number):
     return int(Path(f"/proc/{number}/stat").read_text().rsplit(")", 1)[1].split()[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", [LOCAL, JOBLIB])
 def test_workers_of_a_command_that_is_killed_save_a_checkpoint_and_stop(launcher, tmp_path):
     running = start(*LONG, *launcher, "hydra.launcher.n_jobs=2", "checkpoint=1000", cwd=tmp_path)

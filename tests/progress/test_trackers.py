@@ -167,6 +167,7 @@ def test_an_mlflow_run_has_the_end_of_the_run_also_after_it_was_repeated(tmp_pat
     assert in_mlflow(tmp_path, status) == [("FINISHED",)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_is_stopped_is_killed_for_its_tracker(number, tmp_path):
     long = [*RUN, "tracker=mlflow", "training.epochs=200000", "training.stop_accuracy=null"]

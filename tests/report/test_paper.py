@@ -109,6 +109,7 @@ def test_a_report_of_an_earlier_version_is_written_again_and_one_that_was_edited
     assert (out / "results.tex").read_text() == "edited"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", [0, 1, 5])
 def test_a_report_that_was_killed_is_written_by_the_next(moment, results, tmp_path, monkeypatch):
     calls = iter(range(1000))

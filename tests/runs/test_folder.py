@@ -197,6 +197,7 @@ def test_sweeps_of_earlier_versions_are_used_again(tmp_path):
     assert forced.returncode == 0 and "2 done" in forced.stdout, forced.stderr
 
 
+@pytest.mark.slow
 def test_commands_that_use_one_folder_at_the_same_time_wait_for_each_other(tmp_path):
     """Each reads and writes the list of the folder while no other does."""
     with ThreadPoolExecutor(3) as pool:
