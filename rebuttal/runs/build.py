@@ -81,17 +81,19 @@ def check(stages: dict[str, Stage], session: Session) -> None:
 
 
 def rehearse_trainings(stages: dict[str, Stage], session: Session) -> None:
-    """Try every network that is not stored yet on two inputs, before any is trained. Raises `ConfigError`."""
+    """Try every network that is not stored yet on two inputs, or on one if there are batches of one, before any is
+    trained. Raises `ConfigError`."""
     tried = set()
     for name, (_, work) in trainings(stages.values(), session).items():
         recipe = work.recipe
+        count = min(2, work.smallest_batch)  # batch-norm may not work on a single input
         kind = canonical(
-            [describe(work.model), recipe.crop, recipe.normalisation, work.source.shape, work.source.classes]
+            [describe(work.model), recipe.crop, recipe.normalisation, work.source.shape, work.source.classes, count]
         )
         if kind in tried or session.store.holds(name):
             continue
         tried.add(kind)
-        inputs = work.source.examples("train", 0).inputs[:2].to(session.device)
+        inputs = work.source.examples("train", 0).inputs[:count].to(session.device)
         rehearse(work.model, recipe, work.source, inputs)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
@@ -30,6 +31,11 @@ class Work:
     source: Source
     examples: int
     evaluated: int
+
+    @property
+    def smallest_batch(self) -> int:
+        """The inputs in the smallest batch: those of an epoch differ by at most one."""
+        return self.examples // math.ceil(self.examples / self.recipe.batch_size)
 
 
 @dataclass(frozen=True)
