@@ -6,12 +6,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from torch import nn
 
+from rebuttal.config import CONFIG_DIR
 from rebuttal.errors import ConfigError
 from rebuttal.models import ResNet18, Timm, Torchvision
 from rebuttal.models.by_name import patch_side
 from rebuttal.report.naming import model_name
+from rebuttal.runs.build import build_run, resolve
 from rebuttal.seeds import torch_stream
 from rebuttal.store.identity import describe, fingerprint
 from tests.command_line import command
@@ -164,19 +167,24 @@ def test_a_library_that_is_missing_is_named(tmp_path):
     if importlib.util.find_spec("timm") is not None:
         pytest.skip("the extra timm is installed")
     done = command("model=timm", "model.name=resnet18", cwd=tmp_path)
-    assert done.returncode == 2 and list(tmp_path.iterdir()) == []
+    assert done.returncode == 2
     assert done.stderr == "rebuttal: model=timm: is not installed here; pip install 'rebuttal[timm]'\n"
 
 
-def test_the_command_line_trains_one_and_says_what_is_missing(tmp_path):
-    assert (
-        command("model=torchvision", cwd=tmp_path).stderr
-        == "rebuttal: model.name is missing; give it as model.name=…\n"
+def composed(*overrides):
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return resolve(compose("train", ["experiment=toy", "debug=tiny", *overrides]))
+
+
+def test_the_option_has_a_name_to_give_and_arguments_to_add():
+    with pytest.raises(ConfigError, match=r"^model\.name is missing; give it as model\.name=…$"):
+        composed("model=torchvision")
+    config = composed(
+        "model=torchvision", "model.name=mobilenet_v2", "model.arguments={width_mult: 0.5}", "model.stem=own"
     )
-    small = ["experiment=toy", "debug=tiny", "shape=[3,8,8]", "store=s", "plan=true"]
-    named = ["model=torchvision", "model.name=mobilenet_v2", "model.arguments={width_mult: 0.25}"]
-    done = command(*small, *named, cwd=tmp_path)
-    assert done.returncode == 0 and "Torchvision" in done.stdout
+    _, stages = build_run(config)
+    expected = Torchvision(name="mobilenet_v2", arguments={"width_mult": 0.5}, stem="own")
+    assert stages["teacher"].model == expected
 
 
 def test_a_report_names_it_by_its_name():

@@ -21,7 +21,6 @@ from rebuttal.runs.build import rehearse_trainings
 from rebuttal.seeds import torch_stream
 from rebuttal.stages import Fit
 from rebuttal.stages.networks import new_network, restore_network
-from rebuttal.stages.session import Session
 from rebuttal.store.entries import Artifact
 from rebuttal.store.identity import describe, fingerprint
 from tests.command_line import command
@@ -66,7 +65,9 @@ def lazy():
 class Grown(nn.Module):
     """Its layers are made when the first inputs come."""
 
-    layer = None
+    def __init__(self):
+        super().__init__()
+        self.layer = None
 
     def forward(self, x):
         if self.layer is None:
@@ -86,21 +87,19 @@ class Reading(nn.Module):
 
 
 @pytest.mark.parametrize("target", [by_signature, by_size, fixed, with_dropout, lazy, Grown, Reading])
-def test_a_network_is_fitted_to_the_data_and_drawn_from_the_seed(target, tmp_path, settings, recipe):
+def test_a_network_is_fitted_to_the_data_and_drawn_from_the_seed(target):
     before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
     first, again, other = drawn(target), drawn(target), drawn(target, seed=1)
-    assert first.training and first(torch.rand(2, *IMAGES)).shape == (2, CLASSES)
     after = torch.get_rng_state(), np.random.get_state()[1], random.getstate()
+    assert torch.equal(before[0], after[0]) and (before[1] == after[1]).all() and before[2] == after[2]
+    assert first.training and first(torch.rand(2, *IMAGES)).shape == (2, CLASSES)
     first, again, other = (network.state_dict() for network in (drawn(target), again, other))
     assert list(first) == list(again) and all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(*(torch.cat([w.flatten().float() for w in net.values()]) for net in (first, other)))
-    assert torch.equal(before[0], after[0]) or target is with_dropout  # which has just run in training
-    assert (before[1] == after[1]).all() and before[2] == after[2]
 
 
 @pytest.mark.parametrize("target", [by_signature, fixed, with_dropout, lazy, Grown, Reading])
-def test_it_is_kept_and_restored(target, tmp_path, settings, recipe):
-    session = Session(settings(store=str(tmp_path)))
+def test_it_is_kept_and_restored(target, session, recipe):
     data = UniformNoise(shape=IMAGES, classes=CLASSES, train_size=8, test_size=8)
     stage = Fit(model=Module(target=target), dataset=data, corruption=random_labels(), training=recipe(), seed=0)
     stage.check(session)
@@ -195,19 +194,17 @@ def test_what_cannot_be_fitted_is_refused_in_one_line(target, arguments, message
     assert str(refused.value).startswith("model.") and "\n" not in str(refused.value)
 
 
-def test_batches_of_one_are_refused_with_a_batch_norm_of_vectors_before_any_training(tmp_path, settings, recipe):
+def test_batches_of_one_are_refused_with_a_batch_norm_of_vectors_before_any_training(session, recipe):
     def stage(target, batch_size):
         data = UniformNoise(shape=IMAGES, classes=CLASSES, train_size=5, test_size=8)
         corruption, training = random_labels(), recipe(batch_size=batch_size)
         return Fit(model=Module(target=target), dataset=data, corruption=corruption, training=training, seed=0)
 
-    session = Session(settings(store=str(tmp_path)))
-    rehearse_trainings({"fine": stage(with_dropout, 2), "also": stage(fixed, 1)}, session)
-    for batch_size in (1, 4):  # 4: batches of 3 and 2
-        stages = {"fit": stage(with_dropout, batch_size)}
-        assert stages["fit"].work(session).smallest_batch == {1: 1, 4: 2}[batch_size]
+    assert stage(fixed, 3).work(session).smallest_batch == 2  # of 5: batches of 3 and 2
+    assert stage(fixed, 2).work(session).smallest_batch == 1  # 2, 2 and 1
+    rehearse_trainings({"fine": stage(with_dropout, 3), "also": stage(fixed, 1)}, session)
     with pytest.raises(ConfigError, match="Expected more than 1 value per channel when training"):
-        rehearse_trainings({"fit": stage(with_dropout, 1)}, session)
+        rehearse_trainings({"first": stage(with_dropout, 3), "fit": stage(with_dropout, 2)}, session)
 
 
 class OwnLinear(nn.Linear):
@@ -277,7 +274,7 @@ def test_own_code_runs_through_an_experiment_and_is_found_again(mine, tmp_path):
     done = command(*run, "hydra.run.dir=first", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     again = command(*run, "hydra.run.dir=again", cwd=tmp_path)
-    assert again.returncode == 0 and "all results came from the store" in again.stdout.replace("\n", " ")
+    assert again.returncode == 0 and "\n0 results computed in this run" in again.stdout
     first, second = (json.loads((tmp_path / folder / "metrics.json").read_text()) for folder in ("first", "again"))
     assert first == second and "student/kappa" in first
 
@@ -338,4 +335,4 @@ def test_a_config_file_alone_imports_nothing(mine, tmp_path):
     (tmp_path / mine / "nets.py").write_text("raise RuntimeError('imported')\n")
     done = command("model=module", f"model.target={mine}.nets:Wide", cwd=tmp_path)
     assert done.returncode == 2 and "as packages=[name]" in done.stderr and "imported" not in done.stderr
-    assert not (tmp_path / "outputs").exists()
+    assert not (tmp_path / "outputs" / "store").exists()
