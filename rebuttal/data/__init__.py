@@ -4,7 +4,7 @@ A dataset is a config object whose method `open(cache)` returns a `Source`: whol
 splits: `train` (n1), `student` (n2: new inputs for a student), `test` (held out).
 """
 
-from rebuttal.data.cifar10 import CIFAR10
+from rebuttal.data.cifar import CIFAR10, CIFAR100
 from rebuttal.data.dataset import Source
 from rebuttal.data.examples import Examples
 from rebuttal.data.image_folder import ImageFolder
@@ -15,6 +15,7 @@ from rebuttal.data.random_walk import RandomWalk
 
 __all__ = [
     "CIFAR10",
+    "CIFAR100",
     "Examples",
     "GaussianNoise",
     "ImageFolder",
