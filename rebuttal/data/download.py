@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,7 +12,7 @@ from urllib.request import urlopen
 
 from filelock import FileLock
 
-from rebuttal.data.trees import shown
+from rebuttal.data.trees import find, shown
 from rebuttal.errors import ConfigError
 
 FAILURES = (OSError, RuntimeError, ValueError, HTTPException)  # of a download
@@ -46,6 +47,46 @@ def download(url: str, path: Path, md5: str) -> None:
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
+
+
+def find_or_download(
+    root: str, folders: Sequence[str], names: Mapping[str, Sequence[str]], url: str, md5: Sequence[str], title: str
+) -> list[Path]:
+    """Return the path of each of the files that make up a data set, in order; if none is there, download all.
+
+    `root`: the folder, as the user gave it. `folders`: places below it where they may be. `names`: the names that each
+    may have, by the one that it has at `url`. `md5`: checksums of those. Raises `ConfigError`."""
+    place, kind = find(root)
+    key, remedy = f"dataset.root={shown(root)}", f"allowed: a folder with {', '.join(names)}, or without any of them"
+    if kind not in ("folder", "nowhere"):
+        raise ConfigError(f"{key}: is no folder; {remedy}, to download them")
+    found = max(([_first(place / below, each) for each in names.values()] for below in folders), key=_count)
+    present = [path for path in found if path is not None]
+    if len(present) == len(names):
+        return present
+    missing = next(name for name, path in zip(names, found) if path is None)
+    if not all(path is None or is_whole(path, checksum) for path, checksum in zip(found, md5)):
+        raise ConfigError(f"{key}: {missing} is missing, and the others are not the original files; {remedy}")
+    check_url(f"{url.rstrip('/')}/{missing}")
+    folder = present[0].parent if present else place
+    try:
+        for name, path, checksum in zip(names, found, md5):
+            if path is None:
+                download(f"{url.rstrip('/')}/{name}", folder / name, checksum)
+    except FAILURES as error:
+        raise ConfigError(
+            f"{key}: {missing} of {title} is not there and could not be downloaded ({error}); put it into that folder "
+            f"by hand; {remedy}"
+        ) from None
+    return [path or folder / name for name, path in zip(names, found)]
+
+
+def _first(folder: Path, names: Sequence[str]) -> Path | None:
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def _count(found: list[Path | None]) -> int:
+    return sum(path is not None for path in found)
 
 
 def _retrieve(url: str, path: Path, md5: str) -> None:
