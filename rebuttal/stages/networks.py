@@ -100,7 +100,8 @@ def _assemble(model: Model, recipe: Recipe, source: Source) -> Network:
         if isinstance(error, UserError) or out_of_memory(error):
             raise
         raise ConfigError(_refused(model, source, "cannot be built (also on the meta device)", error)) from error
-    return Network(Preprocess(source.shape, recipe.crop, recipe.normalisation), body)
+    tabular = bool(getattr(source, "tabular", False))
+    return Network(Preprocess(source.shape, recipe.crop, recipe.normalisation, tabular), body)
 
 
 @torch.no_grad()
