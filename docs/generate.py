@@ -171,7 +171,7 @@ def chosen_groups(defaults: list[Any]) -> Iterator[tuple[str, Any]]:
 def fields_as_keys(target: Any) -> Iterator[Key]:
     """The fields of a dataclass, for those that a config leaves at their defaults."""
     hints = type_hints(target)
-    for f in fields(target) if is_dataclass(target) else ():
+    for f in (f for f in fields(target) if f.init) if is_dataclass(target) else ():
         default = "required" if f.default is MISSING else f"`{compact(f.default)}`"
         yield Key(f.name, type_in_words(hints[f.name]), default, owner=target)
 

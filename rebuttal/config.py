@@ -115,7 +115,8 @@ def build(node: Any, key: str, packages: Iterable[str] = ()) -> Any:
 
     `node` is plain data (dict, list, scalar); a dict with `_target_` becomes a call of that class or
     function with the remaining entries. `key` is where the node stands, for messages. `packages`: the user's
-    own, which a `_target_` may name besides this one and torch's modules.
+    own, which a `_target_` may name besides this one and torch's modules. A field of a dataclass with
+    `metadata={"names_code": True}` is given what its text names, if that is in `packages` or a module of torch.nn.
     Raises `ConfigError` for an unknown target or key, a wrong type, or a value out of range.
     """
     if isinstance(node, list):
@@ -127,7 +128,8 @@ def build(node: Any, key: str, packages: Iterable[str] = ()) -> Any:
     built = {name: build(value, f"{key}.{name}", packages) for name, value in node.items() if name != "_target_"}
     if "_target_" not in node:
         return built
-    return construct(_locate(node["_target_"], key, packages), built, key)
+    target = _locate(node["_target_"], key, packages)
+    return construct(target, _with_code(target, built, key, packages), key)
 
 
 def construct(target: Any, arguments: dict[str, Any], key: str = "") -> Any:
@@ -144,6 +146,13 @@ def construct(target: Any, arguments: dict[str, Any], key: str = "") -> Any:
         raise ConfigError(f"{key}: {type(error).__name__}: {error}") from error  # torch's modules check as they like
 
 
+def _with_code(target: Any, built: dict[str, Any], key: str, packages: Iterable[str]) -> dict[str, Any]:
+    """The arguments, with the classes and functions themselves where `target` wants them instead of their names."""
+    wanted = {f.name for f in fields(target) if f.metadata.get("names_code")} if is_dataclass(target) else set()
+    named = {name: value for name, value in built.items() if name in wanted and isinstance(value, str)}
+    return built | {name: _locate_code(value, f"{key}.{name}", packages) for name, value in named.items()}
+
+
 def _locate(target: Any, key: str, packages: Iterable[str]) -> Any:
     """The class or function that a config may call. A config from a stranger must not run just anything: nothing
     is imported from elsewhere, and what a module of ours has only imported itself is not ours to give."""
@@ -155,12 +164,28 @@ def _locate(target: Any, key: str, packages: Iterable[str]) -> Any:
             f"{key}._target_={target}: allowed: classes and functions of {', '.join(TARGETS)}, modules of torch.nn, "
             "and what is in packages that you list: packages=[name]"
         )
+    return _imported(module, name, f"{key}._target_={target}", own)
+
+
+def _locate_code(text: str, key: str, packages: Iterable[str]) -> Any:
+    """The class or function that a field names, as module:name or module.name; as safe as `_locate`."""
+    module, _, name = text.replace(":", ".").rpartition(".")
+    own = [package for package in packages if _within(module, package)]
+    if not own and not _within(module, "torch.nn"):
+        raise ConfigError(
+            f"{key}={text}: allowed: module:name, of packages that you list on the command line, as packages=[name], "
+            "or of torch.nn"
+        )
+    return _imported(module, name, f"{key}={text}", own)
+
+
+def _imported(module: str, name: str, what: str, own: list[str]) -> Any:
     try:
         found = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError):
-        raise ConfigError(f"{key}._target_={target}: no such class or function can be imported") from None
+        raise ConfigError(f"{what}: no such class or function can be imported") from None
     if not _callable_from_config(found, own):
-        raise ConfigError(f"{key}._target_={target}: is not a class or function of {module.split('.')[0]} for configs")
+        raise ConfigError(f"{what}: is not a class or function of {module.split('.')[0]} for configs")
     return found
 
 
@@ -182,7 +207,7 @@ def _callable_from_config(found: Any, own: list[str]) -> bool:
 def _explain(error: ErrorDetails, target: Any, key: str) -> str:
     where = ".".join(str(part) for part in (key, *error["loc"]) if part != "")
     if error["type"] in ("unexpected_keyword_argument", "unexpected_positional_argument"):
-        return f"{where}={error['input']}: unknown key; allowed: {', '.join(f.name for f in fields(target))}"
+        return f"{where}={error['input']}: unknown key; allowed: {', '.join(f.name for f in fields(target) if f.init)}"
     if error["type"] in ("missing", "missing_keyword_only_argument"):
         return f"{where} is missing; it has no default"
     said = error["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")

@@ -4,18 +4,26 @@ A dataset is a config object whose method `open(cache)` returns a `Source`: whol
 splits: `train` (n1), `student` (n2: new inputs for a student), `test` (held out).
 """
 
-from rebuttal.data.cifar10 import CIFAR10
+from rebuttal.data.arrays import Arrays
+from rebuttal.data.cifar import CIFAR10, CIFAR100
 from rebuttal.data.dataset import Source
 from rebuttal.data.examples import Examples
+from rebuttal.data.idx import MNIST, FashionMNIST
 from rebuttal.data.image_folder import ImageFolder
 from rebuttal.data.labels import PermutedLabels, RandomLabels
 from rebuttal.data.mixture import Mixture
 from rebuttal.data.noise import GaussianNoise, NoiseLike, UniformNoise
 from rebuttal.data.random_walk import RandomWalk
+from rebuttal.data.svhn import SVHN
 
 __all__ = [
     "CIFAR10",
+    "CIFAR100",
+    "MNIST",
+    "SVHN",
+    "Arrays",
     "Examples",
+    "FashionMNIST",
     "GaussianNoise",
     "ImageFolder",
     "Mixture",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,8 +23,8 @@ from rebuttal.store.identity import describe
 
 @dataclass(frozen=True)
 class Images:
-    """All images of a dataset: uint8 images (n, C, H, W), int64 labels (n,), and a digest of the bytes that they were
-    decoded from."""
+    """All examples of a dataset: images (n, C, H, W) or vectors (n, d), uint8 pixels or float32; int64 labels (n,); and
+    a digest of them or of the bytes that they were decoded from."""
 
     train: Tensor
     train_labels: Tensor
@@ -31,6 +32,15 @@ class Images:
     test_labels: Tensor
     class_names: tuple[str, ...]
     digest: str
+
+
+def digest_of_tensors(*tensors: Tensor) -> str:
+    """Return a digest of tensors: equal ones have one identity, whatever files they come from."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(f"{tensor.dtype} {list(tensor.shape)}\0".encode())
+        digest.update(tensor.contiguous().numpy().data)
+    return f"sha256:{digest.hexdigest()}"
 
 
 @checked
@@ -69,6 +79,7 @@ class ImageSource:
         self.digest = images.digest
         self.classes = settings.classes or available
         self.shape = tuple(images.train.shape[1:])
+        self.tabular = len(self.shape) == 1 and images.train.is_floating_point()  # all pixels have one unit
         self._train = _of_first_classes(images.train, images.train_labels, self.classes)
         self._test = _of_first_classes(images.test, images.test_labels, self.classes)
         self._size("train")

@@ -51,6 +51,10 @@ class MixtureSource:
         return self.towards.shape
 
     @property
+    def tabular(self) -> bool:
+        return bool(getattr(self.towards, "tabular", False))
+
+    @property
     def classes(self) -> int:
         return max(self.new.classes, self.towards.classes)
 

@@ -128,6 +128,14 @@ def is_whitened(network: nn.Module) -> bool:
     return any(isinstance(m, Preprocess) and m.normalisation == "per_image" for m in network.modules())
 
 
+def runs_as(module: nn.Module, *kinds: type) -> bool:
+    """True if the module is of one of these classes and computes what that class does: a subclass may have a `forward`
+    of its own, and hooks may change inputs and outputs."""
+    kind = next((base for base in type(module).__mro__ if base in kinds and base is not object), None)
+    hooked = module._forward_hooks or module._forward_pre_hooks
+    return kind is not None and type(module).forward is kind.forward and not hooked  # type: ignore[attr-defined]
+
+
 def parts_of(network: nn.Module, shape: tuple[int, ...]) -> tuple[Part, ...]:
     """Return the parts of a network on inputs of `shape`, as float64 copies in evaluation mode.
 
@@ -250,6 +258,8 @@ def _expand(module: nn.Module, name: str) -> _Items:
     """Return a module's layers in order of use. Raises `ConfigError` that names a layer of an unsupported kind."""
     if any(base.__module__.startswith("torchvision.") for base in type(module).__mro__):
         _register_torchvision()
+    if not runs_as(module, *_expand_by_type.registry):
+        return _expand_by_type.registry[object](module, name)
     return _expand_by_type(module, name)
 
 

@@ -11,7 +11,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from rebuttal.config import checked
-from rebuttal.measures.layers import is_whitened
+from rebuttal.measures.layers import is_whitened, runs_as
 from rebuttal.measures.measure import Findings, Probes, Subject, distribution, spread_at
 from rebuttal.models.preprocess import Preprocess
 from rebuttal.training.evaluation import EVALUATION_BATCH
@@ -93,9 +93,9 @@ def count_switches(network: nn.Module | None, lines: int) -> Iterator[list[Tenso
 def relus_of(network: nn.Module) -> list[nn.ReLU] | None:
     """Return the ReLUs of a network, none for a linear one; None if other layers may separate its regions."""
     modules = list(network.modules())
-    relus = [module for module in modules if isinstance(module, nn.ReLU)]
+    relus = [module for module in modules if isinstance(module, nn.ReLU) and runs_as(module, nn.ReLU)]
     passed = (nn.ReLU, nn.MaxPool2d, Preprocess) if relus else ()
-    return relus if all(isinstance(module, passed) or _is_linear(module) for module in modules) else None
+    return relus if all(runs_as(module, *passed) or _is_linear(module) for module in modules) else None
 
 
 _LINEAR = (
@@ -110,6 +110,4 @@ def _is_linear(module: nn.Module) -> bool:
     A module of an unknown class may apply any function between its layers."""
     if isinstance(module, Preprocess):
         return not is_whitened(module)
-    if isinstance(module, nn.Sequential):
-        return type(module).forward is nn.Sequential.forward
-    return isinstance(module, _LINEAR) or type(module).__module__ == "torchvision.models.resnet"
+    return runs_as(module, nn.Sequential, *_LINEAR) or type(module).__module__ == "torchvision.models.resnet"

@@ -1,8 +1,10 @@
 """Architectures: config objects whose `network(shape, classes)` returns a newly initialised `nn.Module` from inputs
 (n, *shape) to logits (n, classes). Initial weights are drawn from torch's global generator."""
 
+from rebuttal.models.by_name import Timm, Torchvision
 from rebuttal.models.mlp import MLP
+from rebuttal.models.module import Module
 from rebuttal.models.resnet import ResNet18
 from rebuttal.models.vgg import VGG11
 
-__all__ = ["MLP", "VGG11", "ResNet18"]
+__all__ = ["MLP", "VGG11", "Module", "ResNet18", "Timm", "Torchvision"]

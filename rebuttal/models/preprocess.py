@@ -19,7 +19,8 @@ Normalisation = Literal["none", "per_channel", "per_image"]
 class Preprocess(nn.Module):
     """Centre crop to `crop` × `crop` pixels (None: no crop), then normalisation.
 
-    `per_channel`: (x − mean)/std with fixed statistics of the training data; affine.
+    `per_channel`: (x − mean)/std with fixed statistics of the training data; affine. Each feature of `tabular` inputs
+    is a channel; other vectors are one.
     `per_image` (Zhang et al. 2017, appendix A): subtract the image's mean, divide by max(std, 1/√d), both
     over all its d values; not affine.
     uint8 pixels are accepted as well, in units of 1/255.
@@ -28,12 +29,13 @@ class Preprocess(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, shape: tuple[int, ...], crop: int | None, normalisation: Normalisation):
+    def __init__(self, shape: tuple[int, ...], crop: int | None, normalisation: Normalisation, tabular: bool = False):
         super().__init__()
         self.crop = crop
         self.normalisation = normalisation
         self.output_shape = cropped_shape(shape, crop)
-        statistics = (shape[0],) + (1,) * (len(shape) - 1) if len(shape) > 1 else (1,)
+        self.by_feature = tabular and len(shape) == 1
+        statistics = (shape[0],) + (1,) * (len(shape) - 1) if len(shape) > 1 or self.by_feature else (1,)
         self.register_buffer("mean", torch.zeros(statistics))
         self.register_buffer("std", torch.ones(statistics))
 
@@ -42,12 +44,22 @@ class Preprocess(nn.Module):
         """Compute the statistics of `per_channel` from training inputs (n, *shape)."""
         if self.normalisation != "per_channel":
             return
+        if self.by_feature:
+            self._fit_features(inputs)
+            return
         by_channel = inputs.transpose(0, 1).flatten(1) if inputs.ndim > 2 else inputs.reshape(1, -1)
         # One channel at a time: 50,000 colour images as floats would take 600 MB.
         for channel, values in enumerate(by_channel):
             std, mean = torch.std_mean(in_unit_range(values).double(), correction=0)
             self.mean.view(-1)[channel] = mean
             self.std.view(-1)[channel] = std.clamp(min=1e-6)
+
+    def _fit_features(self, inputs: Tensor) -> None:
+        """Compute the statistics of each feature; one that never varies is only shifted."""
+        std, mean = torch.std_mean(in_unit_range(inputs).double(), dim=0, correction=0)
+        constant = (inputs == inputs[0]).all(dim=0)
+        self.mean.copy_(mean)
+        self.std.copy_(std.clamp(min=torch.finfo(self.std.dtype).tiny).masked_fill(constant, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.crop is not None:

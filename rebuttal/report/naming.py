@@ -125,6 +125,11 @@ def _option_name(group: str, settings: Config) -> str:
         same = option == settings if group == "model" else option.get("_target_") == settings.get("_target_")
         if same:
             return name
+    for name, option in _options(group):  # one that has to be completed, such as model=torchvision
+        if option.get("_target_") == settings.get("_target_") and "???" in option.values():
+            required = [str(settings.get(key)) for key, value in option.items() if value == "???"]
+            others = [f"{key}={value}" for key, value in settings.items() if option.get(key) not in ("???", value)]
+            return " ".join([name, *required, *others])
     rest = {key: value for key, value in settings.items() if key != "_target_"}
     return " ".join([settings.get("_target_", group).rpartition(".")[2], *(f"{k}={v}" for k, v in rest.items())])
 

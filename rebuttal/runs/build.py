@@ -115,12 +115,14 @@ def check_objective(wanted: str | None, stages: dict[str, Stage], session: Sessi
 
 def rehearse_trainings(stages: dict[str, Stage], session: Session) -> None:
     """Read the examples of every network that is not stored yet, but for generated ones, which are drawn when needed,
-    and try the network on two inputs, before any is trained. Raises `ConfigError`."""
+    and try the network on two inputs, or on one if there are batches of one, before any is trained. Raises
+    `ConfigError`."""
     tried = set()
     for name, (_, work) in trainings(stages.values(), session).items():
         recipe = work.recipe
+        count = min(2, work.smallest_batch)  # batch-norm may not work on a single input
         kind = canonical(
-            [describe(work.model), recipe.crop, recipe.normalisation, work.source.shape, work.source.classes]
+            [describe(work.model), recipe.crop, recipe.normalisation, work.source.shape, work.source.classes, count]
         )
         if session.store.holds(name):
             continue
@@ -130,7 +132,7 @@ def rehearse_trainings(stages: dict[str, Stage], session: Session) -> None:
         if kind in tried:
             continue
         tried.add(kind)
-        inputs = work.source.examples("train", 0).inputs[:2].to(session.device)
+        inputs = work.source.examples("train", 0).inputs[:count].to(session.device)
         rehearse(work.model, recipe, work.source, inputs)
 
 

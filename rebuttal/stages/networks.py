@@ -59,18 +59,21 @@ def restore_network(model: Model, recipe: Recipe, source: Source, artifact: Arti
 
 
 def rehearse(model: Model, recipe: Recipe, source: Source, inputs: Tensor) -> None:
-    """Train a network for one step on two `inputs` (2, *shape), keep and restore it, so that one for which this fails
-    is found before anything is trained.
+    """Train a network for one step on one or two `inputs` (n, *shape), keep and restore it, so that one for which this
+    fails is found before anything is trained.
 
-    Raises `ConfigError` if the step fails, the outputs are not logits (2, K), or the restored network gives others.
+    Raises `ConfigError` if the step fails, the outputs are not logits (n, K), or the restored network gives others.
     """
     network = new_network(model, recipe, source, 0, "rehearsal").to(inputs.device)
     try:
         with torch_stream(0, "rehearsal", "dropout"):
             optimizer = replace(recipe, lr=REHEARSAL_LR).make_optimizer(network)
             logits = network(inputs)
+            allowed = f"allowed: ({len(inputs)}, {source.classes})"
+            if not isinstance(logits, Tensor):
+                raise TypeError(f"outputs in a {type(logits).__name__}; {allowed}")
             if tuple(logits.shape) != (len(inputs), source.classes):
-                raise ValueError(f"outputs of shape {tuple(logits.shape)}; allowed: ({len(inputs)}, {source.classes})")
+                raise ValueError(f"outputs of shape {tuple(logits.shape)}; {allowed}")
             F.cross_entropy(logits, torch.zeros(len(inputs), dtype=torch.long, device=inputs.device)).backward()
             optimizer.step()
         _check_restorable(network, empty_network(model, recipe, source), inputs)
@@ -97,7 +100,8 @@ def _assemble(model: Model, recipe: Recipe, source: Source) -> Network:
         if isinstance(error, UserError) or out_of_memory(error):
             raise
         raise ConfigError(_refused(model, source, "cannot be built (also on the meta device)", error)) from error
-    return Network(Preprocess(source.shape, recipe.crop, recipe.normalisation), body)
+    tabular = bool(getattr(source, "tabular", False))
+    return Network(Preprocess(source.shape, recipe.crop, recipe.normalisation, tabular), body)
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
@@ -34,6 +35,11 @@ class Work:
     examples: int
     evaluated: int
     reads: tuple[Read, ...] = ()
+
+    @property
+    def smallest_batch(self) -> int:
+        """The inputs in the smallest batch: those of an epoch differ by at most one."""
+        return self.examples // math.ceil(self.examples / self.recipe.batch_size)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import inspect
 import json
 import sys
 from dataclasses import fields, is_dataclass
+from importlib.metadata import version
 from types import ModuleType
 from typing import Any
 
@@ -32,9 +33,12 @@ def describe(value: Any) -> Any:
     """Return the JSON-able identity of a config object: its class and every field that decides a result.
 
     A field declared with `metadata={"decides": False}` (a path, say) is left out. Classes of this package are named
-    without their module, so that they may move; others by their full name and a digest of their source.
+    without their module, so that they may move; others by their full name and a digest of their source, torch's by its
+    version. A class or function as a value is described likewise.
     Raises `ConfigError` for an object that is not a dataclass.
     """
+    if isinstance(value, type) or inspect.isfunction(value):
+        return _class_identity(value)
     if is_dataclass(value):
         decisive = [f.name for f in fields(value) if f.metadata.get("decides", True)]
         return {**_class_identity(type(value)), **{name: describe(getattr(value, name)) for name in decisive}}
@@ -58,16 +62,18 @@ def without_source(identity: Any) -> Any:
     return [without_source(item) for item in identity] if isinstance(identity, list) else identity
 
 
-def _class_identity(kind: type) -> dict[str, str]:
+def _class_identity(kind: Any) -> dict[str, str]:
     package = kind.__module__.partition(".")[0]
     if package == "rebuttal":
         return {"kind": f"rebuttal.{kind.__name__}"}
+    if package == "torch":
+        return {"kind": f"{kind.__module__}.{kind.__qualname__}", "version": version("torch").partition("+")[0]}
     return {"kind": f"{kind.__module__}.{kind.__qualname__}", "source": source_digest(kind)}
 
 
-def source_digest(kind: type) -> str:
-    """Return a digest of the source of a class's module and of every module of the same package that it uses, directly
-    or through others."""
+def source_digest(kind: Any) -> str:
+    """Return a digest of the source of the module of a class or function, and of every module of the same package that
+    it uses, directly or through others."""
     package = kind.__module__.partition(".")[0]
     pending, used = [kind.__module__], set()
     while pending:
@@ -88,7 +94,7 @@ def _modules_used(module: ModuleType) -> set[str]:
     return known | {name.rpartition(".")[0] for name in (*known, module.__name__) if "." in name}
 
 
-def _source(module: ModuleType, kind: type) -> str:
+def _source(module: ModuleType, kind: Any) -> str:
     try:
         return inspect.getsource(module)
     except (OSError, TypeError):  # no file, as in a notebook

@@ -77,6 +77,17 @@ def test_one_of_several_concurrent_jobs_downloads_and_all_read_it(mirror, tmp_pa
     assert all(torch.equal(images.train, found[0].train) for images in found)
 
 
+def test_a_file_url_is_a_mirror(archive, tmp_path):
+    path, md5, _ = archive
+    found = CIFAR10(root=str(tmp_path / "data"), url=path.as_uri(), md5=md5).read(tmp_path)
+    assert len(found.train) == 100 and sorted(p.name for p in (tmp_path / "data").glob("*.gz")) == [
+        "cifar-10-binary.tar.gz"
+    ]
+    with pytest.raises(ConfigError, match="could not be downloaded"):
+        CIFAR10(root=str(tmp_path / "other"), url=path.as_uri(), md5="0" * 32).read(tmp_path)
+    assert not list((tmp_path / "other").glob("*.gz*")) and not list((tmp_path / "other").glob(".*"))
+
+
 def test_an_existing_archive_needs_no_network(mirror, tmp_path):
     url, md5, _ = mirror
     root = str(tmp_path / "data")
@@ -196,15 +207,10 @@ def test_an_archive_that_is_cut_off_is_named_and_not_overwritten(archive, mirror
     assert refusal(there.parent) == f"cifar-10-binary.tar.gz has the md5 {md5} (dataset.md5=… if that is meant)"
 
 
-PYTHON = "the Python version of CIFAR-10: pickles, which are never read"
-
-
 @pytest.mark.parametrize("given", ["the folder around it", "itself"])
 @pytest.mark.parametrize(
     ("name", "members", "version"),
     [
-        ("cifar-10-python.tar.gz", ["cifar-10-batches-py/data_batch_1"], PYTHON),
-        ("cifar-10-binary.tar.gz", ["./cifar-10-batches-py/data_batch_1"], PYTHON),
         ("cifar-10-matlab.tar.gz", ["cifar-10-batches-mat/data_batch_1.mat"], "the MATLAB version of CIFAR-10"),
         ("cifar-100-binary.tar.gz", ["cifar-100-binary/train.bin"], "CIFAR-100"),
         ("cifar-100-python.tar.gz", ["cifar-100-python/train"], "CIFAR-100"),
@@ -218,8 +224,6 @@ def test_other_versions_are_named(tmp_path, name, members, version, given):
 @pytest.mark.parametrize(
     ("folder", "file", "version"),
     [
-        ("cifar-10-batches-py", "data_batch_1", PYTHON),
-        ("cifar-10-batches-py", "batches.meta", PYTHON),
         ("cifar-10-batches-mat", "data_batch_1.mat", "the MATLAB version of CIFAR-10"),
         ("cifar-100-binary", "fine_label_names.txt", "CIFAR-100"),
     ],

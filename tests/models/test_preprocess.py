@@ -30,6 +30,32 @@ def test_per_channel_statistics_whiten_the_training_data(shape, dtype):
     assert (y.std(dim=dims, correction=0) - 1).abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
+def test_the_features_of_tabular_inputs_are_normalised_one_by_one(dtype):
+    x = torch.randint(0, 256, (500, 4), generator=torch.Generator().manual_seed(0)).to(dtype)
+    x = x if dtype == torch.uint8 else x * torch.tensor([1e-9, 1, 1e3, 1e6]) + torch.tensor([0, 1, 0, 1e8])
+    x[:, 1] = x[0, 1]
+    layer = Preprocess((4,), None, "per_channel", tabular=True)
+    layer.fit(x)
+    y = layer(x).double()
+    assert y.mean(dim=0).abs().max() < 1e-3
+    assert torch.allclose(y.std(dim=0, correction=0), torch.tensor([1, 0, 1, 1], dtype=torch.double), atol=1e-3)
+    shifted = layer(x + torch.tensor([0, 1, 0, 0], dtype=dtype))[:, 1]
+    assert torch.allclose(shifted, torch.tensor(1 / 255 if dtype == torch.uint8 else 1.0))
+
+
+def test_other_vectors_and_images_are_normalised_as_before():
+    x = torch.rand(50, 4, generator=torch.Generator().manual_seed(0))
+    layer = Preprocess((4,), None, "per_channel")
+    layer.fit(x)
+    assert layer.mean.shape == layer.std.shape == (1,) and torch.allclose(layer.mean, x.mean())
+    images = x.reshape(50, 1, 2, 2)
+    for tabular in (False, True):
+        layer = Preprocess((1, 2, 2), None, "per_channel", tabular)
+        layer.fit(images)
+        assert layer.mean.shape == (1, 1, 1)
+
+
 def test_bytes_and_floats_are_the_same_input():
     x = torch.randint(0, 256, (5, 3, 6, 6), dtype=torch.uint8)
     for normalisation in ("none", "per_image"):
