@@ -12,6 +12,9 @@ from rebuttal.config import CONFIG_DIR
 from rebuttal.launch.expand import packages_in
 from rebuttal.progress.console import console
 from rebuttal.runs.execute import execute
+from rebuttal.runs.load import load
+
+__all__ = ["load", "run", "run_baseline_replication"]
 
 
 def run(experiment: str, overrides: Sequence[str] = (), folder: str | None = None) -> pd.DataFrame:

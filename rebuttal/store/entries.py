@@ -11,10 +11,11 @@ import copy
 import hashlib
 import json
 import logging
+import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -61,11 +62,14 @@ class Store:
     `force` recomputes each artifact once: later requests of the process find the new one, and so does a later process
     that resumes the same `forced_for`. `made`: the names of the artifacts that this object computed; `used`: the
     origin of each that it handed out, by name. What is handed out is a copy: to change it changes nothing here.
+
+    `remedy`: what to do about an artifact that is missing, in words. With it nothing is computed or written.
     """
 
-    def __init__(self, root: str | Path, force: bool = False):
+    def __init__(self, root: str | Path, force: bool = False, remedy: str | None = None):
         self.root = Path(root)
         self.force = force
+        self.remedy = remedy
         self.made: list[str] = []
         self.used: dict[str, dict[str, Any]] = {}
         self._memory: dict[str, Artifact] = {}
@@ -86,10 +90,11 @@ class Store:
     def get_or_make(self, kind: str, identity: Any, make: Callable[[], Artifact]) -> Artifact:
         """Return the stored artifact, or call `make` and store what it returns.
 
-        Raises `UserError` if there is something to compute and the store is not writable."""
+        Raises `UserError` if there is something to compute and the store is not writable, or has a `remedy`."""
         name = name_of(kind, identity)
         if name not in self._memory:
-            self._memory[name] = self._get_or_make(self.root / name, identity, make)
+            get = self._get_or_make if self.remedy is None else self._get_stored
+            self._memory[name] = get(self.root / name, identity, make)
             self.used[name] = self._memory[name].origin
         return self._memory[name].copy()
 
@@ -142,6 +147,14 @@ class Store:
                     self._forced.add(name)
         return artifact
 
+    def _get_stored(self, folder: Path, *_: Any) -> Artifact:
+        artifact = self._read(folder)
+        if artifact is None:
+            raise UserError(
+                f"{folder.parent.name}/{folder.name} is not, or not whole, in the store {self.root}; {self.remedy}"
+            )
+        return artifact
+
     def _log_changed_code(self, name: str, identity: Any) -> None:
         """Log if the same result was computed before by other source code of the user's."""
         settings = without_source(identity)
@@ -166,10 +179,13 @@ class Store:
         if not folder.exists():
             return None
         try:
-            return read_entry(folder)
+            artifact = read_entry(folder)
         except Damaged as error:
-            log.warning("damaged store entry %s (%s): recomputing it", folder, error)
+            log.warning("damaged store entry %s (%s): %s", folder, error, self.remedy or "recomputing it")
             return None
+        with suppress(OSError):  # it may be somebody else's
+            os.utime(folder)  # when it was used last, for `prune`
+        return artifact
 
     def _write(self, folder: Path, identity: Any, artifact: Artifact) -> None:
         aside = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
