@@ -58,6 +58,7 @@ def _execute(
         return metrics
     rehearse_trainings(stages, session)
     if folder is not None:
+        folder.begin(stages, session)
         names = stage_names(stages, session)
         session.forwarder = Forwarder(lambda: settings.tracker.open(folder.folder, config), names)
     with session.store.forced_for({name: stage.identity(session) for name, stage in stages.items()}):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +19,16 @@ from rich.table import Table
 
 from rebuttal.errors import as_one_line
 from rebuttal.progress.console import console, wide_console
-from rebuttal.runs.provenance import essence, networks_used, provenance, run_identity
+from rebuttal.runs.provenance import essence, needs, networks_used, provenance, run_identity
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Outcome, Stage
 from rebuttal.store.entries import Artifact
 from rebuttal.store.files import write_bytes, write_json, write_text
+from rebuttal.store.needs import NEEDS
 
 log = logging.getLogger(__name__)
 
+_WRITTEN = re.compile(r"history\.csv|[\w-]+\.(csv|npz)|figures/[^/\0]+\.png")  # the files that the store keeps of a run
 FIGURES_DONE = ".figures_done"  # a file that is there once all figures are drawn
 _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # both write the same; the C one is fast
 
@@ -57,17 +61,24 @@ class RunFolder:
     def restore(self, config: dict[str, Any], stages: dict[str, Stage], session: Session) -> dict[str, Any] | None:
         """Write the files of a run that the store holds, from whatever folder it came, and return its metrics; None
         if the store does not hold it."""
-        stored = session.store.get("run", run_identity(stages, session))
+        stored = _stored(stages, session)
         if stored is None:
             return None
         self._remove_previous_run(stages)
         for name, content in stored.tensors.items():
             write_bytes(self.folder / name, content.numpy().tobytes())
-        self._write_config_and_provenance(config, stages, session, stored.record["networks"])
+        handed = stored.record.get("entries", ())
+        self._write_config_and_provenance(config, stages, session, stored.record["networks"], handed)
         metrics: dict[str, Any] = stored.record["metrics"]
         write_json(self.folder / "metrics.json", metrics)
         write_json(self.folder / FIGURES_DONE, True)
+        (self.folder / NEEDS).unlink(missing_ok=True)
         return metrics
+
+    def begin(self, stages: dict[str, Stage], session: Session) -> None:
+        """Write what the run needs of the store, so that nothing of it is pruned should the run be cut short."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.folder / NEEDS, needs(stages, session).content())
 
     def write(
         self, config: dict[str, Any], stages: dict[str, Stage], outcomes: dict[str, Outcome], session: Session
@@ -93,6 +104,7 @@ class RunFolder:
             # Only now does the folder hold the run, and may the store: a rerun draws what is missing.
             write_json(self.folder / FIGURES_DONE, True)
             self._keep(metrics, outcomes, stages, session)
+        (self.folder / NEEDS).unlink(missing_ok=True)
 
     def _remove_previous_run(self, stages: dict[str, Stage]) -> None:
         """Nothing that an earlier run left here may pass for this one's. The metrics go first, because a folder with
@@ -109,10 +121,15 @@ class RunFolder:
             path.unlink(missing_ok=True)
 
     def _write_config_and_provenance(
-        self, config: dict[str, Any], stages: dict[str, Stage], session: Session, networks: dict[str, Any]
+        self,
+        config: dict[str, Any],
+        stages: dict[str, Stage],
+        session: Session,
+        networks: dict[str, Any],
+        entries: Iterable[str] = (),
     ) -> None:
         write_text(self.folder / "config.yaml", yaml.dump(config, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
-        write_json(self.folder / "provenance.json", provenance(config, stages, session, networks))
+        write_json(self.folder / "provenance.json", provenance(config, stages, session, networks, entries))
         (self.folder / "error.txt").unlink(missing_ok=True)  # of an earlier attempt
 
     def _keep(
@@ -126,7 +143,7 @@ class RunFolder:
             path.relative_to(self.folder).as_posix(): torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
             for path in paths
         }
-        record = {"metrics": metrics, "networks": networks_used(session)}
+        record = {"metrics": metrics, "networks": networks_used(session), "entries": sorted(session.store.used)}
         session.store.keep("run", run_identity(stages, session), Artifact(record, files))
 
     def _write_figures(self, stages: dict[str, Stage], session: Session) -> bool:
@@ -167,7 +184,16 @@ def flat_metrics(outcomes: dict[str, Outcome]) -> dict[str, Any]:
 
 def in_store(stages: dict[str, Stage], session: Session) -> bool:
     """True if the store holds the complete run."""
-    return session.store.get("run", run_identity(stages, session)) is not None
+    return _stored(stages, session) is not None
+
+
+def _stored(stages: dict[str, Stage], session: Session) -> Artifact | None:
+    """The files of the run in the store. It may have come from somebody else: names that lead elsewhere are refused."""
+    stored = session.store.get("run", run_identity(stages, session))
+    if stored is None or all(_WRITTEN.fullmatch(name) for name in stored.tensors):
+        return stored
+    log.warning("the stored files of this run have names that no run writes: running it again")
+    return None
 
 
 def write_error(folder: str | Path, error: BaseException) -> None:
