@@ -31,13 +31,19 @@ from rebuttal.stages.stage import Stage
 HISTORY, METRICS, PROVENANCE = "history.csv", "metrics.json", "provenance.json"
 
 
-def load(folder: str | Path, store: str | Path | None = None, device: str = "cpu", packages: Sequence[str] = ()) -> Run:
+def load(
+    folder: str | Path,
+    store: str | Path | None = None,
+    device: str = "cpu",
+    packages: Sequence[str] = (),
+    root: str | Path | None = None,
+) -> Run:
     """Return the finished run in `folder`: that of one run, or of one job of a sweep.
 
-    `store`: where its networks are, None for the store that it used. `device`: `cpu`, `cuda` or `auto`, where its
-    networks and inputs are put. `packages`: those that its config may name, as on the command line; the folder itself
-    makes nothing importable. Raises `ConfigError` for a folder without a finished run, and for a config that names
-    what it may not.
+    `store`: where its networks are now, None for the store that it used. `root`: where its images are now, None for
+    where they were. `device`: `cpu`, `cuda` or `auto`, where its networks and inputs are put. `packages`: those that
+    its config may name, as on the command line; the folder itself makes nothing importable. Raises `ConfigError` for a
+    folder without a finished run, and for a config that names what it may not.
     """
     folder = Path(folder)
     provenance, metrics = _finished(folder, PROVENANCE), _finished(folder, METRICS)
@@ -46,10 +52,13 @@ def load(folder: str | Path, store: str | Path | None = None, device: str = "cpu
         nodes, used, seed, name = dict(config["stages"]), str(config["store"]), config["seed"], config["name"]
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{folder}/{PROVENANCE}: lacks {error}; allowed: what a run of rebuttal wrote") from None
-    stages = {stage: build(node, f"stages.{stage}", tuple(packages)) for stage, node in nodes.items()}
-    place = _store_of(folder, used) if store is None else Path(store)
-    settings = _settings(name=name, seed=seed, device=device, store=str(place))
-    return Run(folder, config, metrics, stages, settings, _remedy(folder, store, packages))
+    began_in = _working_folder(folder)
+    own = (packages,) if isinstance(packages, str) else tuple(packages)
+    nodes = _placed(nodes, began_in, None if root is None else str(root))
+    stages = {stage: build(node, f"stages.{stage}", own) for stage, node in nodes.items()}
+    place = _there(used, began_in) if store is None else str(store)
+    settings = _settings(name=name, seed=seed, device=device, store=place)
+    return Run(folder, config, metrics, stages, settings, _remedy(folder, store, own))
 
 
 @dataclass(frozen=True)
@@ -102,9 +111,10 @@ class Run:
         if method is None:
             allowed = [name for name, other in self._parts() if _maker(other) is not None]
             raise ConfigError(f"{path}: is no network or function; allowed: {', '.join(allowed)}")
-        session = self._session(device)
-        with self._naming(path), configured(session.settings.device, None):
-            found: Logits = getattr(part, method)(session)
+        with self._naming(path):
+            session = self._session(device)
+            with configured(session.settings.device, None):
+                found: Logits = getattr(part, method)(session)
         return found
 
     def inputs(self, split: Split = "test", of: str | None = None, device: str | None = None) -> tuple[Tensor, Tensor]:
@@ -129,6 +139,8 @@ class Run:
 
     def _session(self, device: str | None = None) -> Session:
         """Return what the run's stages share, on a device; its store computes nothing."""
+        if not Path(self.settings.store).is_dir():  # datasets would make it, to keep decoded images
+            raise UserError(f"there is no store {self.settings.store}; {self.remedy}")
         device = self.settings.device if device is None else device
         if device not in self._sessions:
             given = {key.name: getattr(self.settings, key.name) for key in fields(self.settings)}
@@ -213,17 +225,29 @@ def _finished(folder: Path, name: str) -> dict[str, Any]:
     return content
 
 
-def _store_of(folder: Path, used: str) -> Path:
-    """The store that a run used, found from here or from where the run was started."""
-    here = Path(used)
-    if here.is_dir():
-        return here
+def _working_folder(folder: Path) -> Path:
+    """Where a run was started, which its relative paths refer to; here, if Hydra did not start it."""
     try:
-        cwd = OmegaConf.load(folder / ".hydra" / "hydra.yaml").hydra.runtime.cwd
-    except (OSError, YAMLError, OmegaConfBaseException, AttributeError):  # Hydra did not start it
-        return here
-    there = Path(cwd) / used
-    return there if there.is_dir() else here
+        return Path(OmegaConf.load(folder / ".hydra" / "hydra.yaml").hydra.runtime.cwd)
+    except (OSError, ValueError, TypeError, AttributeError, YAMLError, OmegaConfBaseException):
+        return Path()
+
+
+def _there(path: str, began_in: Path) -> str:
+    """A path of the run's config, from where it was started if it is there, else from here."""
+    return str(began_in / path) if (began_in / path).exists() else path
+
+
+def _placed(node: Any, began_in: Path, root: str | None) -> Any:
+    """A config node whose datasets find their images: in `root`, or where they were."""
+    if isinstance(node, list):
+        return [_placed(item, began_in, root) for item in node]
+    if not isinstance(node, dict):
+        return node
+    placed = {key: _placed(value, began_in, root) for key, value in node.items()}
+    if str(node.get("_target_")).startswith("rebuttal.data.") and isinstance(node.get("root"), str):
+        placed["root"] = root if root is not None else _there(node["root"], began_in)
+    return placed
 
 
 def _settings(**given: Any) -> Settings:

@@ -13,6 +13,7 @@ import rebuttal
 from rebuttal.errors import ConfigError, UserError
 from rebuttal.training.evaluation import predict
 from tests.command_line import ROOT, command
+from tests.conftest import save_images
 
 OWN = '''
 from dataclasses import dataclass
@@ -164,8 +165,11 @@ def test_a_network_that_is_not_stored_is_one_line(place, run, tmp_path, damage, 
     lacking = rebuttal.load("sweep/1", store=store, packages=["mine_to_load"])
     with pytest.raises(UserError) as error:
         lacking.network(path)
+    missing = (
+        f"there is no store {store}" if damage == "no store" else f"{name} is not, or not whole, in the store {store}"
+    )
     assert str(error.value) == (
-        f"{path}: {name} is not, or not whole, in the store {store}; to train it: python -m rebuttal.train "
+        f"{path}: {missing}; to train it: python -m rebuttal.train "
         f"from_run=sweep/1 store={store} 'packages=[mine_to_load]'"
     )
     assert store.exists() == (damage != "no store")
@@ -181,7 +185,7 @@ def test_a_network_that_is_not_stored_is_one_line(place, run, tmp_path, damage, 
         (lambda r: r.network("hash_teacher.teacher"), r"^hash_teacher\.teacher: is a function without a network; use "),
         (lambda r: r.inputs("validation"), r"^split=validation: allowed: train, student, test$"),
         (lambda r: r.inputs("test", of="comparison"), r"^comparison: has no data of its own; allowed: "),
-        (lambda r: r.network("teacher", device="tpu"), r"^device=tpu: "),
+        (lambda r: r.network("teacher", device="tpu"), r"^teacher: device=tpu: "),
     ],
 )
 def test_what_cannot_be_given_is_one_line(run, call, line):
@@ -253,7 +257,7 @@ def test_a_run_from_python_is_loaded_too(tmp_path, monkeypatch):
     assert (predict(run.network("teacher"), run.inputs("train")[0]).argmax(1) == labels).double().mean().item() == (
         run.metrics["teacher/train_accuracy"]
     )
-    with pytest.raises(UserError, match=r"in the store nix; run again what made this folder \(rebuttal\.run "):
+    with pytest.raises(UserError, match=r"^teacher: there is no store nix; run again what made this folder "):
         rebuttal.load("run", store="nix").network("teacher")
     assert not (tmp_path / "nix").exists()
 
@@ -261,3 +265,36 @@ def test_a_run_from_python_is_loaded_too(tmp_path, monkeypatch):
 def test_importing_rebuttal_stays_quick():
     code = "import sys, rebuttal; assert not {'torch', 'pandas', 'rebuttal.api'} & set(sys.modules); rebuttal.load"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_a_run_on_images_is_loaded_from_elsewhere_and_after_the_images_were_moved(tmp_path, monkeypatch):
+    counts = {f"{split}/{c}": 60 for split in ("train", "test") for c in "ab"}
+    save_images(tmp_path / "began" / "images", counts, size=(8, 8))
+    (tmp_path / "elsewhere").mkdir()
+    words = ["experiment=baseline", "debug=tiny", "device=cpu", "model=mlp_toy", "corruption=random"]
+    words += ["dataset=image_folder", "dataset.root=images", "hydra.run.dir=run"]
+    done = command(*words, cwd=tmp_path / "began")
+    assert done.returncode == 0, done.stdout + done.stderr
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    run = rebuttal.load("../began/run")
+    inputs, labels = run.inputs("train")
+    logits = predict(run.network("fit"), inputs)
+    assert inputs.dtype == torch.uint8 and inputs.shape[1:] == (3, 8, 8)
+    assert (logits.argmax(1) == labels).double().mean().item() == run.metrics["fit/train_accuracy"]
+    (tmp_path / "began/images").rename(tmp_path / "moved")
+    with pytest.raises(ConfigError, match=r"^fit: dataset\.root=images: no such folder or archive"):
+        rebuttal.load("../began/run").network("fit")
+    moved = rebuttal.load("../began/run", root=tmp_path / "moved")
+    assert torch.equal(predict(moved.network("fit"), moved.inputs("train")[0]), logits)
+    with pytest.raises(UserError, match=r"^fit: there is no store nix; to train it: "):
+        rebuttal.load("../began/run", store="nix", root=tmp_path / "moved").network("fit")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_the_store_of_the_run_is_preferred_to_one_of_the_same_name_here(place, monkeypatch, tmp_path):
+    (tmp_path / "outputs/store").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(place))
+    found = rebuttal.load(place / "sweep/0", packages="mine_to_load")
+    kept = torch.from_numpy(found.arrays["logits/teacher"])
+    assert torch.equal(predict(found.network("teacher"), found.inputs()[0]), kept)
