@@ -91,8 +91,9 @@ def prune(options: argparse.Namespace) -> int:
     if found.unknown:
         raise _unknown(found.unknown, "to rerun it (from_run=FOLDER), or to remove the folder if nobody needs it")
     _say(f"{counted(len(runs), 'run', 'runs')} found; they need {_total(found.needed)}, which stay")
-    if found.recent:
-        _say(f"{_total(found.recent)} stay, because of use in the last {options.idle:g} min, or a training (--idle)")
+    if found.others:
+        used = f"used in the last {options.idle:g} min (--idle)"
+        _say(f"{_total(found.others)}, stay too: {used}, being trained anew, or kept by a dataset of your own")
     _console().print(_table_of(found))
     going = f"{counted(len(found.gone), 'thing', 'things')}, {size_in_words(found.size)}"
     if not options.yes:

@@ -14,7 +14,7 @@ from rebuttal.errors import UserError
 from rebuttal.store.entries import RECORD, WEIGHTS
 from rebuttal.store.identity import fingerprint
 from rebuttal.store.needs import Needs, needs_in, stages_fingerprint
-from rebuttal.store.words import in_words
+from rebuttal.store.words import KINDS, in_words
 
 KIND = r"\w[\w.-]*"
 FINGERPRINT = r"[0-9a-f]{32}"
@@ -24,7 +24,8 @@ FILES = {RECORD, WEIGHTS}
 @dataclass(frozen=True)
 class Entry:
     """One entry. `made` and `used`, when it was used last, in seconds since the epoch. `needs`: what it was computed
-    from. `images`: the digest of the images that it holds. `stages`: of a run, see `stages_fingerprint`."""
+    from. `images`: the digest of the images that it holds. `stages`: of a run, see `stages_fingerprint`. `recorded`:
+    whether runs record that they need it; nobody records what a dataset of the user's keeps in the store."""
 
     name: str
     words: str
@@ -34,6 +35,7 @@ class Entry:
     needs: Needs
     images: str | None = None
     stages: str | None = None
+    recorded: bool = True
 
     @property
     def kind(self) -> str:
@@ -89,6 +91,7 @@ def read(folder: Path) -> Entry | None:
         needs=needs_in(identity),
         images=record.get("digest") if kind == "images" and isinstance(record.get("digest"), str) else None,
         stages=_stages(identity) if kind == "run" else None,
+        recorded=kind in KINDS or (isinstance(identity, dict) and identity.get("stage") == kind),
     )
 
 

@@ -42,11 +42,12 @@ class Piece:
 
 @dataclass(frozen=True)
 class Plan:
-    """What stays and what goes. `needed`: entries that a run needs; `recent`: others that were used lately; `unknown`:
-    folders of runs that do not say what they need, for which everything stays."""
+    """What stays and what goes. `needed`: entries that a run needs; `others`: what stays although none does, because
+    it was used lately, is being trained anew, or is such that no run records its use; `unknown`: folders of runs that
+    do not say what they need, for which everything stays."""
 
     needed: list[Entry]
-    recent: list[Entry]
+    others: list[Entry]
     gone: list[Piece]
     unknown: list[Path]
 
@@ -85,12 +86,12 @@ def plan(root: Path, runs: Sequence[RunNeeds], idle: float, unfinished: float) -
     checkpoints, leftovers = _unfinished(root, _CHECKPOINT), _unfinished(root, _LEFTOVER)
     in_training = {piece.name for piece in checkpoints}
     others = [entry for entry in stored if entry.name not in names]
-    recent = [entry for entry in others if now - entry.used < idle or entry.name in in_training]
-    kept = {entry.name for entry in recent}
+    stay = [e for e in others if now - e.used < idle or e.name in in_training or not e.recorded]
+    kept = {entry.name for entry in stay}
     gone = [_piece(root, entry) for entry in others if entry.name not in kept]
     gone += [piece for piece in checkpoints if piece.name not in names and now - piece.used >= unfinished]
     gone += [piece for piece in leftovers if now - piece.used >= idle]
-    return Plan([entry for entry in stored if entry.name in names], recent, gone, [])
+    return Plan([entry for entry in stored if entry.name in names], stay, gone, [])
 
 
 def remove(found: Plan) -> Removed:

@@ -8,7 +8,7 @@ from typing import Any
 
 def in_words(kind: str, identity: Any, record: dict[str, Any]) -> str:
     """Describe an entry in one printable line; an entry of a stage of the user's by its stage alone."""
-    describe = _KINDS.get(kind, _other)
+    describe = KINDS.get(kind, _other)
     try:
         line = describe(identity, record)
     except (KeyError, TypeError, ValueError, AttributeError, LookupError):
@@ -111,7 +111,8 @@ def _option(option: Any) -> str:
     return " ".join([str(option["kind"]).rpartition(".")[2], *settings])
 
 
-_KINDS: dict[str, Callable[[Any, dict[str, Any]], str]] = {
+# How entries of the kinds that this package makes are described.
+KINDS: dict[str, Callable[[Any, dict[str, Any]], str]] = {
     "fit": _fit,
     "mimic": _mimic,
     "judge": _judge,

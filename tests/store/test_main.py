@@ -109,7 +109,7 @@ def test_prune_says_what_would_go_and_only_then_removes_it(place, call):
     sizes = {entry.name: entry.size for entry in entries(root)}
     status, out, _ = call("prune", "outputs/first", "outputs/smooth")
     assert status == 0 and "would go: 0 things, 0 B; nothing was removed" in out
-    assert f"{len(going)} entries, " in out and "stay, because of use in the last 60 min" in out
+    assert f"{len(going)} entries, " in out and "stay too: used in the last 60 min (--idle), " in out
     amount = f"{len(going)} things, {size_in_words(sum(sizes[name] for name in going))}"
     status, out, _ = call("prune", "outputs/first", "outputs/smooth", "--idle", 0)
     assert status == 0 and f"would go: {amount}; nothing was removed; add --yes to remove it" in out

@@ -151,13 +151,19 @@ def test_an_entry_that_another_process_holds_or_has_just_used_stays(root):
     for name in (held, used, free):
         os.utime(root / name, (hours_ago, hours_ago))
     found = plan(root, [], 3600, 30 * DAY)
-    assert [entry.name for entry in found.recent] == [kept]
+    assert [entry.name for entry in found.others] == [kept]
     Store(root).get_or_make("fit", fit(1), lambda: pytest.fail("computed again"))  # by a job, meanwhile
     with lock_of(root / held):
         done = remove(found)
     assert {piece.name for piece in done.in_use} == {held, used}
     assert {piece.name for piece in done.pieces} == {free}
     assert names(root) == {held, used, kept}
+
+
+def test_what_a_dataset_of_the_user_s_keeps_stays_because_no_run_records_it(root):
+    decoded, by_a_stage = put(root, "spectrograms", {"digest": "x"}), put(root, "mine", {"stage": "mine"})
+    assert [piece.name for piece in prune(root).pieces] == [by_a_stage]
+    assert names(root) == {decoded}
 
 
 def test_reading_an_entry_is_using_it(root):
