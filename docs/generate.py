@@ -513,6 +513,7 @@ def commands_page() -> str:
         "rebuttal.train": "Compose a config, check it, run its stages and write the numbers; with `-m`, a sweep.",
         "rebuttal.report": "Read runs, judge the claims, write tables, figures, a page and a paper.",
         "rebuttal.status": "Print the state of a sweep from another terminal.",
+        "rebuttal.store": "Look into the store, tidy it, and share what is in it; each command has its own `--help`.",
     }.items():
         lines += [f"## python -m {module}", "", words, "", "```text", help_of(module), "```", ""]
     return "\n".join(lines)

@@ -17,6 +17,9 @@ from rebuttal.launch.expand import packages_in
 from rebuttal.progress.console import console, signs_replaced
 from rebuttal.runs.execute import execute
 from rebuttal.runs.folder import Asked
+from rebuttal.runs.load import load
+
+__all__ = ["load", "run", "run_baseline_replication"]
 
 
 def run(experiment: str, overrides: str | Sequence[str] = (), folder: str | Path | None = None) -> pd.DataFrame:

@@ -23,6 +23,7 @@ from rebuttal.config import CONFIG_DIR
 from rebuttal.launch.expand import packages_in, read_command
 from rebuttal.report import __main__ as report
 from rebuttal.runs.build import build_run, resolve
+from rebuttal.store import __main__ as store
 from tests.conftest import pack
 from tests.golden import EXPERIMENTS, ON_IMAGES, save_golden_images
 
@@ -103,9 +104,9 @@ def run_command(words, place, monkeypatch):
     match words:
         case "python", "-m", "rebuttal.train", *arguments:
             run_train(arguments, place)
-        case "python", "-m", ("rebuttal.report" | "rebuttal.status") as module, *arguments:
+        case "python", "-m", ("rebuttal.report" | "rebuttal.status" | "rebuttal.store") as module, *arguments:
             monkeypatch.setattr(sys, "argv", [module, *arguments])
-            {"rebuttal.report": report, "rebuttal.status": status}[module].main()
+            {"rebuttal.report": report, "rebuttal.status": status, "rebuttal.store": store}[module].main()
         case _:
             pytest.fail(f"not to be run here: {shlex.join(words)}; <!-- not run: reason --> before its block skips it")
 

@@ -10,6 +10,7 @@ from rebuttal.errors import ConfigError
 from rebuttal.launch.expand import read_command
 from rebuttal.progress.console import track, wide_console
 from rebuttal.store.identity import describe
+from rebuttal.store.words import size_in_words as _size
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -190,14 +191,6 @@ def _device(networks: Iterable[Network]) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{torch.get_num_threads()} CPU threads"
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1024
-    return f"{count:.3g} GiB"
 
 
 def _time(seconds: float) -> str:

@@ -105,6 +105,7 @@ def _execute(run: Prepared, folder: RunFolder | None, asked: Asked | None) -> di
     if metrics is not None:
         return metrics
     if folder is not None:
+        folder.begin(stages, session)
         names = stage_names(stages, session)
         session.forwarder = Forwarder(lambda: settings.tracker.open(folder.folder, config), names)
     with session.forwarder.closed_at_end():

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+import re
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -24,16 +25,18 @@ from rich.table import Table
 from rebuttal.errors import ConfigError, UserError, as_one_line
 from rebuttal.progress.console import console, wide_console
 from rebuttal.progress.status_file import LOCK, STATUS, is_lock, is_running, read_status
-from rebuttal.runs.provenance import essence, networks_used, provenance, run_identity
+from rebuttal.runs.provenance import essence, needs, networks_used, provenance, run_identity
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Outcome, Stage
 from rebuttal.store.entries import Artifact
 from rebuttal.store.files import as_json, write_text
+from rebuttal.store.needs import NEEDS
 from rebuttal.store.written import Written, read_json
 
 log = logging.getLogger(__name__)
 
 LIST = ".files.json"
+_STORED = re.compile(r"history\.csv|[\w-]+\.(csv|npz)|figures/[^/\0]+\.png")  # the files that the store keeps of a run
 FIGURES_DONE = ".figures_done"  # a file that is there once all figures are drawn
 LOG = "train.log"
 ERROR = "error.txt"
@@ -149,14 +152,20 @@ class RunFolder:
     ) -> dict[str, Any] | None:
         """Write the files of a run that the store holds, from whatever folder it came, and return its metrics; None
         if the store does not hold it."""
-        stored = session.store.get("run", run_identity(stages, session))
+        stored = _stored(stages, session)
         if stored is None:
             return None
         metrics: dict[str, Any] = stored.record["metrics"]
         found = {name: content.numpy().tobytes() for name, content in stored.tensors.items()}
-        about = _about(config, stages, session, stored.record["networks"], asked)
+        handed = stored.record.get("entries", ())
+        about = _about(config, stages, session, stored.record["networks"], asked, handed)
         self._replace(found | about | {"metrics.json": as_json(metrics), FIGURES_DONE: as_json(True)}, asked)
+        self._files.discard([NEEDS])
         return metrics
+
+    def begin(self, stages: dict[str, Stage], session: Session) -> None:
+        """Write what the run needs of the store, so that nothing of it is pruned should the run be cut short."""
+        self._files.write({NEEDS: as_json(needs(stages, session).content())})
 
     def write(
         self,
@@ -180,6 +189,7 @@ class RunFolder:
             # Only now does the folder hold the run, and may the store: a rerun draws what is missing.
             self._files.write({FIGURES_DONE: as_json(True)})
             self._keep(metrics, found | figures, stages, session)
+        self._files.discard([NEEDS])
 
     def write_error(self, error: BaseException) -> None:
         """Write `error.txt`: the error in one line if it has one, and the traceback. Raises `ConfigError` if there is
@@ -196,7 +206,7 @@ class RunFolder:
         """Nothing that an earlier run left here may pass for this one's. The metrics go first, because a folder with
         metrics counts as a finished run."""
         written_before = () if asked is None or asked.hydra is None else REQUEST
-        self._files.remove(kept=[LOG, *written_before], first=["metrics.json"])
+        self._files.remove(kept=[LOG, NEEDS, *written_before], first=["metrics.json"])
         self._files.write(contents)
         (self.folder / "figures").mkdir(exist_ok=True)
 
@@ -205,7 +215,7 @@ class RunFolder:
     ) -> None:
         """Put the run into the store, so that the same run in another folder finds it complete."""
         tensors = {name: torch.frombuffer(bytearray(content), dtype=torch.uint8) for name, content in files.items()}
-        record = {"metrics": metrics, "networks": networks_used(session)}
+        record = {"metrics": metrics, "networks": networks_used(session), "entries": sorted(session.store.used)}
         session.store.keep("run", run_identity(stages, session), Artifact(record, tensors))
 
     def print_summary(self, outcomes: dict[str, Outcome], session: Session) -> None:
@@ -233,12 +243,21 @@ def flat_metrics(outcomes: dict[str, Outcome]) -> dict[str, Any]:
 
 def in_store(stages: dict[str, Stage], session: Session) -> bool:
     """True if the store holds the complete run."""
-    return session.store.get("run", run_identity(stages, session)) is not None
+    return _stored(stages, session) is not None
+
+
+def _stored(stages: dict[str, Stage], session: Session) -> Artifact | None:
+    """The files of the run in the store. It may have come from somebody else: names that lead elsewhere are refused."""
+    stored = session.store.get("run", run_identity(stages, session))
+    if stored is None or all(_STORED.fullmatch(name) for name in stored.tensors):
+        return stored
+    log.warning("the stored files of this run have names that no run writes: running it again")
+    return None
 
 
 def _names(stages: Iterable[str]) -> list[str]:
     """The listed files of a run, with patterns for those that are named after stages."""
-    return [*LIVE, *REQUEST, *FILES, *_of_stages(stages)]
+    return [*LIVE, NEEDS, *REQUEST, *FILES, *_of_stages(stages)]
 
 
 def _has_status(folder: Path) -> bool:
@@ -263,11 +282,16 @@ def _of_this_command(hydra: Path) -> bool:
 
 
 def _about(
-    config: dict[str, Any], stages: dict[str, Stage], session: Session, networks: dict[str, Any], asked: Asked | None
+    config: dict[str, Any],
+    stages: dict[str, Stage],
+    session: Session,
+    networks: dict[str, Any],
+    asked: Asked | None,
+    handed: Iterable[str] = (),
 ) -> dict[str, bytes]:
     """The files that say what the run is, where its numbers come from, and how to repeat it."""
     overrides = None if asked is None else [*asked.searchpath, *asked.overrides]
-    origin = provenance(config, stages, session, networks, overrides)
+    origin = provenance(config, stages, session, networks, overrides, handed)
     resolved = yaml.dump(config, Dumper=_Dumper, sort_keys=False, allow_unicode=True).encode()
     # A command has written how it was asked for when it began.
     request = asked.files() if asked is not None and asked.hydra is None else {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import rebuttal
 from rebuttal.runs.configuration import configuration, setup
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Stage
-from rebuttal.store.identity import describe, fingerprint
+from rebuttal.store.identity import describe, fingerprint, name_of
+from rebuttal.store.needs import Needs, needs_in
 from rebuttal.store.origin import origin
 
 NETWORKS = ("fit/", "mimic/")  # the kinds of artifacts that are trained networks
@@ -26,9 +28,11 @@ def provenance(
     session: Session,
     networks: dict[str, Any],
     overrides: list[str] | None,
+    entries: Iterable[str] = (),
 ) -> dict[str, Any]:
     """Return the content of `provenance.json`. `networks`: the origin of each trained network that the run used.
-    `overrides`: those that repeat the run; None if its config was composed elsewhere."""
+    `overrides`: those that repeat the run; None if its config was composed elsewhere. `entries`: what a run that came
+    from the store was handed when it was computed."""
     found = identities(stages, session)
     return {
         **_essence(config, found),
@@ -41,7 +45,15 @@ def provenance(
         "setup": setup(config["name"], found),
         "computed": session.store.made,
         "networks": networks,
+        "needs": needs(stages, session, entries).content(),
     }
+
+
+def needs(stages: dict[str, Stage], session: Session, entries: Iterable[str] = ()) -> Needs:
+    """Return every entry of the store that the run uses or would use again: those that its identity speaks of, the run
+    itself, and the `entries` that it was handed."""
+    identity = run_identity(stages, session)
+    return needs_in(identity) | Needs(frozenset({*entries, *session.store.used, name_of("run", identity)}))
 
 
 def networks_used(session: Session) -> dict[str, Any]:

@@ -48,14 +48,14 @@ class Settings:
 
 
 class Session:
-    """One run's resources. Datasets are read once; the examples used last stay on the device."""
+    """One run's resources. Datasets are read once; the examples used last stay on the device. `remedy`: see `Store`."""
 
-    def __init__(self, settings: Settings, status: StatusFile | None = None):
+    def __init__(self, settings: Settings, status: StatusFile | None = None, remedy: str | None = None):
         self.settings = settings
         self.status = status or StatusFile()
         self.forwarder = Forwarder()
         self.device = resolve(settings.device)
-        self.store = Store(settings.store, force=settings.force)
+        self.store = Store(settings.store, force=settings.force, remedy=remedy)
         self._cache = Path(settings.store)
         self._sources: dict[Dataset, Source] = {}
         self._examples: dict[str, Examples] = {}  # by identity; the last is the most recently used

@@ -15,7 +15,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from rebuttal.store.origin import origin
 log = logging.getLogger(__name__)
 
 FOLDERS = ("images", "fit", "mimic", "judge", "measure", "run", "code", "forced")
+RECORD, WEIGHTS = "record.json", "weights.safetensors"  # the files of an entry
 SECONDS_BETWEEN_TRIES = 0.5  # to acquire a lock; many jobs of a cluster may wait for one network
 
 
@@ -63,11 +64,14 @@ class Store:
     `force` recomputes each artifact once: later requests of the process find the new one, and so does a later process
     that resumes the same `forced_for`. `made`: the names of the artifacts that this object computed; `used`: the
     origin of each that it handed out, by name. What is handed out is a copy: to change it changes nothing here.
+
+    `remedy`: what to do about an artifact that is missing, in words. With it nothing is computed or written.
     """
 
-    def __init__(self, root: str | Path, force: bool = False):
+    def __init__(self, root: str | Path, force: bool = False, remedy: str | None = None):
         self.root = Path(root)
         self.force = force
+        self.remedy = remedy
         self.made: list[str] = []
         self.used: dict[str, dict[str, Any]] = {}
         self._memory: dict[str, Artifact] = {}
@@ -94,10 +98,11 @@ class Store:
     def get_or_make(self, kind: str, identity: Any, make: Callable[[], Artifact]) -> Artifact:
         """Return the stored artifact, or call `make` and store what it returns.
 
-        Raises `UserError` if there is something to compute and the store is not writable."""
+        Raises `UserError` if there is something to compute and the store is not writable, or has a `remedy`."""
         name = name_of(kind, identity)
         if name not in self._memory:
-            self._memory[name] = self._get_or_make(self.root / name, identity, make)
+            get = self._get_or_make if self.remedy is None else self._get_stored
+            self._memory[name] = get(self.root / name, identity, make)
             self.used[name] = self._memory[name].origin
         return self._memory[name].copy()
 
@@ -119,7 +124,7 @@ class Store:
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             with _lock(folder):
-                _clear_away(folder)
+                clear_away(folder)
                 self._write(folder, identity, artifact)
         except OSError as error:
             log.warning("not stored (%s: %s)", folder.parent, error.strerror)
@@ -141,13 +146,21 @@ class Store:
             made_anew = self._forced is not None and name in self._forced
             artifact = self._read(folder) if made_anew or not self.force else None
             if artifact is None:
-                _clear_away(folder)
+                clear_away(folder)
                 self._log_changed_code(name, identity)
                 artifact = replace(make().copy(), origin=origin())  # a copy, which holds no memory of the device
                 self._write(folder, identity, artifact)
                 self.made.append(name)
                 if self._forced is not None:
                     self._forced.add(name)
+        return artifact
+
+    def _get_stored(self, folder: Path, *_: Any) -> Artifact:
+        artifact = self._read(folder)
+        if artifact is None:
+            raise UserError(
+                f"{folder.parent.name}/{folder.name} is not, or not whole, in the store {self.root}; {self.remedy}"
+            )
         return artifact
 
     def _log_changed_code(self, name: str, identity: Any) -> None:
@@ -174,33 +187,22 @@ class Store:
         if not folder.exists():
             return None
         try:
-            return read_entry(folder)
+            artifact = read_entry(folder)
         except Damaged as error:
-            log.warning("damaged store entry %s (%s): recomputing it", folder, error)
+            log.warning("damaged store entry %s (%s): %s", folder, error, self.remedy or "recomputing it")
             return None
+        with suppress(OSError):  # it may be somebody else's
+            os.utime(folder)  # when it was used last, for `prune`
+        return artifact
 
     def _write(self, folder: Path, identity: Any, artifact: Artifact) -> None:
-        aside = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
-        aside.mkdir()
-        try:
-            # Cloned, because tied weights share their memory.
-            weights = save({n: t.detach().cpu().contiguous().clone() for n, t in artifact.tensors.items()})
-            digest = hashlib.sha256(weights).hexdigest()
-            facts = {"identity": identity, "record": artifact.record, "origin": artifact.origin}
-            content = facts | {"weights_sha256": digest}
-            entry = {"sha256": hashlib.sha256(canonical(content).encode()).hexdigest(), **content}
-            write_bytes(aside / "weights.safetensors", weights, sync=True)
-            write_bytes(aside / "record.json", json.dumps(entry, indent=1, allow_nan=False).encode(), sync=True)
-            if folder.is_dir():  # damaged; someone may have put files of their own into it
-                for part in ("weights.safetensors", "record.json"):
-                    _make_way(folder / part, for_folder=False)
-                    (aside / part).replace(folder / part)
-            else:
-                _make_way(folder, for_folder=True)
-                aside.rename(folder)
-            to_disk(folder.parent)  # before the checkpoints, which could recompute it, are removed
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+        # Cloned, because tied weights share their memory.
+        weights = save({n: t.detach().cpu().contiguous().clone() for n, t in artifact.tensors.items()})
+        digest = hashlib.sha256(weights).hexdigest()
+        facts = {"identity": identity, "record": artifact.record, "origin": artifact.origin}
+        content = facts | {"weights_sha256": digest}
+        entry = {"sha256": hashlib.sha256(canonical(content).encode()).hexdigest(), **content}
+        write_entry(folder, json.dumps(entry, indent=1, allow_nan=False).encode(), weights)
         for checkpoint in folder.parent.glob(f"{folder.name}*.checkpoint"):
             _remove(checkpoint)
 
@@ -234,9 +236,14 @@ class Forced:
             return []
 
 
+def lock_of(folder: Path) -> FileLock:
+    """The right to create or remove an entry. The system releases it when the process dies."""
+    return FileLock(folder.with_suffix(".lock"))
+
+
 def _lock(folder: Path) -> AcquireReturnProxy:
-    """Acquire the right to create an entry. The system releases it when the process dies."""
-    lock = FileLock(folder.with_suffix(".lock"))
+    """Acquire the lock of an entry."""
+    lock = lock_of(folder)
     try:
         return lock.acquire(timeout=0)
     except Timeout:
@@ -244,10 +251,34 @@ def _lock(folder: Path) -> AcquireReturnProxy:
     return lock.acquire(poll_interval=SECONDS_BETWEEN_TRIES)
 
 
-def _clear_away(folder: Path) -> None:
+def clear_away(folder: Path) -> None:
     """Remove leftovers of processes that died while writing; the caller holds the lock, so none is writing now."""
     for path in folder.parent.glob(f".{folder.name}*"):
         _remove(path)
+
+
+def aside(folder: Path) -> Path:
+    """Return a new path beside an entry, under which it is not found."""
+    return folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
+
+
+def write_entry(folder: Path, record: bytes, weights: bytes) -> None:
+    """Write the files of an entry so that it appears whole, in place of what is there; the caller holds its lock."""
+    made = aside(folder)
+    made.mkdir()
+    try:
+        write_bytes(made / WEIGHTS, weights, sync=True)
+        write_bytes(made / RECORD, record, sync=True)
+        if folder.is_dir():  # damaged; someone may have put files of their own into it
+            for part in (WEIGHTS, RECORD):
+                _make_way(folder / part, for_folder=False)
+                (made / part).replace(folder / part)
+        else:
+            _make_way(folder, for_folder=True)
+            made.rename(folder)
+        to_disk(folder.parent)  # before the checkpoints, which could recompute it, are removed
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def _remove(path: Path) -> None:
@@ -261,15 +292,23 @@ def _remove(path: Path) -> None:
 def read_entry(folder: Path) -> Artifact:
     """Read one entry; verify every byte, and that it is the one that the folder's name says. Raises `Damaged`."""
     try:
-        entry = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+        record, weights = (folder / RECORD).read_bytes(), (folder / WEIGHTS).read_bytes()
+    except OSError as error:
+        raise Damaged(str(error)) from error
+    return verified(record, weights, folder.name)
+
+
+def verified(record: bytes, weights: bytes, name: str) -> Artifact:
+    """Return the artifact that the two files of an entry hold; `name` is its fingerprint. Raises `Damaged`."""
+    try:
+        entry = json.loads(record)
         declared = entry.pop("sha256")
         if hashlib.sha256(canonical(entry).encode()).hexdigest() != declared:
-            raise Damaged("record.json fails its checksum")
-        if fingerprint(entry["identity"]) != folder.name:
+            raise Damaged(f"{RECORD} fails its checksum")
+        if fingerprint(entry["identity"]) != name:
             raise Damaged("it belongs to another identity")
-        weights = (folder / "weights.safetensors").read_bytes()
         if hashlib.sha256(weights).hexdigest() != entry["weights_sha256"]:
-            raise Damaged("weights.safetensors fails its checksum")
+            raise Damaged(f"{WEIGHTS} fails its checksum")
         return Artifact(record=entry["record"], tensors=load(weights), origin=entry.get("origin", {}))
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, SafetensorError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError, SafetensorError) as error:
         raise Damaged(str(error)) from error

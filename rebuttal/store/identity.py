@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from importlib.metadata import version
 from types import ModuleType
@@ -27,6 +28,29 @@ def fingerprint(identity: Any) -> str:
 def name_of(kind: str, identity: Any) -> str:
     """Return the name under which the store keeps an artifact: `<kind>/<fingerprint>`."""
     return f"{kind}/{fingerprint(identity)}"
+
+
+def artifacts_in(identity: Any) -> set[str]:
+    """Return the names of the artifacts that an identity speaks of: the stages in it, which name their kind."""
+    return {name_of(stage, node) for node in _nodes(identity) if isinstance(stage := node.get("stage"), str)}
+
+
+def digests_in(identity: Any) -> set[str]:
+    """Return the digests of the image sets that an identity speaks of."""
+    images = (node.get("digest") for node in _nodes(identity) if node.get("kind") == "images")
+    return {digest for digest in images if isinstance(digest, str)}
+
+
+def _nodes(identity: Any) -> Iterator[dict[str, Any]]:
+    """Yield every dict in an identity."""
+    pending = [identity]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, dict):
+            yield node
+            pending += node.values()
+        elif isinstance(node, (list, tuple)):
+            pending += node
 
 
 def describe(value: Any) -> Any:

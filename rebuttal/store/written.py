@@ -62,8 +62,12 @@ class Written:
 
     def remove(self, kept: Iterable[str], first: Iterable[str] = ()) -> None:
         """Remove this tool's files except those in `kept`; `first` before all others."""
+        self.discard([name for name in dict.fromkeys([*first, *self._listed()]) if name not in kept])
+
+    def discard(self, names: Iterable[str]) -> None:
+        """Remove those of `names` that are this tool's files, in their order."""
         listed = self._listed()
-        names = dict.fromkeys(name for name in [*first, *listed] if name in listed and name not in kept)
+        names = [name for name in names if name in listed]
         for name in names:
             path = self.folder / name
             if self._obstacle(path, listed) is None:

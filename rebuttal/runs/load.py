@@ -1,0 +1,267 @@
+"""A finished run, read back: its numbers from its folder, its networks from the store. Nothing is trained."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cached_property
+from inspect import signature
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pandas as pd
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor, nn
+from yaml import YAMLError
+
+from rebuttal.config import build, construct
+from rebuttal.data.examples import Split
+from rebuttal.device import configured
+from rebuttal.errors import ConfigError, UserError
+from rebuttal.progress.trackers import NoTracker
+from rebuttal.stages.function import Logits
+from rebuttal.stages.session import Session, Settings
+from rebuttal.stages.stage import Stage
+
+HISTORY, METRICS, PROVENANCE = "history.csv", "metrics.json", "provenance.json"
+
+
+def load(
+    folder: str | Path,
+    store: str | Path | None = None,
+    device: str = "cpu",
+    packages: Sequence[str] = (),
+    root: str | Path | None = None,
+) -> Run:
+    """Return the finished run in `folder`: that of one run, or of one job of a sweep.
+
+    `store`: where its networks are now, None for the store that it used. `root`: where its images are now, None for
+    where they were. `device`: `cpu`, `cuda` or `auto`, where its networks and inputs are put. `packages`: those that
+    its config may name, as on the command line; the folder itself makes nothing importable. Raises `ConfigError` for a
+    folder without a finished run, and for a config that names what it may not.
+    """
+    folder = Path(folder)
+    provenance, metrics = _finished(folder, PROVENANCE), _finished(folder, METRICS)
+    try:
+        config = provenance["config"]
+        nodes, used, seed, name = dict(config["stages"]), str(config["store"]), config["seed"], config["name"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"{folder}/{PROVENANCE}: lacks {error}; allowed: what a run of rebuttal wrote") from None
+    began_in = _working_folder(folder)
+    own = (packages,) if isinstance(packages, str) else tuple(packages)
+    nodes = _placed(nodes, began_in, None if root is None else str(root))
+    stages = {stage: build(node, f"stages.{stage}", own) for stage, node in nodes.items()}
+    place = _there(used, began_in) if store is None else str(store)
+    settings = _settings(name=name, seed=seed, device=device, store=place)
+    return Run(folder, config, metrics, stages, settings, _remedy(folder, store, own))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run. `folder`; `config`, resolved; `metrics`, `{"<stage>/<measure>": value}`; `stages`, the config
+    objects by name.
+
+    Parts of its stages are named by dotted paths: `teacher`, `hash_teacher.teacher`, `smoothness.functions.linear`.
+    """
+
+    folder: Path
+    config: dict[str, Any] = field(repr=False)
+    metrics: dict[str, Any] = field(repr=False)
+    stages: dict[str, Stage] = field(repr=False)
+    settings: Settings = field(repr=False)
+    remedy: str = field(repr=False)
+    _sessions: dict[str, Session] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """A row an epoch and stage that trained, as in `history.csv`; empty if none did."""
+        path = self.folder / HISTORY
+        return pd.read_csv(path) if path.exists() else pd.DataFrame()
+
+    @cached_property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays that the stages wrote, `{"<stage>/<name>": array}`."""
+        found: dict[str, np.ndarray] = {}
+        for stage in self.stages:
+            if (path := self.folder / f"{stage}.npz").exists():
+                with np.load(path, allow_pickle=False) as arrays:
+                    found |= {f"{stage}/{name}": arrays[name] for name in arrays.files}
+        return found
+
+    def network(self, path: str, device: str | None = None) -> nn.Module:
+        """Return the trained network of a stage or function, in evaluation mode, on `device` (None: that of `load`).
+
+        Raises `ConfigError` for a path to what has none, `UserError` if the store does not hold it.
+        """
+        found = self.function(path, device)
+        if not isinstance(found, nn.Module):
+            raise ConfigError(f"{path}: is a function without a network; use function({path!r})")
+        return found
+
+    def function(self, path: str, device: str | None = None) -> Logits:
+        """Return the function of a teacher, null function or stage that trains: from inputs to logits, both on
+        `device` (None: that of `load`). Raises as `network` does."""
+        part = self._part(path)
+        method = _maker(part)
+        if method is None:
+            allowed = [name for name, other in self._parts() if _maker(other) is not None]
+            raise ConfigError(f"{path}: is no network or function; allowed: {', '.join(allowed)}")
+        with self._naming(path):
+            session = self._session(device)
+            with configured(session.settings.device, None):
+                found: Logits = getattr(part, method)(session)
+        return found
+
+    def inputs(self, split: Split = "test", of: str | None = None, device: str | None = None) -> tuple[Tensor, Tensor]:
+        """Return the inputs and labels of a split: `train` with the labels that were trained on (corrupted, if the run
+        corrupts them), `student` or `test`.
+
+        `of`: the path of the stage or function whose data it is, None for the first stage that trains a network.
+        """
+        if split not in get_args(Split):
+            raise ConfigError(f"split={split}: allowed: {', '.join(get_args(Split))}")
+        part = self._trained() if of is None else self._part(of)
+        fit = _fit_of(part)
+        if fit is None:
+            raise ConfigError(f"{of}: has no data of its own; allowed: a stage that trains a network, or a function")
+        session = self._session(device)
+        if split == "train":
+            examples = fit.training_examples(session)
+        else:
+            own = getattr(part, "dataset", None) if split == "student" else None
+            examples = session.examples(own or fit.dataset, split, fit.data_seed)
+        return examples.inputs, examples.labels
+
+    def _session(self, device: str | None = None) -> Session:
+        """Return what the run's stages share, on a device; its store computes nothing."""
+        if not Path(self.settings.store).is_dir():  # datasets would make it, to keep decoded images
+            raise UserError(f"there is no store {self.settings.store}; {self.remedy}")
+        device = self.settings.device if device is None else device
+        if device not in self._sessions:
+            given = {key.name: getattr(self.settings, key.name) for key in fields(self.settings)}
+            self._sessions[device] = Session(construct(Settings, given | {"device": device}), remedy=self.remedy)
+        return self._sessions[device]
+
+    def _part(self, path: str) -> Any:
+        found: Any = self.stages
+        for name in path.split("."):
+            inside = dict(_inside(found))
+            if name not in inside:
+                raise ConfigError(f"{path}: the run has no {name} there; allowed: {', '.join(inside) or 'nothing'}")
+            found = inside[name]
+        return found
+
+    def _parts(self) -> Iterator[tuple[str, Any]]:
+        """Yield every part of the stages with its path, stages first."""
+        pending = list(_inside(self.stages))
+        while pending:
+            path, part = pending.pop(0)
+            yield path, part
+            pending += [(f"{path}.{name}", inner) for name, inner in _inside(part)]
+
+    def _trained(self) -> Any:
+        found = next((part for _, part in self._parts() if hasattr(part, "training_examples")), None)
+        if found is None:
+            raise ConfigError("of=None: no stage of this run trains a network; allowed: the path of one with data")
+        return found
+
+    @contextmanager
+    def _naming(self, path: str) -> Iterator[None]:
+        try:
+            yield
+        except UserError as error:
+            raise type(error)(f"{path}: {error}") from None
+
+
+def _inside(part: Any) -> list[tuple[str, Any]]:
+    """The config objects directly within one, by the names that a path calls them."""
+    if isinstance(part, dict):
+        named = [(str(name), value) for name, value in part.items()]
+    elif isinstance(part, tuple):
+        named = [(str(i), value) for i, value in enumerate(part)]
+    else:
+        named = [(f.name, getattr(part, f.name)) for f in fields(part)] if is_dataclass(part) else []
+    return [(name, value) for name, value in named if isinstance(value, (dict, tuple)) or is_dataclass(value)]
+
+
+def _maker(part: Any) -> str | None:
+    """The method that gives a part's function from a session; a model's `network` takes other arguments."""
+    for method in ("function", "network"):
+        with suppress(TypeError, ValueError):  # no such method, or of other arguments
+            signature(getattr(part, method, None)).bind(None)  # type: ignore[arg-type]
+            return method
+    return None
+
+
+def _fit_of(part: Any) -> Any:
+    """The stage that decides a part's data."""
+    if hasattr(part, "training_examples"):
+        return part
+    if hasattr(part, "fit"):
+        return part.fit
+    return _fit_of(part.teacher) if hasattr(part, "teacher") else None
+
+
+def _finished(folder: Path, name: str) -> dict[str, Any]:
+    """Read a JSON file of a finished run."""
+    allowed = "allowed: the folder of a finished run, or of a finished job of a sweep"
+    if (folder / "sweep.json").exists():
+        raise ConfigError(f"{folder}: is a sweep; allowed: the folder of one of its jobs, such as {folder / '0'}")
+    if (folder / "error.txt").exists():
+        raise ConfigError(f"{folder}: its run failed, see error.txt; {allowed}")
+    try:
+        content = json.loads((folder / name).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{folder}: there is no {name}; {allowed}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{folder}/{name}: cannot be read ({error}); {allowed}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{folder}/{name}: is not what a run writes; {allowed}")
+    return content
+
+
+def _working_folder(folder: Path) -> Path:
+    """Where a run was started, which its relative paths refer to; here, if Hydra did not start it."""
+    try:
+        return Path(OmegaConf.load(folder / ".hydra" / "hydra.yaml").hydra.runtime.cwd)
+    except (OSError, ValueError, TypeError, AttributeError, YAMLError, OmegaConfBaseException):
+        return Path()
+
+
+def _there(path: str, began_in: Path) -> str:
+    """A path of the run's config, from where it was started if it is there, else from here."""
+    return str(began_in / path) if (began_in / path).exists() else path
+
+
+def _placed(node: Any, began_in: Path, root: str | None) -> Any:
+    """A config node whose datasets find their images: in `root`, or where they were."""
+    if isinstance(node, list):
+        return [_placed(item, began_in, root) for item in node]
+    if not isinstance(node, dict):
+        return node
+    placed = {key: _placed(value, began_in, root) for key, value in node.items()}
+    if str(node.get("_target_")).startswith("rebuttal.data.") and isinstance(node.get("root"), str):
+        placed["root"] = root if root is not None else _there(node["root"], began_in)
+    return placed
+
+
+def _settings(**given: Any) -> Settings:
+    """Settings of a session that only reads; those of the run that decide no result have no part in it."""
+    neutral = {"force": False, "objective": None, "checkpoint": None, "batch_size": "whole", "threads": None}
+    launch = {"jobs_per_gpu": 1, "on_failure": "go_on", "tracker": NoTracker(), "packages": ()}
+    settings: Settings = construct(Settings, neutral | launch | given)
+    return settings
+
+
+def _remedy(folder: Path, store: str | Path | None, packages: Sequence[str]) -> str:
+    """In words, how to train what the store lacks."""
+    if not (folder / ".hydra" / "overrides.yaml").exists():
+        return "run again what made this folder (rebuttal.run with the same overrides)"
+    words = [f"from_run={folder}"] + ([] if store is None else [f"store={store}"])
+    words += [f"packages=[{','.join(packages)}]"] if packages else []
+    return f"to train it: {shlex.join(['python', '-m', 'rebuttal.train', *words])}"

@@ -1,0 +1,109 @@
+"""What runs need of the store, as their folders say."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rebuttal.errors import UserError
+from rebuttal.store.identity import artifacts_in, digests_in, fingerprint, name_of
+from rebuttal.store.needs import Needs, needs_in, resolved, runs_below, stages_fingerprint
+
+FIT = {"stage": "fit", "seed": 0, "train": {"kind": "images", "digest": "abc", "size": 3}}
+MIMIC = {"stage": "mimic", "teacher": {"function": "trained", "fit": FIT}}
+A, B = "fit/" + "a" * 32, "fit/" + "b" * 32
+NEEDS = {"entries": [A], "images": ["abc"]}
+OLD = {"stages": {"teacher": "x"}, "networks": {A: {}}, "computed": [B]}
+
+
+def folder(tmp_path, name="run", **files):
+    place = tmp_path / name
+    place.mkdir(parents=True)
+    for file, content in files.items():
+        (place / f"{file}.json").write_text(content if isinstance(content, str) else json.dumps(content))
+    return place
+
+
+def read(tmp_path, **files):
+    folder(tmp_path, **files)
+    (run,) = runs_below([tmp_path], tmp_path / "store")
+    return run
+
+
+def test_an_identity_names_every_artifact_and_image_set_in_it_at_any_depth():
+    run = {"stages": {"a": {"made": [["x", MIMIC]]}}}
+    assert artifacts_in(run) == {name_of("fit", FIT), name_of("mimic", MIMIC)}
+    assert digests_in(run) == {"abc"}
+    deep = FIT
+    for _ in range(5000):
+        deep = [deep]
+    assert needs_in(deep) == Needs(frozenset({name_of("fit", FIT)}), frozenset({"abc"}))
+
+
+@pytest.mark.parametrize(
+    ("files", "known", "entries"),
+    [
+        ({"provenance": {"needs": NEEDS}, "metrics": {}}, True, {A}),
+        ({"provenance": {"needs": NEEDS, "networks": {B: {}}}, "metrics": {}}, True, {A, B}),
+        ({"provenance": OLD, "metrics": {}}, False, {A, B}),
+        ({"provenance": "{", "metrics": {}}, False, set()),
+        ({"provenance": {"needs": {"entries": 3}}, "metrics": {}}, False, set()),
+        ({"metrics": {}}, False, set()),
+        ({"needs": NEEDS}, True, {A}),
+        ({"needs": NEEDS, "status": {"state": "running"}}, True, {A}),
+        ({"needs": "{", "status": {"state": "failed"}}, False, set()),
+        ({"needs": NEEDS, "provenance": {"needs": {"entries": [B], "images": []}}, "metrics": {}}, True, {A, B}),
+        ({"needs": NEEDS, "provenance": OLD}, False, {A, B}),
+        ({"status": {"state": "running"}}, False, set()),
+        ({"status": {"state": "running"}, "provenance": {"needs": NEEDS}, "metrics": {}}, False, {A}),
+        ({"status": {"state": "failed"}, "error": {}}, True, set()),
+        ({"status": {"state": "not begun"}}, True, set()),
+        ({"status": {"state": "failed", "stage": "teacher"}}, False, set()),
+        ({"status": {"state": "failed"}, "metrics": {}}, False, set()),
+        ({"status": "{"}, False, set()),
+    ],
+)
+def test_a_run_is_known_only_if_its_folder_says_all_that_it_needs(tmp_path, files, known, entries):
+    run = read(tmp_path, **files)
+    assert (run.known, run.needs.entries) == (known, entries)
+
+
+def test_a_run_of_before_is_known_by_another_of_its_stages_or_by_the_store(tmp_path):
+    folder(tmp_path, "old", provenance=OLD, metrics={})
+    folder(tmp_path, "new", provenance={"stages": {"teacher": "x"}, "needs": NEEDS}, metrics={})
+    folder(tmp_path, "other", provenance={"stages": {"teacher": "y"}}, metrics={})
+    folder(tmp_path, "running", provenance=OLD, status={"state": "running"})  # what it does now, nobody knows
+    runs = {run.folder.name: run for run in resolved(runs_below([tmp_path], tmp_path / "store"), {})}
+    assert {name: run.known for name, run in runs.items()} == {
+        "old": True,
+        "new": True,
+        "other": False,
+        "running": False,
+    }
+    assert runs["old"].needs == Needs(frozenset({A, B}), frozenset({"abc"}))
+    stored = {stages_fingerprint({"teacher": "y"}): Needs(frozenset({B}))}
+    (found,) = resolved(runs_below([tmp_path / "other"], tmp_path / "store"), stored)
+    assert found.known and found.needs == Needs(frozenset({B}))
+    assert stages_fingerprint({"teacher": "y"}) == fingerprint({"teacher": "y"})
+
+
+def test_runs_behind_links_count_once_and_the_store_is_left_out(tmp_path):
+    folder(tmp_path / "elsewhere", "run", needs=NEEDS)
+    (tmp_path / "outputs/runs").mkdir(parents=True)
+    (tmp_path / "outputs/runs/linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "outputs/again").symlink_to(tmp_path / "outputs")
+    folder(tmp_path / "outputs/store", "fit", metrics={})
+    runs = runs_below([tmp_path / "outputs"], tmp_path / "outputs/store")
+    assert [run.folder for run in runs] == [tmp_path / "outputs/runs/linked/run"]
+
+
+def test_a_folder_in_which_a_run_could_be_overlooked_is_one_line(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=r"nix: there is no such folder; allowed: "):
+        runs_below([tmp_path / "nix"], tmp_path / "store")
+    monkeypatch.setattr("os.scandir", refuse)  # root may read every folder
+    with pytest.raises(UserError, match=r"cannot be read \(Permission denied\), and may hold runs; allowed: "):
+        runs_below([tmp_path], tmp_path / "store")
+
+
+def refuse(place):
+    raise PermissionError(13, "Permission denied", str(Path(place)))
