@@ -140,7 +140,9 @@ WRITERS = {
     "report/draw.py": {"write_bytes", "savefig"},  # into memory, or where the caller says
     "report/latex.py": {"rename"},  # of a column
     "report/paper.py": {"write_text"},  # main.tex, where there is none
-    "data/cifar10.py": {"mkdir", "download_url", "unlink", "rmdir"},  # the lock, and folders that it made
+    "store/archive.py": {"rename", "unlink", "mkdir"},  # to a name that nothing has; what it made; the store's folders
+    "store/prune.py": {"rename", "rmtree", "unlink"},  # entries, verified, and leftovers with files of entries only
+    "data/download.py": {"mkdir", "download_url", "unlink", "rmdir"},  # the lock, and folders that it made
 }
 WRITING = {"write_bytes", "write_text", "write_json", "unlink", "rmdir", "mkdir", "rename", "rmtree", "savefig"}
 WRITING |= {"save_file", "savez_compressed", "savez", "FileHandler", "download_url", "copytree", "copyfile", "move"}
