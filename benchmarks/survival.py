@@ -30,7 +30,7 @@ from torch.nn import functional as F
 from benchmarks.record import record
 from benchmarks.throughput import IMAGES, settings
 from rebuttal.config import CONFIG_DIR
-from rebuttal.models.preprocess import Preprocess
+from rebuttal.models.preprocess import CropAndNormalise
 from rebuttal.progress.status_file import StatusFile
 from rebuttal.store.checkpoints import COST, Checkpoint
 from rebuttal.training.loop import Support, _Training, train
@@ -43,7 +43,7 @@ def beside(name: str, rounds: int, folder: Path) -> dict[str, float]:
     model, recipe = settings(name)
     epochs = max(2, IMAGES[name] // 1280)  # more of a fast network, so that each timing takes seconds
     recipe = replace(recipe, epochs=epochs)
-    preprocess = Preprocess((3, 32, 32), recipe.crop, recipe.normalisation)
+    preprocess = CropAndNormalise(crop=28, normalisation="per_image").layer((3, 32, 32), False)
     network = nn.Sequential(preprocess, model.network(preprocess.output_shape, 10))
     inputs = torch.randint(256, (IMAGES[name], 3, 32, 32), dtype=torch.uint8)
     labels = torch.randint(10, (IMAGES[name],))

@@ -42,6 +42,7 @@ from rebuttal.training.recipe import Recipe
 
 IMAGES = {"mlp_1x512": 12_800, "mlp": 12_800, "resnet18": 256, "vgg11": 512}
 MATRIX = 2048
+CROP = 28  # as with training=zhang
 LOOPS = ("files", "memory", "ours", "raw")
 
 
@@ -83,9 +84,9 @@ class Contest:
         self.where = where
         self.inputs = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().to(where)
         self.labels = torch.from_numpy(labels).to(where)
-        preprocess = Preprocess((3, 32, 32), self.recipe.crop, self.recipe.normalisation)
+        preprocess = Preprocess((3, 32, 32), CROP, "per_image")
         self.network = nn.Sequential(preprocess, model.network(preprocess.output_shape, 10)).to(where)
-        steps = transforms.Compose((transforms.CenterCrop(self.recipe.crop), transforms.ToTensor(), whiten))
+        steps = transforms.Compose((transforms.CenterCrop(CROP), transforms.ToTensor(), whiten))
         kind = {"shuffle": True, "num_workers": workers, "persistent_workers": workers > 0}
         from_files = ImageFolder(str(jpeg_folder(folder, pixels, labels)), steps)
         self._files = DataLoader(from_files, self.recipe.batch_size, **kind)
@@ -130,7 +131,7 @@ class Contest:
             running += loss.item()
 
     def _optimizer(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.network[1].parameters(), lr=self.recipe.lr, momentum=self.recipe.momentum)
+        return torch.optim.SGD(self.network[1].parameters(), lr=self.recipe.lr, momentum=self.recipe.optimizer.momentum)
 
 
 def settings(name: str) -> tuple[object, Recipe]:

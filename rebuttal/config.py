@@ -22,6 +22,7 @@ import pydantic
 import pydantic.dataclasses
 from hydra import initialize_config_dir, version
 from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.basecontainer import BaseContainer
 from pydantic_core import CoreSchema, ErrorDetails, core_schema
 from typing_extensions import dataclass_transform
@@ -36,6 +37,8 @@ TARGETS = tuple(
     f"rebuttal.{name}"
     for name in ("data", "functions", "measures", "models", "progress.trackers", "stages", "training")
 )
+# The options of a run that each of its stages has in common with it, until one is changed for a stage.
+GROUPS = ("training", "preprocess", "model", "dataset", "corruption", "measuring")
 MOVED = {"rebuttal.trackers": "rebuttal.progress.trackers"}  # modules that configs of past runs name
 
 ONE_AT_A_TIME = threading.RLock()  # Hydra's state, torch's settings and the random generators are the process's
@@ -81,6 +84,23 @@ class Offers:
         return value
 
 
+def _by_model(usual: Any, others: Any, *, _parent_: Any, _root_: Any) -> Any:
+    """The value of a recipe's key, which may depend on the architecture: that of the stage, if the recipe is one's and
+    it has its own, else the run's. Those in `others` are known by the names of their classes."""
+    stage = _parent_._get_parent()
+    own = stage._get_node("model") if stage is not _root_ else None
+    model = own if isinstance(own, DictConfig) and "_target_" in own else _root_._get_node("model")
+    target = model.get("_target_") if isinstance(model, DictConfig) else None
+    return others.get(str(target).rpartition(".")[2], usual)
+
+
+def _register_resolvers() -> None:
+    OmegaConf.register_new_resolver("rebuttal.by_model", _by_model, replace=True)
+
+
+_register_resolvers()  # also in a process that is given a composed config
+
+
 @contextmanager
 def composing() -> Iterator[None]:
     """Within the block Hydra composes configs from conf/, for one thread at a time; afterwards Hydra and OmegaConf's
@@ -89,6 +109,7 @@ def composing() -> Iterator[None]:
         instance = GlobalHydra.instance()
         callers, base = instance.hydra, version.getbase()
         resolvers = dict(BaseContainer._resolvers)  # omegaconf has no public way to read them; Hydra does the same
+        _register_resolvers()
         instance.clear()
         try:
             with initialize_config_dir(str(CONFIG_DIR), job_name="train", version_base="1.3"):

@@ -71,6 +71,17 @@ def as_config_errors() -> Iterator[None]:
         raise ConfigError(line) from None
 
 
+@contextmanager
+def user_code(what: str) -> Iterator[None]:
+    """Raise what a user's own code raises, which may be anything, as a `ConfigError` that begins with `what`."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, UserError) or out_of_memory(error):
+            raise
+        raise ConfigError(f"{what}: {type(error).__name__}: {error}") from error
+
+
 def check_working_directory() -> None:
     """Raise `ConfigError` if the process stands in a folder that has been deleted; torch would end it when imported."""
     try:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from rebuttal.progress.trackers import NoTracker
 from rebuttal.stages.session import Session, Settings
-from rebuttal.training.recipe import Recipe
+from rebuttal.training import AdamW, Constant, CrossEntropy, Recipe
 
 
 @pytest.fixture
@@ -38,19 +38,17 @@ def recipe():
 
     def build(**changes):
         plain = {
-            "optimizer": "adam",
+            "optimizer": AdamW(),
             "lr": 1e-3,
-            "momentum": 0.9,
             "weight_decay": 0.0,
-            "schedule": "constant",
-            "decay": 1.0,
+            "schedule": Constant(),
             "warmup_epochs": 0.0,
             "epochs": 3,
             "batch_size": 32,
+            "loss": CrossEntropy(),
+            "augmentation": None,
             "stop_accuracy": None,
             "stop_loss": None,
-            "crop": None,
-            "normalisation": "per_channel",
             "precision": "float32",
         }
         return Recipe(**plain | changes)

@@ -91,7 +91,7 @@ REFUSED = {
     "seed=1 debug=tiny": "seed=1 debug=tiny: Hydra's grammar does not take it; write 'seed=1' 'debug=tiny'",
     "seed": 'seed: is not of the form key=value; allowed from Python: overrides, e.g. "seed=0"',
     "-m": "-m: is not of the form key=value; allowed from Python: ",
-    "training.crop=None": "training.crop=None: none is called null here; write 'training.crop=null'",
+    "training.crop=None": "preprocess.crop=None: none is called null here; write 'preprocess.crop=null'",
     "objective=student/kapa": "objective=student/kapa: no such metric; ",
 }
 

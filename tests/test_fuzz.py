@@ -141,7 +141,14 @@ KEYS = [
     *("dataset.train_size", "dataset.test_size", "dataset._target_", "corruption._target_", "training.optimizer"),
     *("training.lr", "training.momentum", "training.epochs", "training.weight_decay", "training.schedule"),
     *("training.decay", "training.warmup_epochs", "training.batch_size", "training.stop_accuracy"),
-    *("training.stop_loss", "training.crop", "training.normalisation", "training.precision", "stages", "stages.fit"),
+    *(
+        "training.stop_loss",
+        "preprocess.crop",
+        "preprocess.normalisation",
+        "training.precision",
+        "stages",
+        "stages.fit",
+    ),
     *("stages.fit.seed", "stages.fit.model", "stages.fit._target_", "stages.fit.initialisation", "+stages.a/b"),
     *("+nonsense", "+training.nonsense", "hydra.sweep.dir", "~seed", "model@stages.fit.model", "training+", "@", ""),
 ]

@@ -14,7 +14,9 @@ from torch.nn import functional as F
 from rebuttal.data import UniformNoise
 from rebuttal.errors import ConfigError, TrainingError, as_one_line, out_of_memory
 from rebuttal.models import MLP
+from rebuttal.models.preprocess import CropAndNormalise
 from rebuttal.stages.networks import new_network
+from rebuttal.training import SGD
 from rebuttal.training.evaluation import predict
 from rebuttal.training.loop import Support, train
 
@@ -52,7 +54,7 @@ def fit(network, recipe, in_pieces):
 
 @pytest.mark.parametrize("most", [47, 16, 5])
 def test_in_pieces_the_gradients_and_so_the_weights_are_those_of_the_whole_batch(recipe, most):
-    settings = recipe(optimizer="sgd", lr=0.1, epochs=5, batch_size=48)
+    settings = recipe(optimizer=SGD(), lr=0.1, epochs=5, batch_size=48)
     whole, pieces = Narrow(96, *layers()).double(), Narrow(most, *layers()).double()
     global X
     before, X = X, X.double()
@@ -156,4 +158,4 @@ def test_weights_that_would_fill_the_machine_are_refused_before_one_is_drawn(rec
     with pytest.raises(
         ConfigError, match=r"^model: its weights take 3\.7.*e\+09 GiB; allowed: at most this machine's "
     ):
-        new_network(MLP(hidden=(10**9, 10**9)), recipe(), UniformNoise(shape=(6,)), 0, "fit")
+        new_network(MLP(hidden=(10**9, 10**9)), CropAndNormalise(), UniformNoise(shape=(6,)), 0, "fit")

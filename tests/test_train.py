@@ -238,8 +238,8 @@ BAD = {
     "stages.teacher.model.hidden=[3]": "stages.teacher.model.hidden=[3]: its parent has no keys of its own here; ",
     "stages.student.target=loud": "stages.student.target=loud: input should be 'hard', 'soft' or 'logit'",
     "training.epochs": "training.epochs: is not of the form key=value; allowed: ",
-    "training.crop=None": "training.crop=None: none is called null here; write training.crop=null",
-    "training.crop=none": "training.crop=none: input should be a valid integer; none is called null here",
+    "training.crop=None": "preprocess.crop=None: none is called null here; write preprocess.crop=null",
+    "training.crop=none": "preprocess.crop=none: input should be a valid integer; none is called null here",
     "dataset.train_size=1e4": "dataset.train_size=10000.0: input should be a valid integer; write 10000",
     "store=~/store": f"store=~/store: Hydra's grammar does not take it; write store={Path.home()}/store",
     "experment=toy": "experment=toy: unknown key; allowed here: ",
@@ -265,11 +265,15 @@ def test_a_bad_override_ends_in_one_line_before_any_work(override, tmp_path, mon
     assert not runs(tmp_path) and not list(tmp_path.rglob("*.safetensors"))
 
 
-INTERPOLATED = ["debug=tiny", "+stages.comparison.students.teacher=${stages.teacher}", "training.lr=${training.decay}"]
+INTERPOLATED = [
+    "debug=tiny",
+    "+stages.comparison.students.teacher=${stages.teacher}",
+    "training.lr=${training.weight_decay}",
+]
 
 
 def test_an_interpolation_on_the_command_line(tmp_path):
-    done = command(*INTERPOLATED, "training.decay=0.01", "hydra.run.dir=run", cwd=tmp_path)
+    done = command(*INTERPOLATED, "training.weight_decay=0.01", "hydra.run.dir=run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     config = OmegaConf.load(tmp_path / "run/config.yaml")
     assert config.stages.comparison.students.teacher == config.stages.teacher
@@ -284,7 +288,13 @@ def test_an_interpolation_on_the_command_line(tmp_path):
 
 @pytest.mark.parametrize("launcher", ["basic", "local"])
 def test_an_interpolation_in_a_sweep(launcher, tmp_path):
-    sweep = ["-m", *INTERPOLATED, "training.decay=0.01,0.02", "hydra.sweeper.params=null", "hydra.sweep.dir=sweep"]
+    sweep = [
+        "-m",
+        *INTERPOLATED,
+        "training.weight_decay=0.01,0.02",
+        "hydra.sweeper.params=null",
+        "hydra.sweep.dir=sweep",
+    ]
     done = command(*sweep, f"hydra/launcher={launcher}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     rates = [OmegaConf.load(tmp_path / f"sweep/{job}/config.yaml").stages.teacher.training.lr for job in "01"]

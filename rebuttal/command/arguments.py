@@ -17,6 +17,8 @@ from hydra.core.override_parser.types import Override, OverrideType, Quote, Quot
 from hydra.errors import HydraException
 
 from rebuttal.command import plan, repeat
+from rebuttal.command.moved import where_it_is_now
+from rebuttal.config import GROUPS
 from rebuttal.errors import CONFIG_DIR, ConfigError, config_groups
 from rebuttal.launch.expand import Request, quoted, typed
 
@@ -32,6 +34,8 @@ _WITHOUT_VALUE = (
     *("-sc", "--shell-completion"),
 )
 _OVERRIDE_WITH_DASHES = re.compile(r"-+([\w.@/]+=.*)", re.DOTALL)
+# A key of an option that a stage has in common with the run until it sets one; then it has changed a copy of it.
+_SHARED = re.compile(rf"stages\..+\.({'|'.join(GROUPS)})\.")
 _AT_HOME = r"(^|[\[,:]\s*|file://)~(?=/|$)"
 _OPENED_BY = {")": "(", "]": "[", "}": "{"}
 
@@ -59,23 +63,31 @@ def prepare(arguments: Sequence[str]) -> list[str]:
 
 
 def prepare_override(text: str, show: Show, multirun: bool = False) -> str:
-    """Return an override ready for Hydra: `~` in the folders that Hydra itself opens stands for the home, and new keys
-    may be added to Hydra's own dicts. Raises `ConfigError`; `show` writes the corrected override for the place where
-    the user typed it."""
+    """Return an override ready for Hydra: `~` in the folders that Hydra itself opens stands for the home, new keys may
+    be added to Hydra's own dicts, and keys of the run's options set for a single stage. Raises `ConfigError`; `show`
+    writes the corrected override for the place where the user typed it."""
     override = _parsed(text)
     if override is None:
         raise ConfigError(f"{text}: Hydra's grammar does not take it; {_advice(text, show, multirun)}")
+    text = where_it_is_now(override)
+    override = _parsed(text) or override
     key, _, value = text.partition("=")
     if not value.strip() and "=" in text and override.type != OverrideType.DEL:
         empty = f'{key}=""'
         raise ConfigError(f"{text}: no value; write {show(f'{key}=null')} for none, {show(empty)} for an empty text")
     is_group = override.key_or_group in config_groups()
-    if is_group and override.type != OverrideType.DEL and isinstance(override.value(), (NoneType, int, float)):
+    if is_group and override.type != OverrideType.DEL and isinstance(override.value(), _no_options(override)):
         options = sorted(path.stem for path in (CONFIG_DIR / override.key_or_group).glob("*.yaml"))
         raise ConfigError(f"{text}: no such option; allowed: {', '.join(options)}")
     if value.strip() == "None" and not is_group:
         raise ConfigError(f"{text}: none is called null here; write {show(f'{key}=null')}")
     return _for_hydra(override)
+
+
+def _no_options(override: Override) -> tuple[type, ...]:
+    """The types of values that no option of a group has; some parts of a recipe or a stage may be null."""
+    of_a_part = override.package is not None or "/" in override.key_or_group
+    return (int, float) if of_a_part else (NoneType, int, float)
 
 
 def check_launcher(arguments: Sequence[str], request: Request | None) -> None:
@@ -90,6 +102,8 @@ def check_launcher(arguments: Sequence[str], request: Request | None) -> None:
 
 def _for_hydra(override: Override) -> str:
     key, text = override.key_or_group, typed(override)
+    if override.type == OverrideType.CHANGE and _SHARED.match(key):
+        return f"++{text}"
     if not key.startswith("hydra.") or override.is_sweep_override():
         return text
     if override.type == OverrideType.CHANGE and isinstance(override.value(), dict):

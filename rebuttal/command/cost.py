@@ -24,7 +24,9 @@ from rebuttal.stages.networks import empty_network, new_network, parameter_count
 from rebuttal.stages.stage import Work
 from rebuttal.training.evaluation import EVALUATION_BATCH, predict
 from rebuttal.training.loop import Support, train
+from rebuttal.training.optimizers import SGD
 from rebuttal.training.recipe import Recipe
+from rebuttal.training.schedules import Constant
 
 TIMED_SECONDS = 1.0
 TIMED_BATCHES = 4  # distinct batches used for timing
@@ -46,7 +48,7 @@ class Cost:
 
 def cost(work: Work, device: torch.device) -> Cost:
     """Estimate the cost of `work` on `device`, where a few of its steps are timed."""
-    network = empty_network(work.model, work.recipe, work.source)
+    network = empty_network(work.model, work.preprocess, work.source)
     inputs = work.source.examples("test", 0).inputs
     batch = min(work.recipe.batch_size, work.examples)
     evaluated = min(work.evaluated, EVALUATION_BATCH)
@@ -79,10 +81,8 @@ def _flops(work: Callable[[], object]) -> int:
 
 
 def _states(recipe: Recipe) -> int:
-    """The number of values that the optimiser keeps for each weight."""
-    if recipe.optimizer == "adam":
-        return 2
-    return int(recipe.momentum > 0)
+    """The number of values that the optimiser keeps for each weight; of one that is not known here, two."""
+    return int(recipe.optimizer.momentum > 0) if isinstance(recipe.optimizer, SGD) else 2
 
 
 def _peak_bytes(network: nn.Module, inputs: Tensor, batch: int, evaluated: int) -> int:
@@ -140,7 +140,7 @@ def _seconds(work: Work, inputs: Tensor, batch: int, evaluated: int, device: tor
 
 def _seconds_of_training(work: Work, inputs: Tensor, batch: int, evaluated: int, device: torch.device) -> float:
     steps_per_epoch = math.ceil(work.examples / work.recipe.batch_size)
-    network = new_network(work.model, work.recipe, work.source, 0, "cost").to(device)
+    network = new_network(work.model, work.preprocess, work.source, 0, "cost").to(device)
     evaluation = _seconds_of_evaluation(network.eval(), _repeated(inputs, evaluated).to(device)) / evaluated
     step = _seconds_of_step(network, _repeated(inputs, TIMED_BATCHES * batch).to(device), batch, work.recipe)
     return work.recipe.epochs * (steps_per_epoch * step + work.evaluated * evaluation)
@@ -162,7 +162,7 @@ def _seconds_of_evaluation(network: nn.Module, inputs: Tensor) -> float:
 def _seconds_of_step(network: nn.Module, inputs: Tensor, batch: int, recipe: Recipe) -> float:
     """Time a step of the training loop itself, at a learning rate that changes nothing."""
     targets = torch.zeros(len(inputs), dtype=torch.long, device=inputs.device)
-    frozen = replace(recipe, lr=1e-9, batch_size=batch, schedule="constant", warmup_epochs=0.0, stop_accuracy=None)
+    frozen = replace(recipe, lr=1e-9, batch_size=batch, schedule=Constant(), warmup_epochs=0.0, stop_accuracy=None)
     frozen = replace(frozen, stop_loss=None)
     times: list[float] = []
 
@@ -178,7 +178,7 @@ def _seconds_of_step(network: nn.Module, inputs: Tensor, batch: int, recipe: Rec
             network,
             inputs,
             targets,
-            F.cross_entropy,
+            recipe.loss,
             replace(frozen, epochs=epochs),
             order,
             lambda _: {},

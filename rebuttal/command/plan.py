@@ -129,7 +129,7 @@ def rows(networks: Iterable[Network]) -> list[Row]:
     alike: dict[str, list[Network]] = {}
     for network in networks:
         work = network.work
-        what = [describe(part) for part in (work.model, work.recipe)]
+        what = [describe(work.model), work.recipe.identity(work.preprocess)]
         where = [network.kind, work.source.shape, work.source.classes, work.examples, work.evaluated]
         alike.setdefault(str([*where, *what]), []).append(network)
     timed = track(list(alike.values()), "timing a few steps of each")

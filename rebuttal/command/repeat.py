@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from rebuttal.command.moved import as_composed_now, where_it_is_now
 from rebuttal.config import composing
 from rebuttal.errors import ConfigError
 from rebuttal.launch.expand import as_typed, own_configs, quoted, typed
@@ -43,19 +44,20 @@ def expand(arguments: Sequence[str]) -> list[str]:
 def _repeated(folder: Path, now: list[str]) -> list[str]:
     """The overrides that reproduce the run in `folder`, except where `now` overrides it."""
     parse = OverridesParser.create().parse_overrides
-    old, searchpath = _saved_overrides(folder)
+    saved, searchpath = _saved_overrides(folder)
+    old = [where_it_is_now(override) for override in parse(saved)]
     with composing():
         today = compose("train", [*searchpath, *old])
     new = parse(now)
     overridden = {_place(override) for override in new} | NOT_REPEATED
     kept = [typed(override) for override in parse(old) if _place(override) not in overridden]
-    then = _loaded(folder / _HYDRA_FOLDER / "config.yaml")
+    then = as_composed_now(_unresolved(_loaded(folder / _HYDRA_FOLDER / "config.yaml")))
     return [*searchpath, *kept, *_as_it_was(then, today, {o.package or o.key_or_group for o in new} | NOT_REPEATED)]
 
 
-def _as_it_was(then: Any, today: Any, overridden: set[str]) -> Iterator[str]:
+def _as_it_was(then: dict[str, Any], today: DictConfig, overridden: set[str]) -> Iterator[str]:
     """Yield an override for each key to which the configs gave another value then, unless the user sets it now."""
-    for key, old, now in _changed(_unresolved(then), _unresolved(today)):
+    for key, old, now in _changed(then, _unresolved(today)):
         if any(key == place or key.startswith(f"{place}.") for place in overridden):
             continue
         print(f"rebuttal: {key}={old}, as in that run; the configs say {now} today", file=sys.stderr)

@@ -17,7 +17,7 @@ class Source(Protocol):
     """An opened dataset. The same seed gives the same examples on every device, and the splits share no example.
 
     The inputs of one with an attribute `tabular` that is true are features with units of their own:
-    `normalisation=per_channel` then normalises each by itself."""
+    `preprocess=per_channel` then normalises each by itself."""
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -1,19 +1,48 @@
-"""The fixed first layer of every network: cropping and normalisation of inputs in [0, 1].
+"""The fixed first layer of every network, an option of the group `preprocess`: cropping and normalisation of inputs in
+[0, 1].
 
 It is part of the function f, so that every measure is taken in the same input space.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal, Protocol
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from rebuttal.config import Offers, checked
 from rebuttal.data.examples import in_unit_range
 from rebuttal.errors import ConfigError
 
 Normalisation = Literal["none", "per_channel", "per_image"]
+
+
+class Preprocessing(Protocol):
+    """A config object of the group `preprocess`."""
+
+    def layer(self, shape: tuple[int, ...], tabular: bool) -> nn.Module:
+        """Return the first layer of a network of inputs (n, *shape), floats or uint8 pixels. It has no parameters.
+
+        If it has `output_shape`, that is the shape of what it returns, else `shape`. If it has `fit(inputs)`, that is
+        called with the training inputs and may set buffers. `tabular`: each feature of a vector has a unit of its own.
+        Raises `ConfigError` for a shape that it cannot take."""
+        ...
+
+
+PreprocessOption = Annotated[Preprocessing, Offers("layer", 2, "an option of the group preprocess")]
+
+
+@checked
+class CropAndNormalise:
+    """See `Preprocess`, the layer."""
+
+    crop: PositiveInt | None = None
+    normalisation: Normalisation = "per_channel"
+
+    def layer(self, shape: tuple[int, ...], tabular: bool) -> Preprocess:
+        return Preprocess(shape, self.crop, self.normalisation, tabular)
 
 
 class Preprocess(nn.Module):
@@ -89,7 +118,7 @@ def cropped_shape(shape: tuple[int, ...], crop: int | None) -> tuple[int, ...]:
         return tuple(shape)
     if len(shape) != 3 or min(shape[1:]) < crop:
         raise ConfigError(
-            f"training.crop={crop}: needs images of at least {crop}x{crop}, but the dataset's inputs have shape "
+            f"preprocess.crop={crop}: needs images of at least {crop}x{crop}, but the dataset's inputs have shape "
             f"{list(shape)}; allowed: null, for no crop"
         )
     return (shape[0], crop, crop)

@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue
 
-from rebuttal.config import at_home, build, construct
+from rebuttal.config import GROUPS, at_home, build, construct
 from rebuttal.errors import ConfigError, nearest
 from rebuttal.stages.networks import rehearse
 from rebuttal.stages.session import Session, Settings
@@ -19,17 +19,19 @@ from rebuttal.store.identity import canonical, describe, name_of
 
 _STAGE_NAME = re.compile(r"[\w-]+")
 
-# Built before the stages that copy them, so that a message names the key the user typed.
-GROUPS = ("training", "model", "dataset", "corruption", "measuring")
 REFERENCED = ("stages", "shape", *GROUPS)  # top-level keys that are read through interpolations, or as stages
 # The method that shows that an object is an option of the group.
-_METHODS = {"training": "make_optimizer", "model": "network", "dataset": "open", "corruption": "__call__"}
+_METHODS = {
+    **{"training": "make_optimizer", "preprocess": "layer", "model": "network"},
+    **{"dataset": "open", "corruption": "__call__"},
+}
 
 
 def resolve(cfg: DictConfig) -> dict[str, Any]:
-    """The config as plain values, every interpolation resolved. Raises `ConfigError`."""
+    """The config as plain values: every interpolation resolved, and the options that the stages share with the run set
+    in each of them. Raises `ConfigError`."""
     try:
-        return at_home(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))  # type: ignore[no-any-return]
+        config: dict[str, Any] = at_home(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True))
     except MissingMandatoryValue as error:
         raise ConfigError(f"{error.full_key} is missing; give it as {error.full_key}=…") from None
     except InterpolationKeyError as error:
@@ -37,6 +39,27 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
         missing = reason.partition("'")[2].partition("'")[0]
         near = nearest(missing, _keys(OmegaConf.to_container(cfg, resolve=False)))
         raise ConfigError(f"{error.full_key}: refers to a key that is not there ({reason}){near}") from None
+    return {**config, "stages": _with_shared(config.get("stages"), config)}
+
+
+def _with_shared(node: Any, config: dict[str, Any]) -> Any:
+    """A part of the config in which each option of a group that has no `_target_` of its own is the run's, changed as
+    it says."""
+    if isinstance(node, list):
+        return [_with_shared(item, config) for item in node]
+    if not isinstance(node, dict):
+        return node
+    found = {name: _with_shared(value, config) for name, value in node.items()}
+    if "_target_" not in found:
+        return found
+    return found | {name: _changed(config.get(name), found[name]) for name in GROUPS if name in found}
+
+
+def _changed(option: Any, changes: Any) -> Any:
+    """`changes`, where they say what they are; else the option with those keys changed."""
+    if not isinstance(option, dict) or not isinstance(changes, dict) or "_target_" in changes:
+        return changes
+    return option | {name: _changed(option.get(name), value) for name, value in changes.items()}
 
 
 def _keys(node: Any, above: str = "") -> Iterator[str]:
@@ -119,10 +142,15 @@ def rehearse_trainings(stages: dict[str, Stage], session: Session) -> None:
     `ConfigError`."""
     tried = set()
     for name, (_, work) in trainings(stages.values(), session).items():
-        recipe = work.recipe
         count = min(2, work.smallest_batch)  # batch-norm may not work on a single input
         kind = canonical(
-            [describe(work.model), recipe.crop, recipe.normalisation, work.source.shape, work.source.classes, count]
+            [
+                describe(work.model),
+                work.recipe.identity(work.preprocess),
+                work.source.shape,
+                work.source.classes,
+                count,
+            ]
         )
         if session.store.holds(name):
             continue
@@ -133,7 +161,7 @@ def rehearse_trainings(stages: dict[str, Stage], session: Session) -> None:
             continue
         tried.add(kind)
         inputs = work.source.examples("train", 0).inputs[:count].to(session.device)
-        rehearse(work.model, recipe, work.source, inputs)
+        rehearse(work.model, work.preprocess, work.recipe, work.source, inputs)
 
 
 def stage_names(stages: dict[str, Stage], session: Session) -> dict[str, str]:
@@ -143,6 +171,7 @@ def stage_names(stages: dict[str, Stage], session: Session) -> dict[str, str]:
 
 
 def _build_groups(config: dict[str, Any], packages: Iterable[str]) -> None:
+    """Build the options before the stages that copy them, so that a message names the key that the user typed."""
     for group in GROUPS:
         node = config.get(group)
         built = build(node, group, packages)

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import NonNegativeInt
 from torch import nn
-from torch.nn import functional as F
 
 from rebuttal.config import checked
 from rebuttal.data.dataset import CorruptionOption, DatasetOption
 from rebuttal.data.examples import Examples
 from rebuttal.measures.agreement import accuracy, wilson
 from rebuttal.models.model import ModelOption
-from rebuttal.seeds import generator, torch_stream
+from rebuttal.models.preprocess import CropAndNormalise, PreprocessOption
+from rebuttal.seeds import derive, generator, torch_stream
 from rebuttal.stages.networks import Network, empty_network, new_network, parameter_count, restore_network
 from rebuttal.stages.seeds import Seeds
 from rebuttal.stages.session import Session
@@ -54,6 +54,7 @@ class Fit:
     model: ModelOption
     dataset: DatasetOption
     corruption: CorruptionOption
+    preprocess: PreprocessOption = CropAndNormalise()
     training: Recipe
     initialisation: NonNegativeInt = 0
     seed: NonNegativeInt
@@ -63,7 +64,7 @@ class Fit:
         source = session.open(self.dataset)
         for split in ("train", "test"):
             source.identity(split)
-        empty_network(self.model, self.training, source)
+        empty_network(self.model, self.preprocess, source)
 
     def identity(self, session: Session) -> dict[str, Any]:
         source = session.open(self.dataset)
@@ -74,7 +75,7 @@ class Fit:
             "train": source.identity("train"),
             "test": source.identity("test"),
             "corruption": describe(self.corruption),
-            "training": describe(self.training),
+            "training": self.training.identity(self.preprocess),
             "initialisation": self.initialisation,
             "seed": self.seed,
             **self.seeds.identity("data", "labels", "initialisation", "order"),
@@ -87,7 +88,7 @@ class Fit:
             "version": VERSION,
             "model": describe(self.model),
             "train": source.identity("train"),
-            "preprocess": [self.training.crop, self.training.normalisation],
+            "preprocess": _preprocess_identity(self.preprocess),
             "initialisation": self.initialisation,
             "seed": self.seed,
             **self.seeds.identity("data", "initialisation"),
@@ -116,9 +117,9 @@ class Fit:
         """Return the network before training, its preprocessing fitted, on the session's device."""
         role = f"fit{self.initialisation or ''}"
         seed = self.seeds.of("initialisation", self.seed)
-        network = new_network(self.model, self.training, session.open(self.dataset), seed, role)
+        network = new_network(self.model, self.preprocess, session.open(self.dataset), seed, role)
         network.to(session.device)
-        network.preprocess.fit(session.examples(self.dataset, "train", self.data_seed).inputs)
+        network.fit_preprocess(session.examples(self.dataset, "train", self.data_seed).inputs)
         return network
 
     def needs(self, session: Session) -> tuple[()]:
@@ -128,7 +129,7 @@ class Fit:
         source = session.open(self.dataset)
         train, test = (source.identity(split)["size"] for split in ("train", "test"))
         reads: tuple[Read, ...] = ((self.dataset, "train", self.data_seed), (self.dataset, "test", self.data_seed))
-        return Work(self.model, self.training, source, train, train + test, reads)
+        return Work(self.model, self.preprocess, self.training, source, train, train + test, reads)
 
     def metric_names(self, session: Session) -> tuple[str, ...]:
         return METRICS
@@ -140,7 +141,7 @@ class Fit:
     def network(self, session: Session) -> Network:
         """Return the trained network in evaluation mode."""
         source = session.open(self.dataset)
-        return restore_network(self.model, self.training, source, self.artifact(session), session)
+        return restore_network(self.model, self.preprocess, source, self.artifact(session), session)
 
     def run(self, session: Session) -> Outcome:
         record = self.artifact(session).record
@@ -165,17 +166,19 @@ class Fit:
                 "test_accuracy": accuracy(predict(network, test_set.inputs), test_set.labels),
             }
 
-        with torch_stream(self.seeds.of("order", self.seed), "fit", "dropout"):
+        seed = self.seeds.of("order", self.seed)
+        with torch_stream(seed, "fit", "dropout"):
             history = train(
                 network,
                 train_set.inputs,
                 train_set.labels,
-                F.cross_entropy,
+                self.training.loss,
                 self.training,
-                generator(self.seeds.of("order", self.seed), "fit", "order"),
+                generator(seed, "fit", "order"),
                 evaluate,
                 "fit",
                 session.support("fit", self.identity(session)),
+                derive(seed, "fit", "augmentation"),
             )
         metrics = {
             **_accuracies(history[-1], len(train_set), len(test_set)),
@@ -189,6 +192,13 @@ class Fit:
             "test_size": len(test_set),
         }
         return Artifact({"metrics": metrics, "history": history}, network.state_dict())
+
+
+def _preprocess_identity(preprocess: Any) -> Any:
+    """In the form of when there was one class of preprocessing, for that one: measures stored then are found."""
+    if isinstance(preprocess, CropAndNormalise):
+        return [preprocess.crop, preprocess.normalisation]
+    return describe(preprocess)
 
 
 def _accuracies(last: dict[str, float], train_size: int, test_size: int) -> Metrics:

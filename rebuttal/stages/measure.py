@@ -150,7 +150,7 @@ class Measure:
                 )
         if any(getattr(measure, "needs_layers", False) for _, measure in self._chosen()):
             for function in self.functions.values():
-                check_layers(empty_network(function.fit.model, function.fit.training, source))
+                check_layers(empty_network(function.fit.model, function.fit.preprocess, source))
 
     def _count(self, session: Session) -> int:
         """Return the number of probes of each kind."""

@@ -16,7 +16,8 @@ from rebuttal.data.dataset import Dataset, DatasetOption
 from rebuttal.errors import ConfigError
 from rebuttal.measures.agreement import AGREEMENT, accuracy, agreement, centred, confusion
 from rebuttal.models.model import Model, ModelOption
-from rebuttal.seeds import generator, torch_stream
+from rebuttal.models.preprocess import CropAndNormalise, PreprocessOption
+from rebuttal.seeds import derive, generator, torch_stream
 from rebuttal.stages.function import FunctionOption
 from rebuttal.stages.networks import Network, empty_network, new_network, parameter_count, restore_network
 from rebuttal.stages.seeds import StudentSeeds
@@ -45,9 +46,9 @@ class Mimic:
     neither was trained on.
 
     `teacher`: a function, see `rebuttal.functions`. `model`: the student's architecture, None for the teacher's.
-    `dataset`: the source of the student's inputs, None for the teacher's. `target`: `hard`, the teacher's class
-    (cross-entropy); `soft`, its probabilities at `temperature` T (cross-entropy at that temperature, times T²; Hinton
-    et al. 2015); `logit`, its logits (mean squared error in units of their variance). `initialisation`: `own` for
+    `dataset`: the source of the student's inputs, None for the teacher's. `target`: `hard`, the teacher's class (by the
+    recipe's loss); `soft`, its probabilities at `temperature` T (cross-entropy at that temperature, times T²; Hinton et
+    al. 2015); `logit`, its logits (mean squared error in units of their variance). `initialisation`: `own` for
     independent initial weights, `teacher` for the initial weights of the teacher's network. `seed`: of initial weights
     and order, or of what `seeds` does not set; the inputs are drawn by the teacher's data seed, so that they are new.
 
@@ -58,6 +59,7 @@ class Mimic:
     teacher: FunctionOption
     model: ModelOption | None
     dataset: DatasetOption | None
+    preprocess: PreprocessOption = CropAndNormalise()
     training: Recipe
     target: Literal["hard", "soft", "logit"]
     temperature: PositiveFloat
@@ -75,7 +77,7 @@ class Mimic:
         self.teacher.fit.check(session)
         self.teacher.identity(session)
         own.identity("student")
-        empty_network(self._model, self.training, teachers)
+        empty_network(self._model, self.preprocess, teachers)
         if self.initialisation == "teacher" and describe(self._model) != describe(self.teacher.fit.model):
             raise ConfigError(
                 "stages.*.initialisation=teacher: the student has another architecture; allowed: own, or model=null"
@@ -89,7 +91,7 @@ class Mimic:
             "model": describe(self._model),
             "student": session.open(self._dataset).identity("student"),
             "test": session.open(self.teacher.fit.dataset).identity("test"),
-            "training": describe(self.training),
+            "training": self.training.identity(self.preprocess),
             "target": self.target,
             "temperature": self.temperature if self.target == "soft" else None,
             "initialisation": self.initialisation,
@@ -106,7 +108,9 @@ class Mimic:
         size = session.open(self._dataset).identity("student")["size"]
         held_out = self.teacher.fit.dataset
         reads: tuple[Read, ...] = ((self._dataset, "student", self._data_seed), (held_out, "test", self._data_seed))
-        return Work(self._model, self.training, source, size, size + source.identity("test")["size"], reads)
+        return Work(
+            self._model, self.preprocess, self.training, source, size, size + source.identity("test")["size"], reads
+        )
 
     def metric_names(self, session: Session) -> tuple[str, ...]:
         return METRICS
@@ -118,7 +122,7 @@ class Mimic:
     def network(self, session: Session) -> Network:
         """Return the student in evaluation mode."""
         source = session.open(self.teacher.fit.dataset)
-        return restore_network(self._model, self.training, source, self.artifact(session), session)
+        return restore_network(self._model, self.preprocess, source, self.artifact(session), session)
 
     def run(self, session: Session) -> Outcome:
         record = self.artifact(session).record
@@ -167,11 +171,13 @@ class Mimic:
             }
 
         targets, loss = self._objective(logits)
-        with torch_stream(self.seeds.of("order", self.seed), "mimic", "dropout"):
-            order = generator(self.seeds.of("order", self.seed), "mimic", "order")
+        seed = self.seeds.of("order", self.seed)
+        with torch_stream(seed, "mimic", "dropout"):
+            order = generator(seed, "mimic", "order")
             support = session.support("mimic", self.identity(session))
             name = f"mimic ({self.target})"
-            history = train(network, inputs, targets, loss, self.training, order, evaluate, name, support)
+            augmentation = derive(seed, "mimic", "augmentation")
+            history = train(network, inputs, targets, loss, self.training, order, evaluate, name, support, augmentation)
         final = predict(network, held_out)
         metrics = {
             **agreement(held_out_logits, final),
@@ -189,17 +195,17 @@ class Mimic:
     def _new_student(self, session: Session, inputs: Tensor) -> Network:
         source = session.open(self.teacher.fit.dataset)
         seed = self.seeds.of("initialisation", self.seed)
-        network = new_network(self._model, self.training, source, seed, "mimic").to(session.device)
+        network = new_network(self._model, self.preprocess, source, seed, "mimic").to(session.device)
         if self.initialisation == "teacher":
             network.body.load_state_dict(self.teacher.fit.initial_network(session).body.state_dict())
-        network.preprocess.fit(inputs)
+        network.fit_preprocess(inputs)
         return network
 
     def _objective(self, logits: Tensor) -> tuple[Tensor, Loss]:
         """Return the student's targets for the teacher's logits (n, K), and the loss of the student's logits against
         them."""
         if self.target == "hard":
-            return logits.argmax(dim=1), F.cross_entropy
+            return logits.argmax(dim=1), self.training.loss
         if self.target == "soft":
             t = self.temperature
             return (logits / t).softmax(dim=1), lambda logits, targets: t**2 * F.cross_entropy(logits / t, targets)

@@ -13,6 +13,7 @@ from rebuttal.config import Offers
 from rebuttal.data.dataset import Dataset, Source
 from rebuttal.data.examples import Split
 from rebuttal.models.model import Model
+from rebuttal.models.preprocess import Preprocessing
 from rebuttal.stages.session import Session
 from rebuttal.store.identity import name_of
 from rebuttal.training.recipe import Recipe
@@ -30,6 +31,7 @@ class Work:
     these come from, with the seed."""
 
     model: Model
+    preprocess: Preprocessing
     recipe: Recipe
     source: Source
     examples: int

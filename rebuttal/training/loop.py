@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from rebuttal.errors import TrainingError
 from rebuttal.progress.console import track
+from rebuttal.seeds import derive
 from rebuttal.store.checkpoints import Checkpoint, State
 from rebuttal.training.evaluation import EVALUATION_BATCH, predict
 from rebuttal.training.recipe import Recipe
@@ -46,13 +47,15 @@ def train(
     evaluate: Callable[[nn.Module], dict[str, float]],
     name: str,
     support: Support | None = None,
+    augmentation_seed: int = 0,
 ) -> list[dict[str, float]]:
     """Train `network` in place on `inputs` (n, *shape) and `targets` (n, …); return one row per epoch.
 
     `order` shuffles the examples each epoch. `evaluate` is called on the network, in evaluation mode, at the end of
     each epoch; its numbers, among them `train_accuracy`, are added to the row. Nothing is read back from the device
-    before the end of an epoch. `name` identifies the training in messages. If the support's checkpoint holds a state
-    of this training, it is resumed: on the CPU, to the same weights bit for bit.
+    before the end of an epoch. `augmentation_seed`: of what the recipe's augmentation draws, in training only. `name`
+    identifies the training in messages. If the support's checkpoint holds a state of this training, it is resumed: on
+    the CPU, to the same weights bit for bit.
     Raises `TrainingError` if the loss, or at the end an output, is not finite, or a batch does not fit into memory.
     """
     support = support or Support()
@@ -65,6 +68,10 @@ def train(
         log.info("%s: resuming from step %d of %d", name, training.step, steps)
         for row in training.history:
             support.watch(row)
+
+    def chosen(batch: Tensor) -> Tensor:
+        return _augmented(inputs.index_select(0, batch), recipe, augmentation_seed, training.step)
+
     gradients = BatchGradients(network, loss, recipe, name, support.in_pieces)
     for epoch in track(range(1, recipe.epochs + 1), name):
         if epoch <= len(training.history):
@@ -74,7 +81,7 @@ def train(
         network.train()
         with signals_deferred() as deferred:
             for batch in training.rest_of_epoch(len(inputs)):
-                training.descend(gradients.backward(inputs.index_select(0, batch), targets.index_select(0, batch)))
+                training.descend(gradients.backward(chosen(batch), targets.index_select(0, batch)))
                 support.progress(training.step, steps)
                 if deferred or checkpoint.due():
                     checkpoint.save(training.state())
@@ -90,6 +97,14 @@ def train(
     if not predict(network, inputs[:EVALUATION_BATCH]).isfinite().all():  # no loss is computed after the last step
         raise TrainingError(f"{name}: after the last step the network's outputs are not finite; {_advice(recipe)}")
     return training.history
+
+
+def _augmented(inputs: Tensor, recipe: Recipe, seed: int, step: int) -> Tensor:
+    """The inputs of a step, as the recipe's augmentation changes them. Each step has a stream of its own, so that a
+    resumed training draws what an uninterrupted one does."""
+    if recipe.augmentation is None:
+        return inputs
+    return recipe.augmentation(inputs, torch.Generator().manual_seed(derive(seed, "step", str(step))))
 
 
 class _Training:
@@ -108,6 +123,7 @@ class _Training:
         self.order = order
         self.steps_per_epoch = steps_per_epoch
         self.optimizer = recipe.make_optimizer(network)
+        self._rates = [group["lr"] / recipe.lr for group in self.optimizer.param_groups]  # of each group, relative
         self.losses = torch.empty(steps_per_epoch, device=device)  # of the current epoch, by step
         self.history: list[dict[str, float]] = []
         self.step = 0
@@ -118,7 +134,8 @@ class _Training:
         rate and clear the gradients."""
         done = self.step - len(self.history) * self.steps_per_epoch
         for batch in list(batches(n, self.steps_per_epoch, self.order, self.losses.device))[done:]:
-            self.optimizer.param_groups[0]["lr"] = self.recipe.learning_rate(self.step, self.steps_per_epoch)
+            for group, rate in zip(self.optimizer.param_groups, self._rates):
+                group["lr"] = rate * self.recipe.learning_rate(self.step, self.steps_per_epoch)
             self.optimizer.zero_grad(set_to_none=True)
             yield batch
 

@@ -3,41 +3,44 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import nn
 
 from rebuttal.config import LIMIT, checked
-from rebuttal.models.preprocess import Normalisation
+from rebuttal.models.preprocess import CropAndNormalise, Preprocessing
+from rebuttal.store.identity import describe
+from rebuttal.training.augmentations import AugmentationOption
+from rebuttal.training.losses import CrossEntropy, LossOption
+from rebuttal.training.optimizers import SGD, AdamW, OptimizerOption
+from rebuttal.training.schedules import Constant, Cosine, Exponential, ScheduleOption
 
 
 @checked
 class Recipe:
     """Everything that decides how a network is trained, given its data and its initial weights.
 
-    `momentum` is SGD's, or Adam's β₁; `weight_decay` is added to SGD's gradient and decoupled with Adam
-    (AdamW). `schedule`: constant; `exponential`, lr × decay^epoch; `cosine`, from lr to 0 at the last step.
-    The first `warmup_epochs` rise linearly to lr. Training ends after `epochs`, or at the first epoch whose
-    training accuracy reaches `stop_accuracy` or whose mean loss falls to `stop_loss`. `crop` and `normalisation`:
-    see `rebuttal.models.preprocess`. `precision`: of matrix products and convolutions in training; `tf32` is float32
-    on devices without it. Weights are always float32, and so is evaluation.
+    `optimizer`, `schedule`, `loss`, `augmentation`: options of the groups `training/optimizer` and so on. `lr`: the
+    base learning rate, by which the schedule's factor is multiplied. The first `warmup_epochs` rise linearly to it.
+    `weight_decay` is added to SGD's gradient and decoupled with Adam (AdamW). Training ends after `epochs`, or at the
+    first epoch whose training accuracy reaches `stop_accuracy` or whose mean loss falls to `stop_loss`. `precision`: of
+    matrix products and convolutions in training; `tf32` is float32 on devices without it. Weights are always float32,
+    and so is evaluation.
     """
 
-    optimizer: Literal["sgd", "nesterov", "adam"]
+    optimizer: OptimizerOption
     lr: PositiveFloat
-    momentum: Annotated[float, Field(ge=0, lt=1)]
     weight_decay: NonNegativeFloat
-    schedule: Literal["constant", "exponential", "cosine"]
-    decay: Annotated[float, Field(gt=0, le=1)]
+    schedule: ScheduleOption
     warmup_epochs: Annotated[float, Field(ge=0, lt=LIMIT)]  # the limit that `config.build` sets on epochs
     epochs: PositiveInt
     batch_size: PositiveInt
+    loss: LossOption
+    augmentation: AugmentationOption | None
     stop_accuracy: Annotated[float, Field(gt=0, le=1)] | None
     stop_loss: PositiveFloat | None
-    crop: PositiveInt | None
-    normalisation: Normalisation
     precision: Literal["float32", "tf32", "bfloat16"]
 
     def learning_rate(self, step: int, steps_per_epoch: int) -> float:
@@ -45,21 +48,48 @@ class Recipe:
         epoch = step / steps_per_epoch
         if epoch < self.warmup_epochs:
             return self.lr * (step + 1) / math.ceil(self.warmup_epochs * steps_per_epoch)
-        if self.schedule == "exponential":
-            return self.lr * self.decay ** int(epoch)
-        if self.schedule == "cosine":
-            done = (epoch - self.warmup_epochs) / (self.epochs - self.warmup_epochs)
-            return self.lr * (1 + math.cos(math.pi * done)) / 2
-        return self.lr
+        return self.lr * self.schedule(epoch, self.warmup_epochs, self.epochs)
 
     def make_optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
         """Return a new optimiser of the network's parameters at the base learning rate `lr`; the training loop sets the
         scheduled rate before each step."""
-        parameters = network.parameters()
-        if self.optimizer == "adam":
-            betas = (self.momentum, 0.999)
-            return torch.optim.AdamW(parameters, self.lr, betas, weight_decay=self.weight_decay, fused=True)
-        nesterov = self.optimizer == "nesterov" and self.momentum > 0
-        return torch.optim.SGD(
-            parameters, self.lr, self.momentum, weight_decay=self.weight_decay, nesterov=nesterov, fused=True
-        )
+        return self.optimizer(network.parameters(), self.lr, self.weight_decay)
+
+    def identity(self, preprocess: Preprocessing) -> dict[str, Any]:
+        """Return what decides a network that is trained by this recipe on inputs that are preprocessed so.
+
+        In the form of when all of it were keys of the recipe, where that had a word for it: networks of then are
+        found."""
+        numbers = ("lr", "weight_decay", "warmup_epochs", "epochs", "batch_size", "stop_accuracy", "stop_loss")
+        return {
+            "kind": "rebuttal.Recipe",
+            **{name: getattr(self, name) for name in numbers},
+            "precision": self.precision,
+            **_optimizer(self.optimizer),
+            **_schedule(self.schedule),
+            **({} if self.loss == CrossEntropy() else {"loss": describe(self.loss)}),
+            **({} if self.augmentation is None else {"augmentation": describe(self.augmentation)}),
+            **_preprocess(preprocess),
+        }
+
+
+def _optimizer(option: Any) -> dict[str, Any]:
+    if isinstance(option, SGD):
+        return {"optimizer": "nesterov" if option.nesterov else "sgd", "momentum": option.momentum}
+    if isinstance(option, AdamW) and option == AdamW(beta1=option.beta1):
+        return {"optimizer": "adam", "momentum": option.beta1}
+    return {"optimizer": describe(option)}
+
+
+def _schedule(option: Any) -> dict[str, Any]:
+    if isinstance(option, (Constant, Cosine)):
+        return {"schedule": type(option).__name__.lower(), "decay": 1.0}
+    if isinstance(option, Exponential):
+        return {"schedule": "exponential", "decay": option.decay}
+    return {"schedule": describe(option)}
+
+
+def _preprocess(option: Any) -> dict[str, Any]:
+    if isinstance(option, CropAndNormalise):
+        return {"crop": option.crop, "normalisation": option.normalisation}
+    return {"preprocess": describe(option)}

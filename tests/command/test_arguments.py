@@ -49,7 +49,7 @@ CORRECTED = {
     "'packages=[a(b),c]'": ["a(b)", "c"],
     "'hydra.launcher.setup=[module load cuda, export A=1]'": ["module load cuda", "export A=1"],
     "'hydra.searchpath=[file://~/conf]'": [f"file://{HOME}/conf"],
-    "'training.lr=${training.momentum'": "${training.momentum}",
+    "'training.lr=${training.weight_decay'": "${training.weight_decay}",
     "training.crop=None": None,
     "toy": "toy",
     "experiment=toy mlp": "mlp",
@@ -127,7 +127,7 @@ def test_what_has_no_likely_correction_says_what_is_allowed(word, line):
     assert str(caught.value).startswith(line)
 
 
-RIGHT = ["seed=1", "-m", "~stages.curve", "+a.b=c", "training.lr=${training.momentum}", "model=glob(mlp_*)"]
+RIGHT = ["seed=1", "-m", "~stages.curve", "+a.b=c", "training.lr=${training.weight_decay}", "model=glob(mlp_*)"]
 RIGHT += [
     "dataset.root=/my images/x",
     "from_run=~/a (b)/é",

@@ -60,7 +60,7 @@ def test_a_run_is_asked_for_as_it_was(tmp_path):
 def test_what_is_given_on_top_replaces_what_was_asked_for_and_reaches_what_refers_to_it(tmp_path):
     again = saved(tmp_path / "run", ASKED, composed(ASKED))
     found = composed(expand([again, "training.lr=0.25", "model@stages.student.model=mlp", "model=mlp_1x512"]))
-    assert found["training"]["lr"] == 0.25 and found["stages"]["teacher"]["training"] == "${training}"
+    assert found["training"]["lr"] == 0.25 and found["stages"]["teacher"]["training"] == {}
     assert found["stages"]["student"]["model"]["hidden"] == [512, 512, 512]
     assert found["model"]["hidden"] == [512] and found["seed"] == 4
     swept = expand(["-m", again, "seed=1,2"])
@@ -69,7 +69,12 @@ def test_what_is_given_on_top_replaces_what_was_asked_for_and_reaches_what_refer
 
 def test_keys_whose_value_in_the_configs_has_changed_since_are_as_they_were(tmp_path, capsys):
     then = composed(ASKED)
-    then["training"] |= {"epochs": 31, "decay": None, "optimizer": "it's '${seed}' \\ new", "gone": [1, {"a": "b"}]}
+    then["training"] |= {
+        "epochs": 31,
+        "weight_decay": None,
+        "precision": "it's '${seed}' \\ new",
+        "gone": [1, {"a": "b"}],
+    }
     then["stages"]["student"]["target"] = "soft"
     del then["threads"]  # a key that has come since
     again = saved(tmp_path / "run", ASKED, then)
@@ -78,7 +83,34 @@ def test_keys_whose_value_in_the_configs_has_changed_since_are_as_they_were(tmp_
     assert "rebuttal: training.epochs=31, as in that run; the configs say 30 today\n" in told
     assert "threads" not in told and len(told.splitlines()) == 5
     assert composed(expand([again, "training.epochs=7"]))["training"]["epochs"] == 7
-    assert composed(expand([again, "training=zhang"]))["training"]["decay"] == 0.95
+    assert composed(expand([again, "training=zhang"]))["training"]["schedule"]["decay"] == 0.95
+
+
+def as_before_the_parts_of_recipes_were_groups(config):
+    """The config of ASKED as it was composed then."""
+    recipe, preprocess = config["training"], config.pop("preprocess")
+    schedule, optimizer, _, _ = (recipe.pop(name) for name in ("schedule", "optimizer", "loss", "augmentation"))
+    recipe |= {"optimizer": "adam", "momentum": optimizer["beta1"], "schedule": "exponential", "decay": 0.9}
+    recipe |= {"crop": preprocess["crop"], "normalisation": "per_image"}
+    for stage in config["stages"].values():
+        for name in ("training", "model", "dataset", "corruption"):
+            if stage.get(name) == {}:
+                stage[name] = f"${{{name}}}"
+        stage.pop("preprocess", None)
+    assert schedule == {"_target_": "rebuttal.training.Constant"}
+    return config
+
+
+def test_a_run_of_before_the_parts_of_recipes_were_groups_is_repeated(tmp_path, capsys):
+    old = ["training.schedule=exponential", "training.decay=0.9", "training.normalisation=per_image"]
+    again = saved(tmp_path / "run", [*ASKED, *old], as_before_the_parts_of_recipes_were_groups(composed(ASKED)))
+    found = composed(expand([again]))
+    assert found["training"]["schedule"] == {"_target_": "rebuttal.training.Exponential", "decay": 0.9}
+    assert found["preprocess"]["normalisation"] == "per_image" and found["preprocess"]["crop"] is None
+    del found["training"]["schedule"], found["preprocess"]
+    today = composed(ASKED)
+    del today["training"]["schedule"], today["preprocess"]
+    assert found == today and capsys.readouterr().err == ""
 
 
 def test_configs_of_the_user_s_own_are_found_again(tmp_path):
@@ -97,7 +129,7 @@ def test_a_run_that_failed_and_a_job_that_came_from_the_store_can_be_repeated(tm
     assert failed.returncode == 2
     mended = command("from_run=failed", "training.lr=0.1", "hydra.run.dir=mended", cwd=tmp_path)
     assert mended.returncode == 0, mended.stderr
-    assert yaml.safe_load((tmp_path / "mended/config.yaml").read_text())["training"]["optimizer"] == "sgd"
+    assert yaml.safe_load((tmp_path / "mended/config.yaml").read_text())["training"]["optimizer"]["momentum"] == 0.9
     for folder in ("sweep", "again"):
         assert command(*SWEEP, f"hydra.sweep.dir={folder}", cwd=tmp_path).returncode == 0
     repeated = command("from_run=again/3", "hydra.run.dir=repeated", cwd=tmp_path)

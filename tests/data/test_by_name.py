@@ -10,6 +10,7 @@ from rebuttal import train
 from rebuttal.config import CONFIG_DIR
 from rebuttal.data import Arrays, Mixture
 from rebuttal.models import MLP
+from rebuttal.models.preprocess import CropAndNormalise
 from rebuttal.stages.networks import empty_network
 from tests.data import cifar_files, test_arrays, test_cifar_forms, test_idx, test_svhn
 
@@ -108,5 +109,5 @@ def test_a_network_normalises_features_one_by_one_and_pixels_together(recipe, tm
     features = Arrays(path=next(vectors(tmp_path))[2].partition("=")[2], test_fraction=0.2)
     mixture = Mixture(new=features, towards=features, share=0.5)
     for dataset, size in ((features, 5), (mixture, 5), (Arrays(path=str(pixels), test_fraction=0.2), 1)):
-        preprocess = empty_network(MLP(hidden=(8,)), recipe(), dataset.open(tmp_path)).preprocess
+        preprocess = empty_network(MLP(hidden=(8,)), CropAndNormalise(), dataset.open(tmp_path)).preprocess
         assert preprocess.mean.shape == preprocess.std.shape == (size,)

@@ -28,10 +28,12 @@ from rebuttal.measures.measure import Probes
 from rebuttal.measures.operator_norms import OperatorNorms
 from rebuttal.measures.path_norm import PathNorm
 from rebuttal.models import MLP, VGG11, ResNet18
+from rebuttal.models.preprocess import CropAndNormalise
 from rebuttal.seeds import torch_stream
 from rebuttal.stages import Fit
 from rebuttal.stages.networks import new_network
 from rebuttal.stages.session import Session
+from rebuttal.training import SGD, AdamW, Cosine
 from rebuttal.training.evaluation import predict
 from rebuttal.training.loop import Support, train
 from tests import golden
@@ -67,7 +69,7 @@ def sessions(session):
 
 def both(name, recipe, data=IMAGES):
     """The same new network in evaluation mode on the CPU and on the GPU."""
-    here = new_network(MODELS[name], recipe(), data, 0, "test")
+    here = new_network(MODELS[name], CropAndNormalise(), data, 0, "test")
     here.preprocess.fit(data.examples("train", 0).inputs)
     return here.eval(), copy.deepcopy(here).to(DEVICE)
 
@@ -103,7 +105,7 @@ def test_the_hash_of_pixels_and_of_floats_is_the_same_bit_for_bit():
         assert logits.device.type == DEVICE and torch.equal(logits.cpu(), function(images))
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "nesterov"])
+@pytest.mark.parametrize("optimizer", [SGD(), SGD(nesterov=True)])
 def test_a_few_steps_in_float32_give_the_same_network(optimizer, recipe, sessions):
     """Within 1e-4 of the largest weight of each layer after 12 steps, the losses within 1e-4."""
     training = recipe(optimizer=optimizer, lr=0.05, epochs=2, batch_size=20)
@@ -159,12 +161,12 @@ def test_path_and_operator_norms_are_computed_in_float64_and_the_same(name, meas
             assert found[key] == pytest.approx(value, rel=1e-4 if key.endswith("_scaled") else 1e-9), key
 
 
-@pytest.mark.parametrize("optimizer", ["nesterov", "adam"])
+@pytest.mark.parametrize("optimizer", [SGD(nesterov=True), AdamW()])
 @pytest.mark.parametrize("kills", [(2,), (7, 11)])
 def test_a_training_resumes_with_the_same_dropout_and_order(optimizer, kills, recipe, tmp_path):
     """The weights are the same within 1e-6 of the largest: a mask or an order of its own would change them by 1e-2."""
     data = VECTORS.examples("train", 0).to(torch.device(DEVICE))
-    settings = recipe(optimizer=optimizer, lr=0.01, epochs=3, batch_size=24, schedule="cosine", warmup_epochs=1.0)
+    settings = recipe(optimizer=optimizer, lr=0.01, epochs=3, batch_size=24, schedule=Cosine(), warmup_epochs=1.0)
 
     def fit(support=None, seed=3):
         torch.manual_seed(0)

@@ -105,8 +105,8 @@ def test_it_is_kept_and_restored(target, session, recipe):
     stage.check(session)
     rehearse_trainings({"fit": stage}, session)
     source = session.open(data)
-    network = new_network(stage.model, stage.training, source, 3, "fit").eval()
-    restored = restore_network(stage.model, stage.training, source, Artifact({}, network.state_dict()), session)
+    network = new_network(stage.model, stage.preprocess, source, 3, "fit").eval()
+    restored = restore_network(stage.model, stage.preprocess, source, Artifact({}, network.state_dict()), session)
     x = torch.rand(5, *IMAGES)
     assert torch.equal(network(x), restored.cpu()(x))
 

@@ -70,5 +70,5 @@ def test_the_crop_is_central():
 
 @pytest.mark.parametrize("shape", [(100,), (3, 27, 40)])
 def test_a_crop_larger_than_the_image_is_rejected(shape):
-    with pytest.raises(ConfigError, match=r"training\.crop=28: needs images of at least 28x28"):
+    with pytest.raises(ConfigError, match=r"preprocess\.crop=28: needs images of at least 28x28"):
         cropped_shape(shape, 28)

@@ -8,6 +8,7 @@ from rebuttal.data import RandomLabels, UniformNoise
 from rebuttal.data.labels import random_labels, true_labels
 from rebuttal.errors import ConfigError
 from rebuttal.models import MLP, VGG11, ResNet18
+from rebuttal.models.preprocess import CropAndNormalise
 from rebuttal.stages import Fit
 from rebuttal.stages.session import Session
 from rebuttal.training.evaluation import predict
@@ -101,8 +102,8 @@ def test_label_corruption_reaches_the_training_labels_only(fit, session):
 def test_a_model_that_does_not_fit_the_data_is_rejected_before_training(fit, session):
     with pytest.raises(ConfigError, match="needs images"):
         replace(fit, model=ResNet18()).check(session)
-    with pytest.raises(ConfigError, match=r"training\.crop=28"):
-        replace(fit, training=replace(fit.training, crop=28)).check(session)
+    with pytest.raises(ConfigError, match=r"preprocess\.crop=28"):
+        replace(fit, preprocess=CropAndNormalise(crop=28)).check(session)
 
 
 def test_a_stage_is_built_from_plain_config(fit):

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from rebuttal.store.checkpoints import Checkpoint, State, pack, unpack
+from rebuttal.training import SGD, AdamW, Cosine
 from rebuttal.training.loop import Support, train
 from rebuttal.training.signals import signals_deferred
 
@@ -52,10 +53,10 @@ def at_every_step(path):
     return Checkpoint(path, cost=math.inf)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "nesterov", "adam"])
+@pytest.mark.parametrize("optimizer", [SGD(), SGD(nesterov=True), AdamW()])
 @pytest.mark.parametrize("kills", [(1,), (2, 3), (5,), (6, 11, 14), (15,)])
 def test_going_on_equals_never_having_stopped_bit_for_bit(recipe, tmp_path, optimizer, kills):
-    settings = recipe(optimizer=optimizer, epochs=3, batch_size=10, lr=0.05, schedule="cosine", warmup_epochs=1.0)
+    settings = recipe(optimizer=optimizer, epochs=3, batch_size=10, lr=0.05, schedule=Cosine(), warmup_epochs=1.0)
     weights, history = fit(settings)
     path = tmp_path / "checkpoint"
     for kill in kills:

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from rebuttal.errors import TrainingError
+from rebuttal.training import SGD, AdamW, Cosine, Exponential
 from rebuttal.training.evaluation import predict, time_to_fit
 from rebuttal.training.loop import batches, train
 
@@ -36,15 +37,15 @@ def test_batches_cover_everything_once_in_even_sizes(n, size):
 @pytest.mark.parametrize(
     ("optimizer", "reference"),
     [
-        ("sgd", lambda p: torch.optim.SGD(p, 0.1, 0.9, weight_decay=1e-2)),
-        ("nesterov", lambda p: torch.optim.SGD(p, 0.1, 0.9, weight_decay=1e-2, nesterov=True)),
-        ("adam", lambda p: torch.optim.AdamW(p, 0.1, (0.9, 0.999), weight_decay=1e-2)),
+        (SGD(), lambda p: torch.optim.SGD(p, 0.1, 0.9, weight_decay=1e-2)),
+        (SGD(nesterov=True), lambda p: torch.optim.SGD(p, 0.1, 0.9, weight_decay=1e-2, nesterov=True)),
+        (AdamW(), lambda p: torch.optim.AdamW(p, 0.1, (0.9, 0.999), weight_decay=1e-2)),
     ],
 )
 def test_the_loop_equals_the_textbook_loop(recipe, optimizer, reference):
     ours = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 2))
     theirs = copy.deepcopy(ours)
-    settings = recipe(optimizer=optimizer, lr=0.1, weight_decay=1e-2, schedule="exponential", decay=0.5, epochs=3)
+    settings = recipe(optimizer=optimizer, lr=0.1, weight_decay=1e-2, schedule=Exponential(decay=0.5), epochs=3)
     history = fit(ours, settings)
     stepper, order = reference(theirs.parameters()), np.random.default_rng(0)
     losses = []
@@ -64,15 +65,15 @@ def test_the_loop_equals_the_textbook_loop(recipe, optimizer, reference):
 
 
 def test_learning_rates(recipe):
-    flat, cosine = recipe(lr=0.2), recipe(lr=0.2, schedule="cosine", epochs=10)
+    flat, cosine = recipe(lr=0.2), recipe(lr=0.2, schedule=Cosine(), epochs=10)
     assert {flat.learning_rate(step, 7) for step in range(21)} == {0.2}
     assert cosine.learning_rate(0, 7) == 0.2
     assert cosine.learning_rate(35, 7) == pytest.approx(0.1)
     assert 0 < cosine.learning_rate(69, 7) < 1e-3
-    warm = recipe(lr=0.2, schedule="cosine", epochs=10, warmup_epochs=2.0)
+    warm = recipe(lr=0.2, schedule=Cosine(), epochs=10, warmup_epochs=2.0)
     assert [warm.learning_rate(step, 2) for step in range(4)] == pytest.approx([0.05, 0.1, 0.15, 0.2])
     assert warm.learning_rate(4, 2) == 0.2
-    exponential = recipe(lr=0.2, schedule="exponential", decay=0.95)
+    exponential = recipe(lr=0.2, schedule=Exponential(decay=0.95))
     assert exponential.learning_rate(7 * 3 + 6, 7) == pytest.approx(0.2 * 0.95**3)
 
 
@@ -128,7 +129,7 @@ def test_time_to_fit_is_the_first_time_or_censored():
 
 
 def test_a_network_whose_last_step_produced_nan_raises_an_error(recipe):
-    settings = recipe(lr=1e38, optimizer="sgd", epochs=1, batch_size=len(X))
+    settings = recipe(lr=1e38, optimizer=SGD(), epochs=1, batch_size=len(X))
     with pytest.raises(
         TrainingError, match=r"after the last step .* not finite; try a smaller training\.lr \(now 1e\+38"
     ):

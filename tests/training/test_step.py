@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from rebuttal.device import configured
-from rebuttal.store.identity import describe
+from rebuttal.models.preprocess import CropAndNormalise
 from rebuttal.training.evaluation import predict
 from rebuttal.training.step import BatchGradients
 
@@ -51,4 +51,7 @@ def test_tf32_on_the_cpu_is_float32(recipe):
 
 
 def test_a_precision_is_identified_by_its_name(recipe):
-    assert [describe(recipe(precision=p))["precision"] for p in ("float32", "tf32")] == ["float32", "tf32"]
+    assert [recipe(precision=p).identity(CropAndNormalise())["precision"] for p in ("float32", "tf32")] == [
+        "float32",
+        "tf32",
+    ]

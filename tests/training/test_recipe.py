@@ -1,0 +1,250 @@
+"""The parts of a recipe against their formulas and against independent implementations."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from rebuttal.data.noise import UniformNoise
+from rebuttal.errors import ConfigError
+from rebuttal.models.mlp import MLP
+from rebuttal.models.preprocess import CropAndNormalise
+from rebuttal.stages.networks import rehearse
+from rebuttal.store.checkpoints import Checkpoint
+from rebuttal.training import (
+    SGD,
+    AdamW,
+    CropAndFlip,
+    CrossEntropy,
+    Exponential,
+    Linear,
+    Margin,
+    SquaredError,
+    Step,
+    TorchOptimizer,
+)
+from rebuttal.training.loop import Support, train
+
+X = torch.rand(60, 5, generator=torch.Generator().manual_seed(0))
+Y = torch.randint(3, (60,), generator=torch.Generator().manual_seed(1))
+IMAGES = torch.randint(1, 256, (400, 3, 6, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+OF_TORCH = sorted(name for name, kind in vars(torch.optim).items() if isinstance(kind, type) and name != "Optimizer")
+
+
+def test_a_recipe_of_before_its_parts_were_groups_keeps_its_identity(recipe):
+    zhang = {"optimizer": SGD(), "schedule": Exponential(decay=0.95), "lr": 0.1, "epochs": 120, "batch_size": 128}
+    assert recipe(**zhang).identity(CropAndNormalise(crop=28, normalisation="per_image")) == {
+        "kind": "rebuttal.Recipe",
+        **{"optimizer": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.0, "schedule": "exponential"},
+        **{"decay": 0.95, "warmup_epochs": 0.0, "epochs": 120, "batch_size": 128, "stop_accuracy": None},
+        **{"stop_loss": None, "crop": 28, "normalisation": "per_image", "precision": "float32"},
+    }
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"optimizer": option} for option in (SGD(), SGD(nesterov=True), AdamW(beta1=0.8), AdamW(beta2=0.9))),
+        *({"optimizer": TorchOptimizer(name=n, arguments={})} for n in ("Adam", "RMSprop")),
+        {"optimizer": TorchOptimizer(name="Adam", arguments={"amsgrad": True})},
+        *({"schedule": s} for s in (Linear(), Exponential(decay=0.9), Step(milestones=(2.0,), factor=0.1))),
+        *({"loss": s} for s in (CrossEntropy(label_smoothing=0.1), SquaredError(), SquaredError(weight=2.0), Margin())),
+        *({"augmentation": CropAndFlip(shift=s, flip=f)} for s, f in ((1, False), (1, True), (2, True))),
+    ],
+)
+def test_each_part_decides_the_identity(recipe, change):
+    """Each differs from the plain recipe and from every other one here."""
+    every = test_each_part_decides_the_identity.pytestmark[0].args[1]
+    found = [recipe(**each).identity(CropAndNormalise()) for each in every if each != change]
+    assert recipe(**change).identity(CropAndNormalise()) not in [*found, recipe().identity(CropAndNormalise())]
+
+
+def test_schedules_are_their_formulas():
+    start, end = 2.0, 10.0
+    assert Linear()(start, start, end) == 1 and Linear()(end, start, end) == 0 and Linear()(6.0, start, end) == 0.5
+    steps = Step(milestones=(3.0, 5.0), factor=0.1)
+    assert [steps(epoch, 0, 10) for epoch in (0, 2.99, 3.0, 4.9, 5.0, 9.9)] == [1, 1, 0.1, 0.1, 0.1**2, 0.1**2]
+
+
+def test_losses_are_their_definitions():
+    logits = torch.randn(20, 4, generator=torch.Generator().manual_seed(3))
+    labels = torch.randint(4, (20,), generator=torch.Generator().manual_seed(4))
+    each = {"smoothed": 0.0, "squared": 0.0, "weighted": 0.0, "margin": 0.0, "margin²": 0.0}
+    for f, y in zip(logits.double().numpy(), labels.tolist()):
+        log_p = f - np.log(np.exp(f).sum())
+        target = np.full(4, 0.2 / 4) + 0.8 * np.eye(4)[y]
+        each["smoothed"] -= (target * log_p).sum() / 20
+        each["squared"] += ((f - np.eye(4)[y]) ** 2).mean() / 20
+        each["weighted"] += (((f - 10 * np.eye(4)[y]) ** 2) * np.where(np.arange(4) == y, 5, 1)).mean() / 20
+        hinge = np.delete(np.maximum(0, 2 - f[y] + f), y)
+        each["margin"] += hinge.sum() / 4 / 20
+        each["margin²"] += (hinge**2).sum() / 4 / 20
+    losses = [
+        *(CrossEntropy(label_smoothing=0.2), SquaredError(), SquaredError(weight=5.0, height=10.0)),
+        *(Margin(margin=2.0), Margin(margin=2.0, power=2)),
+    ]
+    for loss, expected in zip(losses, each.values()):
+        assert loss(logits, labels).item() == pytest.approx(expected, rel=1e-5)
+
+
+def shifted(image, down, right, mirrored):
+    """What `CropAndFlip` gives, pixel by pixel."""
+    source, (_, height, width) = image.flip(2) if mirrored else image, image.shape
+    result = torch.zeros_like(image)
+    for row in range(height):
+        for column in range(width):
+            r, c = row + down, column + right
+            if 0 <= r < height and 0 <= c < width:
+                result[:, row, column] = source[:, r, c]
+    return result
+
+
+def test_a_crop_and_flip_is_one_of_the_shifts_and_reflections_and_all_of_them_come():
+    given = CropAndFlip(shift=1, flip=True)(IMAGES, torch.Generator().manual_seed(0))
+    assert given.shape == IMAGES.shape and given.dtype == torch.uint8
+    counts = {}
+    for image, made in zip(IMAGES, given):
+        ways = [(d, r, m) for d in (-1, 0, 1) for r in (-1, 0, 1) for m in (False, True)]
+        (way,) = [way for way in ways if torch.equal(shifted(image, *way), made)]
+        counts[way] = counts.get(way, 0) + 1
+    assert len(counts) == 18 and all(5 <= count <= 45 for count in counts.values())  # 400 / 18 = 22 each
+    again = CropAndFlip(shift=1, flip=True)(IMAGES, torch.Generator().manual_seed(0))
+    other = CropAndFlip(shift=1, flip=True)(IMAGES, torch.Generator().manual_seed(1))
+    assert torch.equal(again, given) and not torch.equal(other, given)
+    assert torch.equal(CropAndFlip(shift=0, flip=False)(IMAGES, torch.Generator()), IMAGES)
+
+
+def test_a_shift_before_a_centre_crop_is_a_crop_out_of_the_whole_image():
+    """Zhang et al. 2017, appendix A: nothing black is left."""
+    given = CropAndFlip(shift=1, flip=False)(IMAGES, torch.Generator().manual_seed(0))
+    assert (CropAndNormalise(crop=4, normalisation="none").layer((3, 6, 6), False)(given) > 0).all()
+
+
+class Interrupted(BaseException):
+    pass
+
+
+def trained(recipe, checkpoint=None, stop_at=None, optimizer=None, **settings):
+    network = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3))
+    torch.manual_seed(0)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.3)
+
+    def progress(step, steps):
+        if step == stop_at:
+            raise Interrupted
+
+    support = Support(checkpoint or Checkpoint(), progress=progress)
+    settings = recipe(epochs=4, batch_size=20, lr=0.01, **({"optimizer": optimizer} if optimizer else {}), **settings)
+    order = np.random.default_rng(0)
+    train(network, X, Y, settings.loss, settings, order, lambda _: {"train_accuracy": 0.0}, "fit", support, 7)
+    return torch.cat([p.detach().flatten() for p in network.parameters()])
+
+
+@pytest.mark.parametrize("name", OF_TORCH)
+def test_any_optimiser_of_torch_resumes_to_the_same_weights_or_is_refused_in_one_line(name, recipe, tmp_path):
+    option = TorchOptimizer(name=name, arguments={})
+    source = UniformNoise(shape=(5,), classes=3, train_size=9, student_size=9, test_size=9).open(tmp_path)
+    try:
+        rehearse(MLP(hidden=(8,)), CropAndNormalise(), recipe(optimizer=option), source, X[:2])
+    except ConfigError as error:
+        assert name in {"LBFGS", "SparseAdam", "Muon"}  # needs a closure; sparse gradients; matrices only
+        assert str(error).startswith("training.optimizer") and "\n" not in str(error)
+        return
+    whole = trained(recipe, optimizer=option)
+    assert whole.isfinite().all()
+    with pytest.raises(Interrupted):
+        trained(recipe, Checkpoint(tmp_path / "state", interval=0.0), stop_at=7, optimizer=option)
+    assert torch.equal(trained(recipe, Checkpoint(tmp_path / "state", interval=0.0), optimizer=option), whole)
+
+
+@dataclass(frozen=True)
+class Noisy:
+    size: float
+
+    def __call__(self, inputs, random):
+        return inputs + self.size * torch.randn(inputs.shape, generator=random)
+
+
+def test_a_resumed_training_draws_the_same_augmentation(recipe, tmp_path):
+    noisy = {"augmentation": Noisy(0.3)}
+    whole = trained(recipe, **noisy)
+    with pytest.raises(Interrupted):
+        trained(recipe, Checkpoint(tmp_path / "state", interval=0.0), stop_at=7, **noisy)
+    assert torch.equal(trained(recipe, Checkpoint(tmp_path / "state", interval=0.0), **noisy), whole)
+    assert not torch.equal(trained(recipe, augmentation=Noisy(0.2)), whole)
+
+
+@dataclass(frozen=True)
+class TwoRates:
+    """The last layer ten times as fast."""
+
+    def __call__(self, parameters, lr, weight_decay):
+        *first, weight, bias = parameters
+        return torch.optim.SGD([{"params": first}, {"params": [weight, bias], "lr": 10 * lr}], lr)
+
+
+def test_parameter_groups_keep_the_ratio_of_their_rates(recipe):
+    seen = []
+
+    class Seen(TwoRates):
+        def __call__(self, *arguments):
+            seen.append(super().__call__(*arguments))
+            return seen[-1]
+
+    trained(recipe, optimizer=Seen(), schedule=Linear())
+    slow, fast = (group["lr"] for group in seen[0].param_groups)
+    assert slow == pytest.approx(0.01 * 1 / 12) and fast == pytest.approx(10 * slow)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Stands for any part of a user's recipe; returns or raises what it is given."""
+
+    result: object
+
+    def __call__(self, *arguments):
+        if isinstance(self.result, Exception):
+            raise self.result
+        return self.result(*arguments) if callable(self.result) else self.result
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (
+            {"loss": Part(lambda f, y: F.cross_entropy(f, y, reduction="none"))},
+            "training.loss=Part: ValueError: allowed",
+        ),
+        ({"loss": Part(KeyError("x"))}, "training.loss=Part: KeyError: 'x'"),
+        ({"loss": Part(1.0)}, "training.loss=Part: ValueError: allowed"),
+        ({"schedule": Part(float("nan"))}, "training.schedule=Part: ValueError: gives nan at epoch 0"),
+        ({"schedule": Part("fast")}, "training.schedule=Part: ValueError: gives 'fast'"),
+        ({"schedule": Part(-1.0)}, "training.schedule=Part: ValueError: gives -1.0"),
+        ({"optimizer": Part(None)}, "training.optimizer=Part: TypeError: returned a NoneType"),
+        ({"augmentation": Part(lambda x, _: x[:1])}, "training.augmentation=Part: ValueError: allowed"),
+        ({"augmentation": Part(lambda x, _: x.double())}, "training.augmentation=Part: ValueError: allowed"),
+        ({"augmentation": CropAndFlip(shift=1, flip=True)}, "training.augmentation=CropAndFlip: needs images"),
+        (
+            {"optimizer": TorchOptimizer(name="Adm", arguments={})},
+            "training.optimizer.name=Adm: no such optimiser of torch.optim",
+        ),
+        (
+            {"optimizer": TorchOptimizer(name="Adam", arguments={"bets": (0.9, 0.99)})},
+            "training.optimizer.arguments={'bets': (0.9, 0.99)}: Adam takes no bets there; allowed: betas",
+        ),
+        ({"optimizer": TorchOptimizer(name="Adam", arguments={"eps": -1})}, "training.optimizer=Adam: Invalid epsilon"),
+        (
+            {"optimizer": TorchOptimizer(name="Rprop", arguments={}), "weight_decay": 0.1},
+            "training.weight_decay=0.1: Rprop has none; allowed: 0",
+        ),
+    ],
+)
+def test_a_part_that_cannot_work_is_named_in_one_line_before_any_training(change, line, recipe, tmp_path):
+    source = UniformNoise(shape=(5,), classes=3, train_size=9, student_size=9, test_size=9).open(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        rehearse(MLP(hidden=(8,)), CropAndNormalise(), recipe(**change), source, X[:2])
+    assert str(caught.value).startswith(line) and "\n" not in str(caught.value)
