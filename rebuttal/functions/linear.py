@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from rebuttal.config import checked
 from rebuttal.data.examples import in_unit_range
+from rebuttal.models.preprocess import FlattenPixels
 from rebuttal.stages.fit import Fit
 from rebuttal.stages.function import Logits
 from rebuttal.stages.session import Session
@@ -40,13 +41,6 @@ class Linear:
 
     def identity(self, session: Session) -> Any:
         return {"function": "linear", "version": 1, "data": self.fit.data_identity(session)}
-
-
-class FlattenPixels(nn.Flatten):
-    """Flattens inputs (n, *shape), floats or uint8 pixels, to floats (n, d) in input space."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(in_unit_range(x))
 
 
 def least_squares(x: Tensor, y: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from rebuttal.errors import ConfigError
-from rebuttal.models.preprocess import Preprocess, centre_crop
+from rebuttal.models.preprocess import FlattenPixels, Preprocess, centre_crop
 
 if TYPE_CHECKING:
     from torchvision.models.resnet import BasicBlock, ResNet
@@ -351,6 +351,11 @@ def _expand_resnet(module: ResNet, name: str) -> _Items:
         module, name, ["conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4", "avgpool"]
     )
     return [*trunk, _Layer(f"{name}.flatten", nn.Flatten()), *_expand_children(module, name, ["fc"])]
+
+
+@_expand_by_type.register
+def _(module: FlattenPixels, name: str) -> _Items:
+    return [_Layer(name, nn.Flatten(module.start_dim, module.end_dim))]
 
 
 @_expand_by_type.register

@@ -106,6 +106,13 @@ class Preprocess(nn.Module):
         return x
 
 
+class FlattenPixels(nn.Flatten):
+    """Flattens inputs (n, *shape), floats or uint8 pixels, to floats (n, d) in input space."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(in_unit_range(x))
+
+
 def centre_crop(x: Tensor, size: int) -> Tensor:
     """Return the central (…, size, size) of images (…, H, W)."""
     top, left = (x.shape[-2] - size) // 2, (x.shape[-1] - size) // 2

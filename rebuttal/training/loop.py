@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -53,9 +54,8 @@ def train(
 
     `order` shuffles the examples each epoch. `evaluate` is called on the network, in evaluation mode, at the end of
     each epoch; its numbers, among them `train_accuracy`, are added to the row. Nothing is read back from the device
-    before the end of an epoch. `augmentation_seed`: of what the recipe's augmentation draws, in training only. `name`
-    identifies the training in messages. If the support's checkpoint holds a state of this training, it is resumed: on
-    the CPU, to the same weights bit for bit.
+    before the end of an epoch. `augmentation_seed`: of what the recipe's augmentation draws. `name` identifies the
+    training in messages. If the support's checkpoint holds its state, it is resumed, on the CPU to the same bits.
     Raises `TrainingError` if the loss, or at the end an output, is not finite, or a batch does not fit into memory.
     """
     support = support or Support()
@@ -63,16 +63,12 @@ def train(
     steps_per_epoch = math.ceil(len(inputs) / recipe.batch_size)
     steps = recipe.epochs * steps_per_epoch
     training = _Training(network, recipe, order, steps_per_epoch, inputs.device)
-    if state := checkpoint.load():
-        training.restore(state)
-        log.info("%s: resuming from step %d of %d", name, training.step, steps)
-        for row in training.history:
-            support.watch(row)
-
-    def chosen(batch: Tensor) -> Tensor:
-        return _augmented(inputs.index_select(0, batch), recipe, augmentation_seed, training.step)
+    _resume(training, checkpoint, f"{name}: resuming from step %d of {steps}")
+    for row in training.history:
+        support.watch(row)
 
     gradients = BatchGradients(network, loss, recipe, name, support.in_pieces)
+    chosen = partial(_augmented, inputs, recipe, augmentation_seed)
     for epoch in track(range(1, recipe.epochs + 1), name):
         if epoch <= len(training.history):
             continue
@@ -81,7 +77,7 @@ def train(
         network.train()
         with signals_deferred() as deferred:
             for batch in training.rest_of_epoch(len(inputs)):
-                training.descend(gradients.backward(chosen(batch), targets.index_select(0, batch)))
+                training.descend(gradients.backward(chosen(batch, training.step), targets.index_select(0, batch)))
                 support.progress(training.step, steps)
                 if deferred or checkpoint.due():
                     checkpoint.save(training.state())
@@ -94,17 +90,23 @@ def train(
                 checkpoint.save(training.state())
         support.watch(training.history[-1])
     network.eval()
-    if not predict(network, inputs[:EVALUATION_BATCH]).isfinite().all():  # no loss is computed after the last step
-        raise TrainingError(f"{name}: after the last step the network's outputs are not finite; {_advice(recipe)}")
+    _check_last_step(network, inputs, recipe, name)
     return training.history
 
 
-def _augmented(inputs: Tensor, recipe: Recipe, seed: int, step: int) -> Tensor:
+def _resume(training: _Training, checkpoint: Checkpoint, message: str) -> None:
+    if state := checkpoint.load():
+        training.restore(state)
+        log.info(message, training.step)
+
+
+def _augmented(inputs: Tensor, recipe: Recipe, seed: int, batch: Tensor, step: int) -> Tensor:
     """The inputs of a step, as the recipe's augmentation changes them. Each step has a stream of its own, so that a
     resumed training draws what an uninterrupted one does."""
+    chosen = inputs.index_select(0, batch)
     if recipe.augmentation is None:
-        return inputs
-    return recipe.augmentation(inputs, torch.Generator().manual_seed(derive(seed, "step", str(step))))
+        return chosen
+    return recipe.augmentation(chosen, torch.Generator().manual_seed(derive(seed, "step", str(step))))
 
 
 class _Training:
@@ -198,6 +200,12 @@ def _check_finite(losses: Tensor, epoch: int, recipe: Recipe, name: str) -> None
             f"{name}: the loss became {losses[bad[0, 0]].item()} at step {bad[0, 0].item() + 1} of epoch {epoch}; "
             f"{_advice(recipe)}"
         )
+
+
+def _check_last_step(network: nn.Module, inputs: Tensor, recipe: Recipe, name: str) -> None:
+    """Raise `TrainingError` if the outputs are not finite: after the last step no loss is computed."""
+    if not predict(network, inputs[:EVALUATION_BATCH]).isfinite().all():
+        raise TrainingError(f"{name}: after the last step the network's outputs are not finite; {_advice(recipe)}")
 
 
 def _advice(recipe: Recipe) -> str:

@@ -257,7 +257,7 @@ def test_a_run_from_python_is_loaded_too(tmp_path, monkeypatch):
     assert (predict(run.network("teacher"), run.inputs("train")[0]).argmax(1) == labels).double().mean().item() == (
         run.metrics["teacher/train_accuracy"]
     )
-    with pytest.raises(UserError, match=r"^teacher: there is no store nix; run again what made this folder "):
+    with pytest.raises(UserError, match=r"^teacher: there is no store nix; to train it: python -m rebuttal.train "):
         rebuttal.load("run", store="nix").network("teacher")
     assert not (tmp_path / "nix").exists()
 
