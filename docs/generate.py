@@ -36,8 +36,13 @@ GROUPS = {
     "dataset": "Where inputs and true labels come from. `dataset=uniform_noise`; for one stage "
     "`dataset@stages.student.dataset=gaussian_noise`.",
     "corruption": "What is done to the training labels. `corruption=random`.",
-    "training": "The recipe of every training of a run. `training=zhang`. The folders `training/fast` and "
-    "`training/zhang` hold the learning rate of an architecture, which is chosen along with `model`.",
+    "training": "The recipe of every training of a run, composed of the groups below. `training=zhang`; for one stage "
+    "`training@stages.student.training=zhang`, or a single key: `stages.student.training.epochs=300`.",
+    "training/optimizer": "The optimiser of a recipe. `training/optimizer=sgd`.",
+    "training/schedule": "The schedule of the learning rate. `training/schedule=cosine`.",
+    "training/loss": "The loss of labels. `training/loss=squared_error`.",
+    "training/augmentation": "Random changes of training images. `training/augmentation=crop_flip`.",
+    "preprocess": "The crop and the normalisation of inputs, the first layer of every network. `preprocess=per_image`.",
     "measuring": "How thoroughly the stages `smoothness` and `frequency` measure. Set single keys: "
     "`measuring.probes=200`.",
     "function": "Teachers and null functions. For the teacher of a student: "
@@ -127,7 +132,7 @@ def read_group(group: str) -> list[Option]:
 def read_option(group: str, path: Path) -> Option:
     source = path.read_text(encoding="utf-8")
     node = yaml.safe_load(source) or {}
-    if group in AS_SOURCE:
+    if group in AS_SOURCE or (group != "hydra/launcher" and "_target_" not in node):
         return Option(path.stem, head_comment(source), source)
     target = located(LAUNCHERS[path.stem] if group == "hydra/launcher" else node["_target_"])
     keys = list(keys_of(node, target, comments(source)))
@@ -164,7 +169,7 @@ def chosen_groups(defaults: list[Any]) -> Iterator[tuple[str, Any]]:
     """`/function@teacher: trained` gives ("teacher", "trained")."""
     for entry in defaults:
         for place, option in entry.items() if isinstance(entry, dict) else ():
-            if "@" in place and "_here_" not in place:
+            if "_here_" not in place and not place.startswith(("optional", "override")):
                 yield place.rpartition("@")[2], option
 
 
@@ -225,7 +230,7 @@ def group_page(group: str, options: list[Option], known: dict[str, Key], missing
     lines = [f"# {group}", "", GROUPS[group], ""]
     for option in options:
         lines += [f"## `{option.name}`", "", *head_as_markdown(option.head), ""]
-        if group in AS_SOURCE:
+        if option.target is None:
             lines += ["```yaml", without_head(option.source), "```", ""]
             continue
         if group != "hydra/launcher":
@@ -235,6 +240,8 @@ def group_page(group: str, options: list[Option], known: dict[str, Key], missing
         if option.keys:
             lines += [*table(option.keys, group, known, missing, alike), ""]
     for path in sorted((CONF / group).glob("*/*.yaml")):
+        if path.parent.relative_to(CONF).as_posix() in GROUPS:
+            continue
         lines += [f"## `{path.relative_to(CONF / group).with_suffix('')}`", ""]
         source = path.read_text(encoding="utf-8")
         lines += [*head_as_markdown(head_comment(source)), "", "```yaml", without_head(source), "```", ""]

@@ -19,6 +19,7 @@ import pytest
 
 from rebuttal import api, status, train
 from rebuttal.command import plan, repeat
+from rebuttal.command.arguments import prepare
 from rebuttal.config import CONFIG_DIR
 from rebuttal.launch.expand import packages_in, read_command
 from rebuttal.report import __main__ as report
@@ -113,7 +114,7 @@ def run_command(words, place, monkeypatch):
 
 def run_train(arguments, place):
     """What `python -m rebuttal.train` does with these arguments at debug size, without a run's folder."""
-    arguments = repeat.expand(at_debug_size(arguments))
+    arguments = repeat.expand(prepare(at_debug_size(arguments)))
     if plan.is_wanted(arguments):
         plan.show(arguments)
         return

@@ -235,7 +235,7 @@ BAD = {
     "model=resnet18": "model=resnet18: needs images, but the dataset's inputs have shape [100]; allowed here: mlp, ",
     "+answer=42": "answer=42: unknown key; allowed: name, seed, device, store, force, objective",
     "dataset=image_folder": "dataset.root is missing; give it as dataset.root=…",
-    "stages.teacher.model.hidden=[3]": "stages.teacher.model.hidden=[3]: its parent has no keys of its own here; ",
+    "stages.regions.teacher.seed=3": "stages.regions.teacher.seed=3: its parent has no keys of its own here; ",
     "stages.student.target=loud": "stages.student.target=loud: input should be 'hard', 'soft' or 'logit'",
     "training.epochs": "training.epochs: is not of the form key=value; allowed: ",
     "training.crop=None": "preprocess.crop=None: none is called null here; write preprocess.crop=null",
