@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import field
 from pathlib import Path
@@ -17,7 +18,10 @@ from rebuttal.data.trees import find, shown
 from rebuttal.errors import ConfigError, UserError
 from rebuttal.seeds import generator
 
+log = logging.getLogger(__name__)
+
 WHOLE = ("x", "y")
+USUAL_FRACTION = 0.2  # of x and y that is held out
 SPLIT = ("x_train", "y_train", "x_test", "y_test")
 _FILES = (
     "a .npz or .safetensors file, a .parquet file, a folder of .npy files, or one of train*.parquet and test*.parquet"
@@ -39,7 +43,8 @@ class Arrays(ImageSet):
     the training labels, in order, are the classes 0 to K − 1.
 
     Arrays x and y are split by `split`, a text file with a line `train` or `test` for each example, or by
-    `test_fraction`, the share that is held out, of every class in proportion; the same for every seed. `standardise`:
+    `test_fraction`, the share that is held out, of every class in proportion, 0.2 if neither is given; the same for
+    every seed. `standardise`:
     replace each feature of vectors by (x − mean)/std over all training examples.
     """
 
@@ -85,11 +90,10 @@ class Arrays(ImageSet):
                 raise ConfigError(f"{given[0]}: {self._key} has {', '.join(SPLIT)} of its own; allowed: null")
             x, y, x_test, y_test = (arrays[name] for name in SPLIT)
             return x, y, x_test, y_test
-        if len(given) != 1:
-            raise ConfigError(
-                f"{self._key}: {'both split and test_fraction are given' if given else 'its x and y are not split'}; "
-                "allowed: dataset.test_fraction=0.2, or dataset.split=FILE with a line train or test for each example"
-            )
+        if len(given) > 1:
+            raise ConfigError(f"{self._key}: both split and test_fraction are given; allowed: one of them")
+        if not given:
+            log.info("%s: its x and y are not split: a fifth of each class is held out", self._key)
         x, y = (arrays[name] for name in WHOLE)
         if x.ndim == 0 or y.ndim == 0 or len(x) != len(y) or not len(y):
             raise ValueError(f"x has shape {list(x.shape)}, y {list(y.shape)}; allowed: as many labels as inputs")
@@ -103,7 +107,7 @@ class Arrays(ImageSet):
         values, labels = np.unique(y.reshape(len(y), -1)[:, 0], return_inverse=True)
         order = arrangement(labels.reshape(-1), "stratified", generator(0, "arrays", "test"))
         held_out = np.zeros(len(y), dtype=bool)
-        held_out[order[: max(1, round((self.test_fraction or 0) * len(y)))]] = True
+        held_out[order[: max(1, round((self.test_fraction or USUAL_FRACTION) * len(y)))]] = True
         if len(values) < 2 or held_out.all():
             raise ValueError(f"y has {len(y)} labels of {len(values)} classes; allowed: at least 2 classes, and a rest")
         return held_out

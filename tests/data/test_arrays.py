@@ -261,13 +261,21 @@ def test_other_arrays_are_named_in_one_line(arrays, said, tmp_path):
     assert said in refusal(save(tmp_path / "a.npz", arrays), **settings).replace("x_test has", "x has")
 
 
+def test_of_arrays_without_a_split_a_fifth_of_each_class_is_held_out(tmp_path):
+    path = save(tmp_path / "a.npz", {"x": X, "y": Y})
+    usual = read(path)
+    assert usual.digest == read(path, test_fraction=0.2).digest
+    assert usual.test_labels.bincount().tolist() == [2, 2, 2, 2] and len(usual.train) == 32
+
+
 def test_other_settings_are_named_in_one_line(tmp_path):
     whole, split = save(tmp_path / "a.npz", {"x": X, "y": Y}), save(tmp_path / "b.npz", SPLIT)
     images = save(tmp_path / "c.npz", {"x": PIXELS, "y": Y})
     lines = tmp_path / "split.txt"
     lines.write_text("train\ntest\n")
-    assert "its x and y are not split; allowed: dataset.test_fraction=0.2, or dataset.split=FILE" in refusal(whole)
-    assert "both split and test_fraction are given" in refusal(whole, split=str(lines), test_fraction=0.2)
+    assert "both split and test_fraction are given; allowed: one of them" in refusal(
+        whole, split=str(lines), test_fraction=0.2
+    )
     assert refusal(split, test_fraction=0.2).startswith("dataset.test_fraction: ")
     assert refusal(split, split=str(lines)).startswith("dataset.split: ")
     assert refusal(whole, test_fraction=0.2, pixels="shuffled").startswith("dataset.pixels=shuffled: ")
