@@ -152,6 +152,15 @@ def check_layers(network: nn.Module) -> None:
     _expand(network, "")
 
 
+def unsupported(network: nn.Module) -> str | None:
+    """Why the measures of layers cannot take a network, in one line; None if they can."""
+    try:
+        check_layers(network)
+    except ConfigError as error:
+        return str(error)
+    return None
+
+
 def affine_parts(parts: Sequence[Part]) -> list[Affine]:
     """Return every affine map in order, including those inside residual blocks."""
     found: list[Affine] = []

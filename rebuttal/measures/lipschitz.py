@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rebuttal.config import checked
 from rebuttal.measures.gradients import jacobian
-from rebuttal.measures.layers import is_whitened, parts_of
+from rebuttal.measures.layers import is_whitened, parts_of, unsupported
 from rebuttal.measures.measure import Findings, Probes, Subject, chunks, spread_at
 from rebuttal.measures.operator_norms import kept_norms, lipschitz_upper
 from rebuttal.measures.variation import unit_vectors
@@ -42,7 +42,7 @@ class LipschitzBracket:
         if subject.differentiable:
             lower = self._lower(subject, probes)
             numbers |= {"lipschitz_lower": lower, "lipschitz_lower_scaled": lower / scale if scale > 0 else None}
-        if subject.network is not None:
+        if subject.network is not None and not unsupported(subject.network):
             upper = lipschitz_upper(parts_of(subject.network, probes.shape), kept_norms(subject))
             name = "lipschitz_upper_whitened" if is_whitened(subject.network) else "lipschitz_upper"
             numbers |= {name: upper, f"{name}_log10": float(np.log10(upper)) if upper > 0 else None}

@@ -27,6 +27,7 @@ from rebuttal.measures.layers import (
     composed,
     padding_of,
     parts_of,
+    unsupported,
 )
 from rebuttal.measures.measure import Findings, Probes, Subject
 
@@ -48,7 +49,7 @@ class OperatorNorms:
     needs_layers: ClassVar[bool] = True
 
     def __call__(self, subject: Subject, probes: Probes) -> Findings:
-        if subject.network is None:
+        if subject.network is None or unsupported(subject.network):
             return Findings()
         numbers: dict[str, float | None] = {}
         residuals, logs = [], []

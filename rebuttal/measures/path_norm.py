@@ -24,6 +24,7 @@ from rebuttal.measures.layers import (
     is_whitened,
     padding_of,
     parts_of,
+    unsupported,
 )
 from rebuttal.measures.measure import Findings, Probes, Subject, spread_at
 
@@ -43,7 +44,7 @@ class PathNorm:
     needs_layers: ClassVar[bool] = True
 
     def __call__(self, subject: Subject, probes: Probes) -> Findings:
-        if subject.network is None:
+        if subject.network is None or unsupported(subject.network):
             return Findings()
         parts = parts_of(subject.network, probes.shape)
         end = "_whitened" if is_whitened(subject.network) else ""

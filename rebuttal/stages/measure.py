@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +15,7 @@ from rebuttal.config import checked
 from rebuttal.data.dataset import DatasetOption
 from rebuttal.data.examples import in_unit_range
 from rebuttal.errors import ConfigError
-from rebuttal.measures.layers import check_layers
+from rebuttal.measures.layers import unsupported
 from rebuttal.measures.measure import Findings, MeasureOption, Probes, Subject
 from rebuttal.seeds import generator
 from rebuttal.stages.function import FunctionOption
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 VERSION = 3  # increment when the same settings give different results
+log = logging.getLogger(__name__)
+
 KINDS = ("train", "test", "noise", "between")  # of probes
 
 
@@ -140,7 +143,8 @@ class Measure:
         }
 
     def _check_measures(self, session: Session) -> None:
-        """Raise `ConfigError` if a measure needs images or layers that the data or the networks do not have."""
+        """Raise `ConfigError` if a measure needs images that the data do not have, or if all need layers that a network
+        does not have; where only some do, log that they leave it out."""
         source = session.open(self.dataset)
         for name, measure in self._chosen():
             if getattr(measure, "needs_images", False) and len(source.shape) != 3:
@@ -148,9 +152,14 @@ class Measure:
                     f"stages.*.measures.{name}: needs images, but the dataset's inputs have shape "
                     f"{list(source.shape)}; allowed: [channels,height,width], or stages.*.measures.{name}=null"
                 )
-        if any(getattr(measure, "needs_layers", False) for _, measure in self._chosen()):
-            for function in self.functions.values():
-                check_layers(empty_network(function.fit.model, function.fit.preprocess, source))
+        of_layers = [name for name, measure in self._chosen() if getattr(measure, "needs_layers", False)]
+        fits = (function.fit for function in self.functions.values()) if of_layers else ()
+        reasons = (unsupported(empty_network(fit.model, fit.preprocess, source)) for fit in fits)
+        for reason in sorted({reason for reason in reasons if reason is not None}):
+            if len(of_layers) == len(self._chosen()):
+                raise ConfigError(reason)
+            said = reason.partition(": ")[2].partition("; allowed")[0]
+            log.warning("%s: %s leave out what needs it", said, ", ".join(of_layers))
 
     def _count(self, session: Session) -> int:
         """Return the number of probes of each kind."""

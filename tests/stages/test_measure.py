@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -8,7 +8,14 @@ from rebuttal.errors import ConfigError
 from rebuttal.functions.hash import Hash
 from rebuttal.functions.matched import Matched
 from rebuttal.functions.networks import Trained, Untrained
-from rebuttal.measures import FourierSensitivity, GradientNorms, LocalVariation, PathNorm
+from rebuttal.measures import (
+    FourierSensitivity,
+    GradientNorms,
+    LipschitzBracket,
+    LocalVariation,
+    OperatorNorms,
+    PathNorm,
+)
 from rebuttal.measures.gradients import jacobian, norms
 from rebuttal.measures.measure import Subject
 from rebuttal.stages.measure import Measure
@@ -109,6 +116,7 @@ def test_probes_out_of_range(stage):
         replace(stage, probes=0)
 
 
+@dataclass(frozen=True)
 class Gelu:
     """A model with a layer that the operator norms do not support."""
 
@@ -121,9 +129,25 @@ def test_what_the_data_or_the_networks_lack_is_reported_before_any_training(stag
     with pytest.raises(ConfigError, match=r"measures\.fourier: needs images, .* shape \[20\]; .*fourier=null"):
         replace(stage, measures=waves).check(session)
     unknown = {"gelu": Trained(fit=replace(fit, model=Gelu()))}
+    norms = {"operator_norms": OperatorNorms(), "path_norm": PathNorm()}
     with pytest.raises(ConfigError, match=r"layer body\.2 is a GELU, which operator and path norms do not support"):
-        replace(stage, functions=unknown).check(session)
+        replace(stage, functions=unknown, measures=norms).check(session)
     assert not session.store.made
+
+
+def test_what_needs_layers_is_left_out_of_a_network_whose_layers_are_not_known(stage, fit, session, caplog):
+    """Everything else is measured, and the lower bound of the Lipschitz constant with it."""
+    bracket = LipschitzBracket(starts=1, steps=1, step=0.1)
+    measures = {"norms": OperatorNorms(), "path": PathNorm(), "bracket": bracket, "gradients": GradientNorms()}
+    unknown = {"gelu": Trained(fit=replace(fit, model=Gelu())), "plain": Trained(fit=fit)}
+    measured = replace(stage, functions=unknown, measures=measures)
+    measured.check(session)
+    said = "layer body.2 is a GELU, which operator and path norms do not support: norms, path, bracket leave out what"
+    assert caplog.text.count(said) == 1 and len(caplog.records) == 1
+    table = measured.run(session).table
+    assert table["lipschitz_lower"].keys() == table["margin_gradient_test"].keys() == {"gelu", "plain"}
+    for name in ("lipschitz_upper", "path_norm_l1_log10", "spectral_product_log10"):
+        assert table[name].keys() == {"plain"}
 
 
 def test_a_function_fitted_to_other_inputs_is_refused(stage, session):
