@@ -1,4 +1,7 @@
+import contextlib
 import io
+import os
+import signal
 import tarfile
 from pathlib import Path
 
@@ -9,6 +12,20 @@ from PIL import Image
 from rebuttal.progress.trackers import NoTracker
 from rebuttal.stages.session import Session, Settings
 from rebuttal.training.recipe import Recipe
+from tests.command_line import STARTED
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a shell's background job; what tests start would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def no_process_left():
+    yield
+    while STARTED:
+        process = STARTED.pop()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 @pytest.fixture
