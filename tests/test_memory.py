@@ -121,11 +121,11 @@ def limited(mebibytes, *overrides, cwd):
 
 @pytest.mark.slow
 def test_a_real_run_that_runs_out_of_memory_says_so_and_gets_through_in_pieces(tmp_path):
-    done = limited(400, *WIDE, cwd=tmp_path)
+    done = limited(600, *WIDE, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("rebuttal: fit: out of memory; training.batch_size=60000: try a smaller one, or ")
     assert len(done.stderr.splitlines()) == 1
-    through = limited(400, *WIDE, "batch_size=auto", cwd=tmp_path)
+    through = limited(600, *WIDE, "batch_size=auto", cwd=tmp_path)
     assert through.returncode == 0, through.stderr
     assert "out of memory; batches are processed in" in through.stdout
 
