@@ -16,6 +16,7 @@ from pathlib import Path
 from rebuttal import train
 
 ROOT = Path(__file__).parent.parent
+STARTED: list[subprocess.Popen[str]] = []  # which tests/conftest.py ends with the test, whatever becomes of it
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,22 @@ def process(*overrides: str, cwd: Path, **environment: str) -> Done:
         timeout=300,
     )
     return Done(done.returncode, done.stdout, done.stderr)
+
+
+def start(*overrides: str, cwd: Path, **environment: str) -> subprocess.Popen[str]:
+    """`python -m rebuttal.train …`, begun in a process group of its own."""
+    STARTED.append(
+        subprocess.Popen(
+            [sys.executable, "-m", "rebuttal.train", *overrides],
+            cwd=cwd,
+            env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+    )
+    return STARTED[-1]
 
 
 def command(*overrides: str, cwd: Path, **environment: str) -> Done:

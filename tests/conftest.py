@@ -1,4 +1,7 @@
+import contextlib
 import io
+import os
+import signal
 import tarfile
 from pathlib import Path
 
@@ -9,6 +12,7 @@ from PIL import Image
 from rebuttal.progress.trackers import NoTracker
 from rebuttal.stages.session import Session, Settings
 from rebuttal.training import AdamW, Constant, CrossEntropy, Recipe
+from tests.command_line import STARTED
 
 
 @pytest.fixture

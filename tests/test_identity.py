@@ -117,7 +117,7 @@ TWICE = {
 }
 
 
-@pytest.mark.parametrize("experiment", TWICE)
+@pytest.mark.parametrize("experiment", ["sample_efficiency", pytest.param("smoothness", marks=pytest.mark.slow)])
 def test_another_setting_is_another_run_also_in_one_store(experiment, images, tmp_path):
     common = at_debug_size(experiment, images)
     one, other = TWICE[experiment]

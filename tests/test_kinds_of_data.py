@@ -45,8 +45,12 @@ def images(tmp_path_factory):
     return root
 
 
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("architectures", "two_stage")]
+FAST = [name for name in EXPERIMENTS if name not in ("architectures", "two_stage")]
+
+
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("experiment", [*FAST, *SLOW])
 def test_every_experiment_runs_on_every_kind_of_data_or_is_refused_in_one_line(experiment, kind, images, tmp_path):
     overrides = [f"experiment={experiment}", *SMALL, *KINDS[kind], f"store={tmp_path}"]
     overrides += [f"dataset.root={images}"] if kind == "uint8 images" else []

@@ -33,7 +33,11 @@ def source(name):
     return nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb")))
+SLOW = pytest.param("random_walk_analysis", marks=pytest.mark.slow)
+NAMES = [SLOW if "random_walk" in path.stem else path.stem for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_notebook_runs_from_top_to_bottom_and_shows_something(name, parameters, tmp_path):
     notebook = source(name)
     (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
@@ -48,7 +52,11 @@ def test_a_notebook_runs_from_top_to_bottom_and_shows_something(name, parameters
         assert "image/png" in kinds
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb")))
+SLOW = pytest.param("random_walk_analysis", marks=pytest.mark.slow)
+NAMES = [SLOW if "random_walk" in path.stem else path.stem for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_notebooks_are_kept_without_outputs(name):
     for cell in source(name).cells:
         assert not cell.get("outputs") and cell.get("execution_count") is None

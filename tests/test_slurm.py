@@ -11,7 +11,7 @@ import time
 import pytest
 
 from tests.command_line import process as command
-from tests.test_survival import start
+from tests.command_line import start
 from tests.test_train import metrics_of
 
 pytestmark = pytest.mark.slow

@@ -7,14 +7,13 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from rebuttal.store.entries import read_entry
 from tests.command_line import process as command
+from tests.command_line import start
 from tests.test_train import metrics_of, runs
 
 pytestmark = pytest.mark.slow
@@ -23,17 +22,6 @@ KILLS = int(os.environ.get("REBUTTAL_KILLS", "5"))
 # The toy with three trainings of some seconds, long enough to be hit in the middle of one with a checkpoint there.
 RUN = ["debug=tiny", "training.epochs=300", "dataset.train_size=300", "dataset.student_size=300", "checkpoint=0.1"]
 RUN += [f"~stages.{stage}" for stage in ("untrained_teacher", "hash_teacher", "curve", "comparison", "regions")]
-
-
-def start(*overrides, cwd, **environment):
-    return subprocess.Popen(
-        [sys.executable, "-m", "rebuttal.train", *overrides],
-        cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 def entries(root):

@@ -286,6 +286,7 @@ def test_an_interpolation_on_the_command_line(tmp_path):
     assert OmegaConf.load(tmp_path / "again/config.yaml") == config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["basic", "local"])
 def test_an_interpolation_in_a_sweep(launcher, tmp_path):
     sweep = [

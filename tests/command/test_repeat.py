@@ -137,6 +137,7 @@ def test_a_run_that_failed_and_a_job_that_came_from_the_store_can_be_repeated(tm
     assert metrics_of(tmp_path / "repeated") == metrics_of(tmp_path / "sweep/3")
 
 
+@pytest.mark.slow
 def test_a_run_of_python_s_can_be_repeated_by_folder_and_by_the_command_that_the_report_shows(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder, again, words = tmp_path / "it's a run", tmp_path / "again", ["python", "-m", "rebuttal.train"]
@@ -170,6 +171,7 @@ def test_a_config_that_was_composed_in_python_is_repeated_in_python(tmp_path, mo
         expand(["from_run=run"])
 
 
+@pytest.mark.slow
 def test_the_report_shows_the_overrides_of_each_job_and_the_folders_of_its_configs(tmp_path):
     (tmp_path / "mine/model").mkdir(parents=True)
     (tmp_path / "mine/model/tiny one.yaml").write_text("_target_: rebuttal.models.MLP\nhidden: [4]\n")

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from rebuttal.launch.gpu_slots import gpu_slot, share_of_threads
-from tests.command_line import command
-from tests.test_survival import start
+from tests.command_line import command, start
 from tests.test_train import metrics_of
 
 HOLD = """
@@ -140,6 +139,7 @@ def test_a_job_that_the_system_kills_does_not_take_the_others_with_it(machine, t
     assert again.returncode == 0, again.stderr
 
 
+@pytest.mark.slow
 def test_what_is_wrong_with_a_place_is_told_in_the_job_s_folder(machine, tmp_path):
     done = command(*SWEEP, "jobs_per_gpu=1,0", cwd=tmp_path, **machine)
     assert done.returncode == 1

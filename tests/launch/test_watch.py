@@ -16,8 +16,7 @@ from rebuttal.errors import ConfigError
 from rebuttal.launch import watch
 from rebuttal.launch.expand import read_command
 from rebuttal.launch.sweep import Sweep
-from tests.command_line import ROOT, command, process
-from tests.test_survival import start
+from tests.command_line import ROOT, command, process, start
 from tests.test_train import metrics_of
 
 BASELINE = ["experiment=baseline", "dataset=uniform_noise", "dataset.shape=[8]", "model=mlp_toy", "debug=tiny"]
@@ -148,8 +147,7 @@ def test_a_status_file_or_list_of_jobs_that_is_damaged_meanwhile(tmp_path, monke
     assert seen.returncode == 2 and "sweep.json: cannot be read as the list of a sweep's jobs" in seen.stderr
 
 
-@pytest.mark.parametrize("flags", [["--multi"], ["--multirun"], ["-m"]])
-@pytest.mark.parametrize("place", [0, 3, 9])
+@pytest.mark.parametrize(("flags", "place"), [(["--multi"], 0), (["--multirun"], 3), (["-m"], 9), (["--multi"], 9)])
 def test_flags_anywhere_and_shortened_as_hydra_takes_them(flags, place, tmp_path):
     asked = [*BASELINE, "hydra.sweeper.params=null", "hydra.sweep.dir=sweep", "seed=0,1", *FAILING]
     done = command(*asked[:place], *flags, *asked[place:], cwd=tmp_path)
@@ -304,6 +302,7 @@ def test_workers_of_a_command_that_is_killed_save_a_checkpoint_and_stop(launcher
     assert states[0] == "cut short" and states[1] in ("cut short", "not begun") and states[2] == "not begun"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", [[*LOCAL, "hydra.launcher.n_jobs=1"], ["hydra/launcher=basic"]])
 @pytest.mark.parametrize(("number", "ended"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
 def test_a_sweep_that_is_stopped_leaves_no_job_waiting(number, ended, launcher, tmp_path):

@@ -30,26 +30,30 @@ def place(tmp_path_factory):
 
 
 RUN = ["-m", "rebuttal.train", *SMALL, "hydra.run.dir=run"]
+SWEEP = ["-m", "rebuttal.train", "-m", *SMALL, "hydra/launcher=local", "hydra.sweep.dir=sweep"]
 COMMANDS = [
-    (RUN, ASCII),
-    ([*RUN, "force=true"], LATIN),
-    ([*RUN, "force=true"], C),
-    (["-m", "rebuttal.train", "-m", *SMALL, "hydra/launcher=local", "hydra.sweep.dir=sweep"], ASCII),
-    (["-m", "rebuttal.train", "-m", *SMALL, "plan=true"], ASCII),
-    (["-m", "rebuttal.train", "--help"], ASCII),
-    (["-m", "rebuttal.status", "sweep"], ASCII),
-    (["-m", "rebuttal.report", "run", "sweep", "--out", "paper"], ASCII),
-    (["-c", f"import rebuttal; rebuttal.run('toy', {SMALL}, folder='python')"], ASCII),
+    ([RUN], ASCII),
+    pytest.param([RUN], LATIN, marks=pytest.mark.slow),
+    pytest.param([RUN], C, marks=pytest.mark.slow),
+    ([["-m", "rebuttal.train", "-m", *SMALL, "plan=true"]], ASCII),
+    ([["-m", "rebuttal.train", "--help"]], ASCII),
+    pytest.param(
+        [SWEEP, ["-m", "rebuttal.status", "sweep"], ["-m", "rebuttal.report", "sweep", "--out", "paper"]],
+        ASCII,
+        marks=pytest.mark.slow,
+    ),
+    ([["-c", f"import rebuttal; rebuttal.run('toy', {SMALL}, folder='python')"]], ASCII),
 ]
 
 
-@pytest.mark.parametrize(("arguments", "environment"), COMMANDS)
-def test_a_sign_that_cannot_be_shown_is_replaced(arguments, environment, place):
-    done = python(*arguments, cwd=place, environment=environment)
-    assert done.returncode == 0, done.stderr
-    assert b"Error" not in done.stderr and done.stdout
-    if "hydra.run.dir=run" in arguments or "-c" in arguments:
-        assert rb"\u03ba" in done.stdout  # κ
+@pytest.mark.parametrize(("commands", "environment"), COMMANDS)
+def test_a_sign_that_cannot_be_shown_is_replaced(commands, environment, tmp_path):
+    for arguments in commands:
+        done = python(*arguments, cwd=tmp_path, environment=environment)
+        assert done.returncode == 0, done.stderr
+        assert b"Error" not in done.stderr and done.stdout
+        if "hydra.run.dir=run" in arguments or "-c" in arguments:
+            assert rb"\u03ba" in done.stdout  # κ
 
 
 def test_an_error_with_signs_is_one_line(place):

@@ -14,8 +14,7 @@ import pytest
 
 from rebuttal.progress.trackers import Forwarder
 from tests.command.test_stored_sweep import SWEEP
-from tests.command_line import command
-from tests.test_survival import start
+from tests.command_line import command, start
 from tests.test_train import metrics_of
 
 RUN = [override for override in SWEEP if "," not in override and override != "-m"]

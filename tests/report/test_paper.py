@@ -82,6 +82,7 @@ def test_a_list_of_files_that_is_not_a_report_s_stops_it_in_one_line(content, re
     assert len(contents(tmp_path / "out")) == 1
 
 
+@pytest.mark.slow
 def test_a_report_goes_beside_the_user_s_files_and_beside_a_run(results, tmp_path):
     out = tmp_path / "runs/two_stage-None-0"
     for name in ("main.tex", "figures/mine.png", "raw/mine.csv", "notes/index.html"):
@@ -94,6 +95,7 @@ def test_a_report_goes_beside_the_user_s_files_and_beside_a_run(results, tmp_pat
         assert {name: now[name] for name in before} == before and "index.html" in now
 
 
+@pytest.mark.slow
 def test_a_report_of_an_earlier_version_is_written_again_and_one_that_was_edited_is_not(results, study, tmp_path):
     out = write_report(results, tmp_path / "out")
     names = sorted(json.loads((out / "files.json").read_text())["files"])
