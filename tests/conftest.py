@@ -14,6 +14,19 @@ from rebuttal.stages.session import Session, Settings
 from rebuttal.training import AdamW, Constant, CrossEntropy, Recipe
 from tests.command_line import STARTED
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a shell's background job; what tests start would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def no_process_left():
+    yield
+    while STARTED:
+        process = STARTED.pop()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
 
 @pytest.fixture
 def session(tmp_path):
