@@ -21,13 +21,11 @@ from markupsafe import Markup
 
 import rebuttal
 from rebuttal.figures.style import GREY, line_styles
-from rebuttal.report.charts import Chart, Curves, Dots
-from rebuttal.report.contents import EXPERIMENTS
+from rebuttal.report.charts import Chart, Curves, Dots, Mark
 from rebuttal.report.gather import Run
 from rebuttal.report.results import Results
 from rebuttal.report.tables import Table, format_cell, format_verdict, grouped
 from rebuttal.report.verdicts import Verdict
-from rebuttal.statistics import Estimate
 
 MARKERS = {"o": "circle", "s": "square", "^": "triangle", "D": "diamond", "v": "inverted_triangle", "*": "star"}
 HEIGHT = 320  # of a plot, in pixels
@@ -35,8 +33,8 @@ MAX_RUNS = 500  # listed on the page; raw/runs.csv has all
 TOOLTIPS = [("", "@name"), ("mean", "@mean{0.[0000]}"), ("95 %", "@interval"), ("seeds", "@n")]
 
 Dimension = Literal["width", "height"]  # the direction of a line across a panel
-Point = tuple[float, Any, str, Estimate]
-"""x, y (a number, or a category and its offset), the name in the tooltip, and the estimate itself."""
+Point = tuple[Any, Any, str, Mark]
+"""x, y (a number, or a category and its offset), the name in the tooltip, and what is drawn there."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ def page(results: Results) -> str:
     return environment.get_template("page.html.j2").render(
         results=results,
         overview=_panel_markup(results.overview, markup) if results.overview else [],
-        sections=[_section(results, experiment, markup) for experiment in _experiments(results)],
+        sections=[_section(results, experiment, markup) for experiment in results.headings],
         version=rebuttal.__version__,
         unlisted=max(0, len(results.gathered.runs) - MAX_RUNS),
         bokeh=Markup(Resources(mode="inline", components=["bokeh"]).render_js()),
@@ -80,20 +78,14 @@ def page(results: Results) -> str:
     )
 
 
-def _experiments(results: Results) -> list[str]:
-    """Return the experiments with runs: those of the paper in its order, then any others."""
-    present = {run.experiment for run in results.gathered.runs}
-    return [name for name in EXPERIMENTS if name in present] + sorted(present - set(EXPERIMENTS))
-
-
 def _section(results: Results, experiment: str, markup: dict[str, str]) -> Section:
     runs = [run for run in results.gathered.runs[:MAX_RUNS] if run.experiment == experiment]
     return Section(
         id=experiment,
-        heading=EXPERIMENTS.get(experiment, experiment),
+        heading=results.headings[experiment],
         verdicts=[v for v in results.verdicts if v.claim.experiment == experiment],
         plots=[
-            (chart.title, _panel_markup(chart, markup)) for chart in results.charts if chart.experiment == experiment
+            (chart.caption, _panel_markup(chart, markup)) for chart in results.charts if chart.experiment == experiment
         ],
         tables=[table for table in results.tables if table.experiment == experiment],
         frames=_frames(results, experiment),
@@ -148,10 +140,10 @@ def _dots(panel: Dots) -> figure:
     log: dict[str, Any] = {"x_axis_type": "log"} if panel.log else {}
     height = max(HEIGHT, 100 + 18 * len(panel.categories))
     plot = _plot(height, y_range=list(reversed(panel.categories)), x_axis_label=panel.label, **log)
-    for i, (name, estimates) in enumerate(panel.series.items()):
+    for i, (name, marks) in enumerate(panel.marks().items()):
         style = line_styles(len(panel.series))[i]
         offset = 0.0 if panel.exclusive else -0.24 * (i - (len(panel.series) - 1) / 2)
-        points: list[Point] = [(e.mean, (category, offset), category, e) for category, e in estimates.items()]
+        points: list[Point] = [(mark.mean, (mark.at, offset), str(mark.at), mark) for mark in marks]
         _points(plot, points, name if len(panel.series) > 1 else None, style, interval_of="x")
     _reference_lines(plot, panel.lines, "height", panel.categories[0])
     return plot
@@ -160,13 +152,15 @@ def _dots(panel: Dots) -> figure:
 def _curves(panel: Curves) -> figure:
     log: dict[str, Any] = {f"{axis}_axis_type": "log" for axis, on in (("x", panel.log_x), ("y", panel.log_y)) if on}
     plot = _plot(x_axis_label=panel.x, y_axis_label=panel.y, **log)
-    for (name, estimates), style in zip(panel.series.items(), line_styles(len(panel.series))):
-        points: list[Point] = [(x, e.mean, f"{name}, {x:g}", e) for x, e in estimates]
+    for (name, marks), style in zip(panel.marks().items(), line_styles(len(panel.series))):
+        points: list[Point] = [(mark.at, mark.mean, f"{name}, {mark.at:g}", mark) for mark in marks]
         plot.line([x for x, *_ in points], [y for _, y, *_ in points], color=style["color"], line_width=2)
         _points(plot, points, name if len(panel.series) > 1 else None, style, interval_of="y")
         if name in panel.vertical_lines:
             plot.add_layout(_line(panel.vertical_lines[name], "height", style["color"], "dotted"))
     _reference_lines(plot, panel.lines, "width", math.nan)
+    if panel.vertical_lines:
+        plot.line([math.nan], [math.nan], color=GREY, line_dash="dotted", legend_label=panel.vertical_label)
     return plot
 
 
@@ -178,11 +172,11 @@ def _points(
             "x": [x for x, *_ in points],
             "y": [y for _, y, *_ in points],
             "name": [name for *_, name, _ in points],
-            "mean": [e.mean for *_, e in points],
-            "low": [e.mean if e.low is None else e.low for *_, e in points],
-            "high": [e.mean if e.high is None else e.high for *_, e in points],
-            "interval": ["–" if e.low is None else f"{e.low:.4g} to {e.high:.4g}" for *_, e in points],
-            "n": [e.n for *_, e in points],
+            "mean": [mark.mean for *_, mark in points],
+            "low": [mark.interval[0] if mark.interval else mark.mean for *_, mark in points],
+            "high": [mark.interval[1] if mark.interval else mark.mean for *_, mark in points],
+            "interval": [_ends(mark) for *_, mark in points],
+            "n": [mark.estimate.n for *_, mark in points],
         }
     )
     ends = ("low", "y", "high", "y") if interval_of == "x" else ("x", "low", "x", "high")
@@ -191,6 +185,11 @@ def _points(
     marker = MARKERS.get(style["marker"], "circle")
     dots = plot.scatter("x", "y", source=source, marker=marker, size=8, color=style["color"], **legend)
     plot.add_tools(HoverTool(renderers=[dots], tooltips=TOOLTIPS))
+
+
+def _ends(mark: Mark) -> str:
+    """Return the ends of the estimate's own interval, also of one that is drawn cut."""
+    return "–" if mark.interval is None else f"{mark.estimate.low:.4g} to {mark.estimate.high:.4g}"
 
 
 def _reference_lines(plot: figure, lines: dict[str, float], dimension: Dimension, any_y: Any) -> None:

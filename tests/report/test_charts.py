@@ -11,19 +11,23 @@ from rebuttal.report.tables import Grid
 from rebuttal.report.verdicts import judge
 from rebuttal.statistics import median_interval
 
-GRID = Grid("t", "toy", "Title", "who", "{row}/{column}", {"A": "a", "B": "b"}, {"X": "x", "Y": "y"})
+GRID = Grid(
+    name="t", experiment="toy", title="Title", corner="who", metric="{row}/{column}", rows={"A": "a", "B": "b"},
+    columns={"X": "x", "Y": "y"},
+)  # fmt: skip
 
 
 def test_a_dot_chart_shows_the_cells_of_a_table_by_column_or_by_row(make_run, tmp_path):
     for seed in (0, 1):
         make_run(str(seed), {"a/x": 1.0 + seed, "a/y": 5.0, "b/x": 3.0}, seed)
     tables = GRID.tables(gather([tmp_path]).runs)
-    spec = DotChart("t", "Title.", {"only X": ("X",)}, claimed={"only X": "claim"})
+    spec = DotChart(table="t", title="Title.", panels={"only X": ("X",)}, claimed={"only X": "claim"})
     ((panel,),) = [chart.panels for chart in spec.charts(tables, {"claim": 0.85})]
     assert panel.categories == ("A", "B") and panel.lines == {"claimed": 0.85}
     assert panel.series["X"]["A"].mean == 1.5 and panel.series["X"]["B"].n == 2
     ((turned,),) = [
-        chart.panels for chart in DotChart("t", "Title.", {"only A": ("A",)}, by_row=True).charts(tables, {})
+        chart.panels
+        for chart in DotChart(table="t", title="Title.", panels={"only A": ("A",)}, by_row=True).charts(tables, {})
     ]
     assert turned.categories == ("X", "Y") and turned.series["A"]["Y"].mean == 5.0 and not turned.lines
 
@@ -33,7 +37,9 @@ def test_curves_against_the_share_of_random_labels(make_run, tmp_path):
         for seed in (0, 1):
             corruption = {"_target_": "x.RandomLabels", "fraction": fraction}
             make_run(f"{fraction}{seed}", {"fit/x": fraction + seed}, seed, corruption=corruption)
-    (chart,) = LabelNoiseChart("c", "toy", "Title.", {"X": "fit/x", "absent": "fit/y"}).charts(gather([tmp_path]).runs)
+    (chart,) = LabelNoiseChart(
+        name="c", experiment="toy", title="Title.", panels={"X": "fit/x", "absent": "fit/y"}
+    ).charts(gather([tmp_path]).runs)
     (panel,) = chart.panels
     assert [(x, y.mean) for x, y in panel.series["X"]] == [(0.0, 0.5), (0.5, 1.0), (1.0, 1.5)]
 
@@ -41,8 +47,8 @@ def test_curves_against_the_share_of_random_labels(make_run, tmp_path):
 def test_curves_whose_x_is_part_of_the_metric_names(make_run, tmp_path):
     make_run("0", {"s/kappa_300_1000": 0.4, "s/kappa_300_100": 0.1, "s/kappa_300_100_low": 0.0, "s/kappa_900_100": 0.2})
     spec = MetricNameChart(
-        "c", "toy", "Title.", "n2", {"kappa": r"s/kappa_(?P<series>\d+)_(?P<x>\d+)"}, "n1 = {}",
-        vertical=("a tenth", lambda n1: int(n1) / 10),
+        name="c", experiment="toy", title="Title.", x="n2", panels={"kappa": r"s/kappa_(?P<series>\d+)_(?P<x>\d+)"},
+        series="n1 = {}", vertical="a tenth", vertical_divisor=10,
     )  # fmt: skip
     ((panel,),) = [chart.panels for chart in spec.charts(gather([tmp_path]).runs)]
     assert [(x, y.mean) for x, y in panel.series["n1 = 300"]] == [(100.0, 0.1), (1000.0, 0.4)]
@@ -55,12 +61,14 @@ def test_a_figure_shows_the_values_of_the_chart(kind, make_run, tmp_path):
         make_run(str(seed), {"a/x": 1.0 + seed, "b/x": 3.0, "s/k_10": 0.1 * seed, "s/k_20": 0.2}, seed)
     runs = gather([tmp_path]).runs
     if kind == "dots":
-        (chart,) = DotChart("t", "Title.", {"only X": ("X",)}, lines={"only X": {"chance": 0.5}}).charts(
-            GRID.tables(runs), {}
-        )
+        (chart,) = DotChart(
+            table="t", title="Title.", panels={"only X": ("X",)}, lines={"only X": {"chance": 0.5}}
+        ).charts(GRID.tables(runs), {})
         expected, panel = {2.0, 3.0}, Dots
     else:
-        (chart,) = MetricNameChart("c", "toy", "Title.", "n2", {"kappa": r"s/k_(?P<x>\d+)"}).charts(runs)
+        (chart,) = MetricNameChart(
+            name="c", experiment="toy", title="Title.", x="n2", panels={"kappa": r"s/k_(?P<x>\d+)"}
+        ).charts(runs)
         expected, panel = {10.0, 20.0}, Curves
     assert isinstance(chart.panels[0], panel)
     figure = draw(chart)
@@ -71,7 +79,9 @@ def test_a_figure_shows_the_values_of_the_chart(kind, make_run, tmp_path):
 
 def test_text_is_embedded_as_text(make_run, tmp_path):
     make_run("0", {"a/x": 1.0})
-    (chart,) = DotChart("t", "Title.", {"only X": ("X",)}).charts(GRID.tables(gather([tmp_path]).runs), {})
+    (chart,) = DotChart(table="t", title="Title.", panels={"only X": ("X",)}).charts(
+        GRID.tables(gather([tmp_path]).runs), {}
+    )
     save(draw(chart), tmp_path / "f.pdf")
     content = (tmp_path / "f.pdf").read_bytes()
     assert re.search(rb"/Subtype */(TrueType|Type0|CIDFontType2)", content) and b"/Type3" not in content
@@ -104,7 +114,9 @@ def test_a_point_without_an_interval_takes_none_from_the_others(make_run, tmp_pa
         for seed in range(seeds):
             corruption = {"_target_": "x.RandomLabels", "fraction": fraction}
             make_run(f"{fraction}{seed}", {"fit/x": fraction + seed}, seed, corruption=corruption)
-    (chart,) = LabelNoiseChart("c", "toy", "Title.", {"X": "fit/x"}).charts(gather([tmp_path]).runs)
+    (chart,) = LabelNoiseChart(name="c", experiment="toy", title="Title.", panels={"X": "fit/x"}).charts(
+        gather([tmp_path]).runs
+    )
     (axes,) = [axes for axes in draw(chart).axes if axes.lines]
     vertical = [line for line in axes.lines if len(set(line.get_xdata())) == 1 and len(line.get_xdata()) == 2]
     assert sorted(line.get_xdata()[0] for line in vertical) == [0.0, 1.0]

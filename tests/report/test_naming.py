@@ -18,7 +18,7 @@ def test_a_setup_is_named_by_its_options():
     assert setup_name(walk) == "resnet18, random_walk, 3×8×8, n = 500, K = 10"
     images = config("experiment=baseline", "dataset=image_folder", "dataset.root=x", "dataset.train_size=5000")
     assert setup_name(images, 7) == "resnet18, image_folder, n = 5,000, K = 7"
-    assert setup_name(config("model.hidden=[7]")).startswith("MLP hidden=[7]")
+    assert setup_name(config("model.hidden=[7]")).startswith("mlp, hidden=[7], ")
 
 
 def test_labels_are_named_by_their_corruption():
