@@ -97,8 +97,17 @@ def _differences(configs: Sequence[Config], places: Places) -> list[list[str]]:
     groups = {key: values for key, values in differing.items() if not key.startswith("stages.")}
     if len(set(zip(*map(_texts, groups.values())))) == len(set(zip(*map(_texts, differing.values())))):
         differing = groups
-    named = {key: _named(key, values, places) for key, values in differing.items()}
+    named = {key: _named(key, values, places) for key, values in _originals(differing).items()}
     return [[f"{key} = {values[i]}" for key, values in named.items()] for i in range(len(configs))]
+
+
+def _originals(differing: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """Return the keys without the copies of a stage's settings in the stages that contain it, which lie deeper."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for key, values in differing.items():
+        alike.setdefault((key.rpartition(".")[2], *_texts(values)), []).append(key)
+    depth = {key: min(other.count(".") for other in same) for same in alike.values() for key in same}
+    return {key: values for key, values in differing.items() if key.count(".") == depth[key]}
 
 
 def _differing(nodes: Sequence[Any], path: str = "") -> dict[str, list[Any]]:

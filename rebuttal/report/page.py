@@ -57,7 +57,7 @@ class Section:
 def page(results: Results) -> str:
     """Return the whole page as HTML. Everything that comes from a run is escaped."""
     plots: dict[str, Model] = {
-        f"{chart.name}-{i}": _panel(panel) for chart in results.all_charts for i, panel in enumerate(chart.panels)
+        f"{chart.name}-{i}": panel_plot(panel) for chart in results.all_charts for i, panel in enumerate(chart.panels)
     }
     script, markup = components(plots) if plots else ("", {})
     environment = Environment(
@@ -125,7 +125,8 @@ def _settings(run: Run) -> str:
     return text
 
 
-def _panel(panel: Dots | Curves) -> figure:
+def panel_plot(panel: Dots | Curves) -> figure:
+    """Return a panel as a plot of Bokeh's."""
     return _dots(panel) if isinstance(panel, Dots) else _curves(panel)
 
 

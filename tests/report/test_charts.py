@@ -1,15 +1,18 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rebuttal.report.charts import Curves, DotChart, Dots, LabelNoiseChart, MetricNameChart, verdict_chart
 from rebuttal.report.claims import Claim
 from rebuttal.report.draw import draw, save
 from rebuttal.report.gather import Run, gather
+from rebuttal.report.page import panel_plot
+from rebuttal.report.plain import SweptChart, plain_charts
 from rebuttal.report.tables import Grid
 from rebuttal.report.verdicts import judge
-from rebuttal.statistics import median_interval
+from rebuttal.statistics import Estimate, median_interval
 
 GRID = Grid(
     name="t", experiment="toy", title="Title", corner="who", metric="{row}/{column}", rows={"A": "a", "B": "b"},
@@ -120,3 +123,80 @@ def test_a_point_without_an_interval_takes_none_from_the_others(make_run, tmp_pa
     (axes,) = [axes for axes in draw(chart).axes if axes.lines]
     vertical = [line for line in axes.lines if len(set(line.get_xdata())) == 1 and len(line.get_xdata()) == 2]
     assert sorted(line.get_xdata()[0] for line in vertical) == [0.0, 1.0]
+
+
+def drawn_in_print(axes, panel):
+    """Return the marks and the intervals on matplotlib's axes; a dot plot's without the offsets of its series."""
+    marks, intervals = set(), set()
+    for line in axes.lines:
+        x, y = (np.asarray(values, dtype=float) for values in line.get_data())
+        if line.get_marker() not in ("None", None, ""):
+            marks |= {(a, round(b)) if isinstance(panel, Dots) else (a, b) for a, b in zip(x, y)}
+        elif len(x) == 2 and isinstance(panel, Dots) and y[0] == y[1] and x[0] != x[1]:
+            intervals.add((round(y[0]), *x))
+        elif len(x) == 2 and isinstance(panel, Curves) and x[0] == x[1] and y[0] != y[1]:
+            intervals.add((x[0], *y))
+    return marks, intervals - {(name, 0.0, 1.0) for name in panel.lines.values()}
+
+
+def drawn_on_the_page(panel):
+    marks, intervals = set(), set()
+    for glyph in panel_plot(panel).renderers:
+        data = glyph.data_source.data
+        if "low" not in data or type(glyph.glyph).__name__ != "Scatter":
+            continue
+        for x, y, low, high in zip(data["x"], data["y"], data["low"], data["high"]):
+            at = panel.categories.index(y[0]) if isinstance(panel, Dots) else x
+            marks.add((x, at) if isinstance(panel, Dots) else (x, y))
+            intervals |= {(at, low, high)} if low != high else set()
+    return marks, intervals
+
+
+KINDS = {
+    "dots": lambda runs: DotChart(table="t", title="T.", panels={"p": ("X", "Y")}).charts(GRID.tables(runs[:3]), {}),
+    "dots on a logarithmic axis": lambda runs: DotChart(
+        table="t", title="T.", panels={"p": ("X", "Y")}, log=("p",)
+    ).charts(GRID.tables(runs[:3]), {}),
+    "label noise": lambda runs: LabelNoiseChart(
+        name="c", experiment="toy", title="T.", panels={"X": "a/x", "Y": "a/y"}
+    ).charts(runs),
+    "metric names": lambda runs: MetricNameChart(
+        name="c", experiment="toy", title="T.", x="k", panels={"k": r"s/k_(?P<x>\d+)"}, log_y=("k",)
+    ).charts(runs[:3]),
+    "swept": lambda runs: SweptChart(name="c", experiment="toy", title="T.", panels={"X": "a/x"}).charts(runs),
+    "plain": lambda runs: plain_charts(runs, set()),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_both_renderings_draw_the_same_marks_and_intervals(kind, make_run, tmp_path):
+    """With ragged seeds, and with intervals that a logarithmic axis cannot show whole."""
+    for fraction, seeds in ((0.25, 3), (0.5, 1), (1.0, 2)):
+        for seed in range(seeds):
+            metrics = {
+                "a/x": 0.1 + seed,
+                "b/x": 5.0 + seed / 10,
+                "s/k_10": 0.1 + seed,
+                "s/k_20": 2.0,
+                "a/y": 3.0 + seed**2,
+            }
+            metrics |= {} if seed else {"b/y": 7.0, "s/k_40": 4.0}  # of a single seed
+            corruption = {"_target_": "x.RandomLabels", "fraction": fraction}
+            make_run(f"{fraction}{seed}", metrics, seed, corruption=corruption)
+    charts = KINDS[kind](gather([tmp_path]).runs)
+    assert charts
+    for chart in charts:
+        for axes, panel in zip(draw(chart).axes, chart.panels):
+            in_print, on_page = drawn_in_print(axes, panel), drawn_on_the_page(panel)
+            assert in_print == on_page and in_print[0] and in_print[1]
+            estimates = [mark.estimate for marks in panel.marks().values() for mark in marks]
+            assert len(in_print[1]) == sum(e.low is not None and e.low != e.high for e in estimates)
+
+
+def test_an_interval_below_zero_is_cut_at_the_end_of_a_logarithmic_axis():
+    panel = Dots(
+        "x", ("a", "b"), {"s": {"a": Estimate(1.0, -2.0, 4.0, 2), "b": Estimate(-1.0, -2.0, 0.0, 2)}}, log=True
+    )
+    ((mark,),) = panel.marks().values()  # what is not above zero is nowhere on the axis
+    assert mark.interval == (0.1, 4.0) and mark.estimate.low == -2.0
+    assert Dots("x", ("a", "b"), panel.series).marks()["s"][0].interval == (-2.0, 4.0)
