@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import textwrap
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -21,7 +22,7 @@ from markupsafe import Markup
 
 import rebuttal
 from rebuttal.figures.style import GREY, line_styles
-from rebuttal.report.charts import Chart, Curves, Dots, Mark
+from rebuttal.report.charts import INTERVALS, Chart, Curves, Dots, Mark
 from rebuttal.report.gather import Run
 from rebuttal.report.results import Results
 from rebuttal.report.tables import Table, format_cell, format_verdict, grouped
@@ -29,6 +30,7 @@ from rebuttal.report.verdicts import Verdict
 
 MARKERS = {"o": "circle", "s": "square", "^": "triangle", "D": "diamond", "v": "inverted_triangle", "*": "star"}
 HEIGHT = 320  # of a plot, in pixels
+LABEL = 36  # characters of a line of an axis label: a narrow screen has no room for more
 MAX_RUNS = 500  # listed on the page; raw/runs.csv has all
 TOOLTIPS = [("", "@name"), ("mean", "@mean{0.[0000]}"), ("95 %", "@interval"), ("seeds", "@n")]
 
@@ -70,6 +72,7 @@ def page(results: Results) -> str:
         overview=_panel_markup(results.overview, markup) if results.overview else [],
         sections=[_section(results, experiment, markup) for experiment in results.headings],
         version=rebuttal.__version__,
+        intervals=INTERVALS,
         unlisted=max(0, len(results.gathered.runs) - MAX_RUNS),
         bokeh=Markup(Resources(mode="inline", components=["bokeh"]).render_js()),
         bokeh_script=Markup(script),
@@ -85,7 +88,7 @@ def _section(results: Results, experiment: str, markup: dict[str, str]) -> Secti
         heading=results.headings[experiment],
         verdicts=[v for v in results.verdicts if v.claim.experiment == experiment],
         plots=[
-            (chart.caption, _panel_markup(chart, markup)) for chart in results.charts if chart.experiment == experiment
+            (chart.title, _panel_markup(chart, markup)) for chart in results.charts if chart.experiment == experiment
         ],
         tables=[table for table in results.tables if table.experiment == experiment],
         frames=_frames(results, experiment),
@@ -137,10 +140,14 @@ def _plot(height: int = HEIGHT, **settings: Any) -> figure:
     return plot
 
 
+def _wrapped(label: str) -> str:
+    return textwrap.fill(label, LABEL)
+
+
 def _dots(panel: Dots) -> figure:
     log: dict[str, Any] = {"x_axis_type": "log"} if panel.log else {}
     height = max(HEIGHT, 100 + 18 * len(panel.categories))
-    plot = _plot(height, y_range=list(reversed(panel.categories)), x_axis_label=panel.label, **log)
+    plot = _plot(height, y_range=list(reversed(panel.categories)), x_axis_label=_wrapped(panel.label), **log)
     for i, (name, marks) in enumerate(panel.marks().items()):
         style = line_styles(len(panel.series))[i]
         offset = 0.0 if panel.exclusive else -0.24 * (i - (len(panel.series) - 1) / 2)
@@ -152,7 +159,7 @@ def _dots(panel: Dots) -> figure:
 
 def _curves(panel: Curves) -> figure:
     log: dict[str, Any] = {f"{axis}_axis_type": "log" for axis, on in (("x", panel.log_x), ("y", panel.log_y)) if on}
-    plot = _plot(x_axis_label=panel.x, y_axis_label=panel.y, **log)
+    plot = _plot(x_axis_label=_wrapped(panel.x), y_axis_label=_wrapped(panel.y), **log)
     for (name, marks), style in zip(panel.marks().items(), line_styles(len(panel.series))):
         points: list[Point] = [(mark.at, mark.mean, f"{name}, {mark.at:g}", mark) for mark in marks]
         plot.line([x for x, *_ in points], [y for _, y, *_ in points], color=style["color"], line_width=2)

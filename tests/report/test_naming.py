@@ -96,7 +96,7 @@ def test_options_that_differ_are_named_and_not_described():
     other = config("experiment=two_stage", "model@stages.student.model=mlp_1x512")
     named = names([config("experiment=two_stage"), other])
     assert [name.partition("K = 10, ")[2] for name in named] == [
-        "stages.student.model = mlp",
+        "stages.student.model = none",
         "stages.student.model = mlp_1x512",
     ]
 
