@@ -181,3 +181,9 @@ def test_rebuttal_s_own_experiments_are_declared_in_the_order_of_the_paper():
     assert names[:2] == ["baseline", "two_stage"] and names[-1] == "toy"
     assert sorted(names) == sorted(path.stem for path in REPORTS.glob("*.yaml"))
     assert set(names) == {path.stem for path in (REPORTS.parent / "experiment").glob("*.yaml")}
+
+
+def test_a_section_without_a_number_says_why(make_run, tmp_path):
+    make_run("r", {"teacher/train_accuracy": 0.5, "student/kappa": 0.1})
+    out = write_report(find_results([tmp_path / "runs"]), tmp_path / "out")
+    assert "No table or figure: " in (out / "index.html").read_text()
