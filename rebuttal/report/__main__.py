@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.markup import escape
@@ -30,13 +31,15 @@ DEFAULT_FOLDERS = ("outputs", "multirun")
 MAX_PROBLEMS = 20  # printed; raw/problems.csv has all
 
 
-def report(folders: list[Path], out: Path, ledger: Path = LEDGER, debug: bool = False) -> Results:
+def report(
+    folders: list[Path], out: Path, ledger: Path = LEDGER, debug: bool = False, declarations: Sequence[Path] = ()
+) -> Results:
     """Report on the runs below `folders`, judged by the claims of `ledger`, and write the report to `out`.
 
-    `debug`: judge runs of debug size too.
+    `debug`: judge runs of debug size too. `declarations`: folders that declare tables and figures.
 
-    Raises `ConfigError` for an invalid ledger, `UserError` if there is no finished run."""
-    results = find_results(folders, ledger, debug)
+    Raises `ConfigError` for an invalid ledger or declaration, `UserError` if there is no finished run."""
+    results = find_results(folders, ledger, debug, declarations)
     if not results.gathered.runs:
         raise UserError(
             f"no finished run below {', '.join(map(str, folders))} "
@@ -55,10 +58,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("paper"), help="where to write (default: paper)")
     parser.add_argument("--claims", type=Path, default=LEDGER, help="another claims ledger")
     parser.add_argument("--debug", action="store_true", help="judge the claims also on runs of debug size")
+    parser.add_argument(
+        "--declarations",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="a folder of YAML files like those of conf/report: your tables and figures; may be repeated. Those in the "
+        "folder report/ of hydra.searchpath, with which the runs were made, are found without it",
+    )
     arguments = parser.parse_args()
     folders = arguments.folders or [Path(name) for name in DEFAULT_FOLDERS]
     try:
-        results = report(folders, arguments.out, arguments.claims, arguments.debug)
+        results = report(folders, arguments.out, arguments.claims, arguments.debug, arguments.declarations)
     except (UserError, OSError) as error:
         print(f"rebuttal: {error}", file=sys.stderr)
         sys.exit(2)
@@ -70,7 +82,7 @@ def _print_summary(results: Results, out: Path) -> None:
     counts = Counter(v.verdict for v in results.verdicts)
     wide_console.print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
     for note in results.notes():
-        wide_console.print(note)
+        wide_console.print(note, soft_wrap=True, markup=False, highlight=False)
     for problem in results.gathered.problems[:MAX_PROBLEMS]:
         wide_console.print(f"  {problem.status}: {problem.folder}: {problem.why}", soft_wrap=True, markup=False)
     if len(results.gathered.problems) > MAX_PROBLEMS:

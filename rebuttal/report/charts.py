@@ -3,13 +3,51 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from pydantic import Field
+
+from rebuttal.config import checked
 from rebuttal.report.gather import Run
-from rebuttal.report.tables import Table, comparable_runs, grouped, mean_of
+from rebuttal.report.tables import Named, Table, comparable_runs, grouped, mean_of, named
 from rebuttal.report.verdicts import DECISIONS, Verdict
 from rebuttal.statistics import Estimate
+
+OVERVIEW = "verdicts"  # the name of the chart of all judged claims
+INTERVALS = "Mean over seeds and 95 % interval, where there are two seeds or more."
+
+
+@dataclass(frozen=True)
+class Mark:
+    """An estimate as every rendering draws it: at `at`, an x or a category, its mean, and its interval if it has one.
+
+    An interval that a logarithmic axis cannot show whole ends at the axis's lowest value.
+    """
+
+    at: float | str
+    mean: float
+    interval: tuple[float, float] | None
+    estimate: Estimate
+
+
+def _marks(points: Sequence[tuple[float | str, Estimate]], lowest: float | None) -> list[Mark]:
+    """Return the marks of a series; on a logarithmic axis, whose `lowest` value is given, those of positive means."""
+    marks = []
+    for at, e in points:
+        if lowest is not None and e.mean <= 0:
+            continue
+        known = e.low is not None and e.high is not None
+        ends = (e.low if lowest is None else max(e.low or 0, lowest), e.high) if known else None
+        marks.append(Mark(at, e.mean, ends, e))  # type: ignore[arg-type]
+    return marks
+
+
+def _lowest(estimates: Iterable[Estimate]) -> float:
+    """Return the lowest value that a logarithmic axis shows: a tenth of the lowest mean, or a lower end above 0."""
+    found = list(estimates)
+    means = [e.mean / 10 for e in found if e.mean > 0]
+    return min([*means, *(e.low for e in found if e.low is not None and e.low > 0)], default=1.0)
 
 
 @dataclass(frozen=True)
@@ -26,6 +64,11 @@ class Dots:
     lines: dict[str, float] = field(default_factory=dict)
     log: bool = False
     exclusive: bool = False
+
+    def marks(self) -> dict[str, list[Mark]]:
+        """Return what is drawn of each series."""
+        lowest = _lowest(e for cells in self.series.values() for e in cells.values()) if self.log else None
+        return {name: _marks(list(cells.items()), lowest) for name, cells in self.series.items()}
 
 
 @dataclass(frozen=True)
@@ -45,10 +88,16 @@ class Curves:
     log_x: bool = False
     log_y: bool = False
 
+    def marks(self) -> dict[str, list[Mark]]:
+        """Return what is drawn of each series."""
+        lowest = _lowest(e for points in self.series.values() for _, e in points) if self.log_y else None
+        shown = {name: [(x, e) for x, e in points if x > 0 or not self.log_x] for name, points in self.series.items()}
+        return {name: _marks(points, lowest) for name, points in shown.items()}
+
 
 @dataclass(frozen=True)
 class Chart:
-    """Panels side by side. `name` is unique and the stem of the chart's files; `title` is its caption."""
+    """Panels side by side. `name` is unique and the stem of the chart's files; `caption` goes below it."""
 
     name: str
     experiment: str
@@ -56,8 +105,12 @@ class Chart:
     panels: tuple[Dots | Curves, ...]
     runs: tuple[Run, ...]
 
+    @property
+    def caption(self) -> str:
+        return self.title if self.name == OVERVIEW else f"{self.title} {INTERVALS}"
 
-@dataclass(frozen=True)
+
+@checked
 class DotChart:
     """A dot chart of each table named `table`.
 
@@ -70,9 +123,16 @@ class DotChart:
     title: str
     panels: dict[str, tuple[str, ...]]
     by_row: bool = False
-    lines: dict[str, dict[str, float]] = field(default_factory=dict)
-    claimed: dict[str, str] = field(default_factory=dict)
+    lines: dict[str, dict[str, float]] = Field(default_factory=dict)
+    claimed: dict[str, str] = Field(default_factory=dict)
     log: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.table
+
+    def metrics(self) -> Named:
+        yield from ()  # the table has them
 
     def charts(self, tables: Sequence[Table], thresholds: dict[str, float]) -> list[Chart]:
         return [
@@ -106,7 +166,7 @@ class DotChart:
         return lines
 
 
-@dataclass(frozen=True)
+@checked
 class LabelNoiseChart:
     """Metrics against the share of random labels, one chart per setup.
 
@@ -118,6 +178,10 @@ class LabelNoiseChart:
     title: str
     panels: dict[str, str]
     fitted: tuple[str, ...] = ()
+
+    def metrics(self) -> Named:
+        yield from named("panels", self.panels)
+        yield from named("fitted", self.fitted)
 
     def charts(self, runs: Sequence[Run]) -> list[Chart]:
         own = [run for run in runs if run.experiment == self.experiment and "corruption" in run.config]
@@ -139,13 +203,13 @@ class LabelNoiseChart:
         return Chart(name, self.experiment, self.title, tuple(panels), tuple(runs))
 
 
-@dataclass(frozen=True)
+@checked
 class MetricNameChart:
     """Curves whose x values are parts of metric names, one chart per configuration.
 
     `panels`: for each label of y, a regular expression with the group `x`, and the group `series` if there are several
-    curves. `series`: the format of a curve's label. `vertical`: the label of the vertical reference lines, and the
-    function from a curve's `series` group to its x.
+    curves. `series`: the label of a curve, in which `{}` stands for that group. `vertical`: the label of a vertical
+    reference line for each curve, at its `series` over `vertical_divisor`. `log_y`: panels with a logarithmic y axis.
     """
 
     name: str
@@ -154,8 +218,12 @@ class MetricNameChart:
     x: str
     panels: dict[str, str]
     series: str = "{}"
-    vertical: tuple[str, Callable[[str], float]] | None = None
+    vertical: str = ""
+    vertical_divisor: float = 1.0
     log_y: tuple[str, ...] = ()
+
+    def metrics(self) -> Named:
+        yield from ()  # patterns, of which no run need have any
 
     def charts(self, runs: Sequence[Run]) -> list[Chart]:
         configurations = grouped((run for run in runs if run.experiment == self.experiment), _configuration)
@@ -177,10 +245,10 @@ class MetricNameChart:
             if match is None or value is None:
                 continue
             key = match.groupdict().get("series", "")
-            name = self.series.format(key) if key else label
+            name = self.series.replace("{}", key) if key else label
             curves.setdefault(name, []).append((float(match["x"]), value))
-            if self.vertical is not None:
-                vertical_lines[name] = self.vertical[1](key)
+            if self.vertical and key:
+                vertical_lines[name] = float(key) / self.vertical_divisor
         if not curves:
             return None
         return Curves(
@@ -188,13 +256,10 @@ class MetricNameChart:
             y=label,
             series={name: sorted(points, key=lambda point: point[0]) for name, points in curves.items()},
             vertical_lines=vertical_lines,
-            vertical_label=self.vertical[0] if self.vertical else "",
+            vertical_label=self.vertical,
             log_x=True,
             log_y=label in self.log_y,
         )
-
-
-OVERVIEW = "verdicts"  # the name of the chart of all judged claims
 
 
 def verdict_chart(verdicts: Sequence[Verdict]) -> Chart | None:

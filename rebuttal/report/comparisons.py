@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict
 
 import pandas as pd
 
+from rebuttal.config import checked
 from rebuttal.report.gather import Run
-from rebuttal.report.naming import setup_name
-from rebuttal.report.tables import comparable_runs, fitted_runs, grouped
+from rebuttal.report.naming import labels_name
+from rebuttal.report.tables import Named, comparable_runs, fitted_runs, grouped, named
 from rebuttal.statistics import (
     Comparison,
     Times,
@@ -25,7 +25,7 @@ from rebuttal.statistics import (
 Row = dict[str, str | float | bool | None]
 
 
-@dataclass(frozen=True)
+@checked
 class Contrast:
     """Two metrics of the same runs, compared on each configuration of `experiment`.
 
@@ -37,6 +37,11 @@ class Contrast:
     a: tuple[str, str]
     b: tuple[str, str]
     fitted: tuple[str, ...] = ()
+
+    def metrics(self) -> Named:
+        for key, (_, metric) in (("a", self.a), ("b", self.b)):
+            yield f"{key}={metric}", (metric,)
+        yield from named("fitted", self.fitted)
 
     def comparisons(self, runs: Sequence[Run]) -> list[tuple[Row, Comparison]]:
         """Return the comparison on each configuration that has both metrics, with the columns that identify it."""
@@ -50,12 +55,12 @@ class Contrast:
         return found
 
 
-@dataclass(frozen=True)
+@checked
 class TimeToFit:
     """The optimiser steps until two groups of networks fit every label, as right-censored times.
 
-    The groups are the stages `stage_a` and `stage_b` of the same runs, or with `label` of different runs: those whose
-    config it maps to `a`, and those whose config it maps to `b`.
+    The groups are the stages `stage_a` and `stage_b` of the same runs, or with `by_labels` of different runs: those
+    trained on the labels that `a` names, and those on the labels that `b` names.
     """
 
     experiment: str
@@ -63,7 +68,11 @@ class TimeToFit:
     b: str
     stage_a: str
     stage_b: str
-    label: Callable[[dict[str, Any]], str] | None = None
+    by_labels: bool = False
+
+    def metrics(self) -> Named:
+        for key, stage in (("stage_a", self.stage_a), ("stage_b", self.stage_b)):
+            yield f"{key}={stage}", (f"{stage}/steps",)
 
     def rows(self, runs: Sequence[Run]) -> list[Row]:
         """Return a row for each setup that has both groups."""
@@ -71,7 +80,7 @@ class TimeToFit:
         for group in grouped((run for run in runs if run.experiment == self.experiment), _setup):
             a, b = self._times(group, self.a, self.stage_a), self._times(group, self.b, self.stage_b)
             if a and b:
-                rows.append(self._row(setup_name(group[0].config, group[0].classes), a, b))
+                rows.append(self._row(group[0].setup_name, a, b))
         return rows
 
     def _row(self, setup: str, a: Times, b: Times) -> Row:
@@ -85,7 +94,7 @@ class TimeToFit:
     def _times(self, runs: Sequence[Run], name: str, stage: str) -> Times:
         times = []
         for run in runs:
-            if self.label is not None and self.label(run.config) != name:
+            if self.by_labels and labels_name(run.config) != name:
                 continue
             steps_to_fit, steps = (run.metrics.get(f"{stage}/{key}") for key in ("steps_to_fit", "steps"))
             if steps is not None:
@@ -93,7 +102,7 @@ class TimeToFit:
         return times
 
 
-@dataclass(frozen=True)
+@checked
 class Trend:
     """A metric against another, `along`, over the runs of a setup: rank correlation, over all runs and the lowest and
     highest of one seed, and whether a line is enough.
@@ -106,6 +115,11 @@ class Trend:
     metric: str
     along: str
     fitted: tuple[str, ...] = ()
+
+    def metrics(self) -> Named:
+        for key, metric in (("metric", self.metric), ("along", self.along)):
+            yield f"{key}={metric}", (metric,)
+        yield from named("fitted", self.fitted)
 
     def rows(self, runs: Sequence[Run]) -> list[Row]:
         """Return a row for each setup in which both metrics vary and are defined in all runs that have them."""

@@ -14,8 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, StrMethodFormatter
 
 from rebuttal.figures.style import GREY, STYLE, WIDTH, line_styles
-from rebuttal.report.charts import Chart, Curves, Dots
-from rebuttal.statistics import Estimate
+from rebuttal.report.charts import Chart, Curves, Dots, Mark
 
 MAX_COLUMNS = 3  # panels next to each other on the page's width
 LONG = 16  # categories; a longer dot plot is the whole page wide
@@ -63,12 +62,12 @@ def save(figure: Figure, path: Path) -> None:
 def _dots(axes: Axes, panel: Dots) -> None:
     rows = {category: y for y, category in enumerate(panel.categories)}
     several = len(panel.series) > 1
-    for i, (name, estimates) in enumerate(panel.series.items()):
+    for i, (name, marks) in enumerate(panel.marks().items()):
         style = line_styles(len(panel.series))[i]
         apart = 0.0 if panel.exclusive else 0.24  # so that no interval hides another
         offset = apart * (i - (len(panel.series) - 1) / 2)
-        for j, (category, estimate) in enumerate(estimates.items()):
-            _dot(axes, estimate, rows[category] + offset, style, name if several and j == 0 else None)
+        for j, mark in enumerate(marks):
+            _dot(axes, mark, rows[str(mark.at)] + offset, style, name if several and j == 0 else None)
     for name, value in panel.lines.items():
         axes.axvline(value, color=GREY, linewidth=0.8, linestyle="--" if name == "claimed" else ":", label=name)
     axes.set_yticks(range(len(rows)), list(rows))
@@ -80,16 +79,16 @@ def _dots(axes: Axes, panel: Dots) -> None:
     axes.set_axisbelow(True)
 
 
-def _dot(axes: Axes, estimate: Estimate, y: float, style: dict[str, Any], label: str | None) -> None:
-    if estimate.low is not None and estimate.high is not None:
-        axes.plot([estimate.low, estimate.high], [y, y], color=style["color"], linewidth=1.2)
-    axes.plot(estimate.mean, y, style["marker"], color=style["color"], markersize=4, label=label)
+def _dot(axes: Axes, mark: Mark, y: float, style: dict[str, Any], label: str | None) -> None:
+    if mark.interval is not None:
+        axes.plot(mark.interval, [y, y], color=style["color"], linewidth=1.2)
+    axes.plot(mark.mean, y, style["marker"], color=style["color"], markersize=4, label=label)
 
 
 def _curves(axes: Axes, panel: Curves) -> None:
     several = len(panel.series) > 1
-    for (name, points), style in zip(panel.series.items(), line_styles(len(panel.series))):
-        _curve(axes, points, style, name if several else None)
+    for (name, marks), style in zip(panel.marks().items(), line_styles(len(panel.series))):
+        _curve(axes, marks, style, name if several else None)
         if name in panel.vertical_lines:
             axes.axvline(panel.vertical_lines[name], color=style["color"], linewidth=0.8, linestyle=":")
     for name, value in panel.lines.items():
@@ -98,7 +97,7 @@ def _curves(axes: Axes, panel: Curves) -> None:
         axes.plot([], [], ":", color=GREY, linewidth=0.8, label=panel.vertical_label)
     if panel.log_x:
         axes.set_xscale("log")
-        _plain_numbers(axes.xaxis, sorted({x for points in panel.series.values() for x, _ in points}))
+        _plain_numbers(axes.xaxis, sorted({float(mark.at) for marks in panel.marks().values() for mark in marks}))
     if panel.log_y:
         axes.set_yscale("log")
         _plain_numbers(axes.yaxis)
@@ -106,12 +105,11 @@ def _curves(axes: Axes, panel: Curves) -> None:
     axes.set_ylabel(panel.y)
 
 
-def _curve(axes: Axes, points: list[tuple[float, Estimate]], style: dict[str, Any], label: str | None) -> None:
-    x = [at for at, _ in points]
-    axes.plot(x, [estimate.mean for _, estimate in points], **style, label=label)
-    for at, estimate in points:  # those of a single seed have none
-        if estimate.low is not None and estimate.high is not None:
-            axes.plot([at, at], [estimate.low, estimate.high], color=style["color"], linewidth=1.2)
+def _curve(axes: Axes, marks: list[Mark], style: dict[str, Any], label: str | None) -> None:
+    axes.plot([mark.at for mark in marks], [mark.mean for mark in marks], **style, label=label)
+    for mark in marks:  # those of a single seed have no interval
+        if mark.interval is not None:
+            axes.plot([mark.at, mark.at], mark.interval, color=style["color"], linewidth=1.2)
 
 
 def _plain_numbers(axis: Axis, ticks: Sequence[float] = ()) -> None:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from pydantic_core import from_json
 
 from rebuttal.progress.console import track
-from rebuttal.report.naming import names
+from rebuttal.report.naming import names, setup_name
 from rebuttal.runs.configuration import comparable
 from rebuttal.store.identity import fingerprint
 
@@ -30,7 +35,7 @@ class Run:
     equal also for other corruptions of the labels. `identity`: equal for duplicates. `networks`: the names of the
     trained networks that its numbers come from. `judged`: False for a run whose numbers mean nothing (debug=tiny).
     `config`: without the keys that may differ within a configuration. `command`: the command that repeats the run.
-    `version`: of rebuttal.
+    `version`: of rebuttal. `places`: the folders of configs, besides rebuttal's own, that the run was composed from.
     """
 
     folder: Path
@@ -46,6 +51,11 @@ class Run:
     version: str = ""
     networks: frozenset[str] = frozenset()
     judged: bool = True
+    places: tuple[Path, ...] = ()
+
+    @property
+    def setup_name(self) -> str:
+        return setup_name(self.config, self.classes, self.places)
 
     @property
     def classes(self) -> int | None:
@@ -87,6 +97,10 @@ class Gathered:
             settings = {f"config.{key}": value for key, value in _settings(run.config)}
             rows.append(head | settings | run.metrics)
         return pd.DataFrame(rows)
+
+    def places(self) -> list[Path]:
+        """Return the folders of configs that runs were composed from, besides rebuttal's own."""
+        return list(dict.fromkeys(place for run in self.runs for place in run.places))
 
     def versions(self) -> Counter[str]:
         """Count the runs by the version of rebuttal that made them."""
@@ -136,7 +150,8 @@ def _with_names(runs: list[Run]) -> list[Run]:
 
 
 def _names(runs: list[Run]) -> list[str]:
-    return names([run.config for run in runs], [run.classes for run in runs])
+    places = tuple(dict.fromkeys(place for run in runs for place in run.places))
+    return names([run.config for run in runs], [run.classes for run in runs], places)
 
 
 def _run_folders(root: Path) -> Iterator[Path]:
@@ -170,6 +185,7 @@ def _read(folder: Path, configs: dict[str, dict[str, Any]]) -> Run | Problem:
             judged=config.get("judged", True),
             command=_command(folder, provenance),
             version=provenance.get("rebuttal", "unknown"),
+            places=_places(folder, provenance.get("overrides") or ()),
         )
     except KeyError as error:
         return Problem(folder, "damaged", f"provenance.json: no key {error}; written by another version?")
@@ -188,6 +204,46 @@ def _command(folder: Path, provenance: dict[str, Any]) -> str:
     load = f"OmegaConf.load({str(folder / 'config.yaml')!r})"
     run = f"run({load}, packages={packages})" if packages else f"run({load})"
     return shlex.join(["python", "-c", f"from omegaconf import OmegaConf; from rebuttal.train import run; {run}"])
+
+
+def _places(folder: Path, overrides: Iterable[str]) -> tuple[Path, ...]:
+    """Return the folders that the run's overrides add to Hydra's search path, if they are still there."""
+    texts = [text for text in overrides if text.lstrip("+").startswith("hydra.searchpath=")]
+    relative = [place for text in texts for place in _searched(text)]
+    if not relative:
+        return ()
+    return tuple(place for path in relative if (place := _cwd(folder) / path).is_dir())
+
+
+@cache
+def _searched(override: str) -> tuple[Path, ...]:
+    try:
+        value = OverridesParser.create().parse_override(override).value()
+    except HydraException:
+        return ()
+    found = (_as_path(place) for place in (value if isinstance(value, list) else [value]))
+    return tuple(place for place in found if place is not None)
+
+
+def _as_path(place: Any) -> Path | None:
+    """Return the folder of an entry of Hydra's search path. A package is found and not imported: a report runs no code
+    of its runs."""
+    scheme, _, rest = str(place).rpartition("://")
+    if scheme in ("file", ""):
+        return Path(rest).expanduser()
+    top, *below = re.split("[./]", rest)
+    spec = find_spec(top) if scheme == "pkg" and top else None
+    home = next(iter(spec.submodule_search_locations or ()), None) if spec else None
+    return Path(home, *below) if home else None
+
+
+def _cwd(folder: Path) -> Path:
+    """Return where the run was started, which Hydra records; the working directory, if it was started from Python."""
+    try:
+        recorded = re.search(r"^ +cwd: (.+)$", (folder / ".hydra/hydra.yaml").read_text(encoding="utf-8"), re.MULTILINE)
+    except (OSError, UnicodeDecodeError):
+        recorded = None
+    return Path(recorded[1].strip("'\"")) if recorded else Path.cwd()
 
 
 def _setup(config: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import textwrap
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -21,22 +22,21 @@ from markupsafe import Markup
 
 import rebuttal
 from rebuttal.figures.style import GREY, line_styles
-from rebuttal.report.charts import Chart, Curves, Dots
-from rebuttal.report.contents import EXPERIMENTS
+from rebuttal.report.charts import INTERVALS, Chart, Curves, Dots, Mark
 from rebuttal.report.gather import Run
 from rebuttal.report.results import Results
 from rebuttal.report.tables import Table, format_cell, format_verdict, grouped
 from rebuttal.report.verdicts import Verdict
-from rebuttal.statistics import Estimate
 
 MARKERS = {"o": "circle", "s": "square", "^": "triangle", "D": "diamond", "v": "inverted_triangle", "*": "star"}
 HEIGHT = 320  # of a plot, in pixels
+LABEL = 26  # characters of a line of an axis label: a narrow screen has no room for more
 MAX_RUNS = 500  # listed on the page; raw/runs.csv has all
 TOOLTIPS = [("", "@name"), ("mean", "@mean{0.[0000]}"), ("95 %", "@interval"), ("seeds", "@n")]
 
 Dimension = Literal["width", "height"]  # the direction of a line across a panel
-Point = tuple[float, Any, str, Estimate]
-"""x, y (a number, or a category and its offset), the name in the tooltip, and the estimate itself."""
+Point = tuple[Any, Any, str, Mark]
+"""x, y (a number, or a category and its offset), the name in the tooltip, and what is drawn there."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Section:
 def page(results: Results) -> str:
     """Return the whole page as HTML. Everything that comes from a run is escaped."""
     plots: dict[str, Model] = {
-        f"{chart.name}-{i}": _panel(panel) for chart in results.all_charts for i, panel in enumerate(chart.panels)
+        f"{chart.name}-{i}": panel_plot(panel) for chart in results.all_charts for i, panel in enumerate(chart.panels)
     }
     script, markup = components(plots) if plots else ("", {})
     environment = Environment(
@@ -70,8 +70,9 @@ def page(results: Results) -> str:
     return environment.get_template("page.html.j2").render(
         results=results,
         overview=_panel_markup(results.overview, markup) if results.overview else [],
-        sections=[_section(results, experiment, markup) for experiment in _experiments(results)],
+        sections=[_section(results, experiment, markup) for experiment in results.headings],
         version=rebuttal.__version__,
+        intervals=INTERVALS,
         unlisted=max(0, len(results.gathered.runs) - MAX_RUNS),
         bokeh=Markup(Resources(mode="inline", components=["bokeh"]).render_js()),
         bokeh_script=Markup(script),
@@ -80,17 +81,11 @@ def page(results: Results) -> str:
     )
 
 
-def _experiments(results: Results) -> list[str]:
-    """Return the experiments with runs: those of the paper in its order, then any others."""
-    present = {run.experiment for run in results.gathered.runs}
-    return [name for name in EXPERIMENTS if name in present] + sorted(present - set(EXPERIMENTS))
-
-
 def _section(results: Results, experiment: str, markup: dict[str, str]) -> Section:
     runs = [run for run in results.gathered.runs[:MAX_RUNS] if run.experiment == experiment]
     return Section(
         id=experiment,
-        heading=EXPERIMENTS.get(experiment, experiment),
+        heading=results.headings[experiment],
         verdicts=[v for v in results.verdicts if v.claim.experiment == experiment],
         plots=[
             (chart.title, _panel_markup(chart, markup)) for chart in results.charts if chart.experiment == experiment
@@ -133,7 +128,8 @@ def _settings(run: Run) -> str:
     return text
 
 
-def _panel(panel: Dots | Curves) -> figure:
+def panel_plot(panel: Dots | Curves) -> figure:
+    """Return a panel as a plot of Bokeh's."""
     return _dots(panel) if isinstance(panel, Dots) else _curves(panel)
 
 
@@ -144,14 +140,18 @@ def _plot(height: int = HEIGHT, **settings: Any) -> figure:
     return plot
 
 
+def _wrapped(label: str) -> str:
+    return textwrap.fill(label, LABEL)
+
+
 def _dots(panel: Dots) -> figure:
     log: dict[str, Any] = {"x_axis_type": "log"} if panel.log else {}
     height = max(HEIGHT, 100 + 18 * len(panel.categories))
-    plot = _plot(height, y_range=list(reversed(panel.categories)), x_axis_label=panel.label, **log)
-    for i, (name, estimates) in enumerate(panel.series.items()):
+    plot = _plot(height, y_range=list(reversed(panel.categories)), x_axis_label=_wrapped(panel.label), **log)
+    for i, (name, marks) in enumerate(panel.marks().items()):
         style = line_styles(len(panel.series))[i]
         offset = 0.0 if panel.exclusive else -0.24 * (i - (len(panel.series) - 1) / 2)
-        points: list[Point] = [(e.mean, (category, offset), category, e) for category, e in estimates.items()]
+        points: list[Point] = [(mark.mean, (mark.at, offset), str(mark.at), mark) for mark in marks]
         _points(plot, points, name if len(panel.series) > 1 else None, style, interval_of="x")
     _reference_lines(plot, panel.lines, "height", panel.categories[0])
     return plot
@@ -159,14 +159,16 @@ def _dots(panel: Dots) -> figure:
 
 def _curves(panel: Curves) -> figure:
     log: dict[str, Any] = {f"{axis}_axis_type": "log" for axis, on in (("x", panel.log_x), ("y", panel.log_y)) if on}
-    plot = _plot(x_axis_label=panel.x, y_axis_label=panel.y, **log)
-    for (name, estimates), style in zip(panel.series.items(), line_styles(len(panel.series))):
-        points: list[Point] = [(x, e.mean, f"{name}, {x:g}", e) for x, e in estimates]
+    plot = _plot(x_axis_label=_wrapped(panel.x), y_axis_label=_wrapped(panel.y), **log)
+    for (name, marks), style in zip(panel.marks().items(), line_styles(len(panel.series))):
+        points: list[Point] = [(mark.at, mark.mean, f"{name}, {mark.at:g}", mark) for mark in marks]
         plot.line([x for x, *_ in points], [y for _, y, *_ in points], color=style["color"], line_width=2)
         _points(plot, points, name if len(panel.series) > 1 else None, style, interval_of="y")
         if name in panel.vertical_lines:
             plot.add_layout(_line(panel.vertical_lines[name], "height", style["color"], "dotted"))
     _reference_lines(plot, panel.lines, "width", math.nan)
+    if panel.vertical_lines:
+        plot.line([math.nan], [math.nan], color=GREY, line_dash="dotted", legend_label=panel.vertical_label)
     return plot
 
 
@@ -178,11 +180,11 @@ def _points(
             "x": [x for x, *_ in points],
             "y": [y for _, y, *_ in points],
             "name": [name for *_, name, _ in points],
-            "mean": [e.mean for *_, e in points],
-            "low": [e.mean if e.low is None else e.low for *_, e in points],
-            "high": [e.mean if e.high is None else e.high for *_, e in points],
-            "interval": ["–" if e.low is None else f"{e.low:.4g} to {e.high:.4g}" for *_, e in points],
-            "n": [e.n for *_, e in points],
+            "mean": [mark.mean for *_, mark in points],
+            "low": [mark.interval[0] if mark.interval else mark.mean for *_, mark in points],
+            "high": [mark.interval[1] if mark.interval else mark.mean for *_, mark in points],
+            "interval": [_ends(mark) for *_, mark in points],
+            "n": [mark.estimate.n for *_, mark in points],
         }
     )
     ends = ("low", "y", "high", "y") if interval_of == "x" else ("x", "low", "x", "high")
@@ -191,6 +193,11 @@ def _points(
     marker = MARKERS.get(style["marker"], "circle")
     dots = plot.scatter("x", "y", source=source, marker=marker, size=8, color=style["color"], **legend)
     plot.add_tools(HoverTool(renderers=[dots], tooltips=TOOLTIPS))
+
+
+def _ends(mark: Mark) -> str:
+    """Return the ends of the estimate's own interval, also of one that is drawn cut."""
+    return "–" if mark.interval is None else f"{mark.estimate.low:.4g} to {mark.estimate.high:.4g}"
 
 
 def _reference_lines(plot: figure, lines: dict[str, float], dimension: Dimension, any_y: Any) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 import pandas as pd
 
 from rebuttal.report.charts import Chart
-from rebuttal.report.contents import EXPERIMENTS
 from rebuttal.report.draw import draw, rendered
 from rebuttal.report.latex import escaped
 from rebuttal.report.page import page
@@ -104,10 +103,9 @@ def _results_tex(results: Results) -> str:
     """Return the LaTeX source that includes every table and figure, by experiment."""
     lines = ["% Written by rebuttal.report; the next report overwrites it.", r"\section{Verdicts}"]
     lines += [escaped(f"{note}.") for note in results.notes()]
-    lines += _figure(results.overview, "") if results.overview else []
+    lines += _figure(results.overview) if results.overview else []
     lines += [r"\input{tables/verdicts}"]
-    others = dict.fromkeys(table.experiment for table in results.tables if table.experiment not in EXPERIMENTS)
-    for experiment, heading in (EXPERIMENTS | {name: name for name in others}).items():
+    for experiment, heading in results.headings.items():
         tables = [table for table in results.tables if table.experiment == experiment]
         charts = [chart for chart in results.charts if chart.experiment == experiment]
         if not tables and not charts:
@@ -115,16 +113,16 @@ def _results_tex(results: Results) -> str:
         lines.append(rf"\section{{{escaped(heading)}}}")
         lines += [rf"\input{{tables/{table.name}}}" for table in tables]
         for chart in charts:
-            lines += _figure(chart, " Mean over seeds and 95 % interval, where there are two seeds or more.")
+            lines += _figure(chart)
         lines.append(r"\clearpage")
     return "\n".join(lines) + "\n"
 
 
-def _figure(chart: Chart, note: str) -> list[str]:
+def _figure(chart: Chart) -> list[str]:
     return [
         r"\begin{figure}[!htbp]\centering",
         rf"\includegraphics{{figures/{chart.name}.pdf}}",
-        rf"\caption{{{escaped(f'{chart.title}{note}')}}}",
+        rf"\caption{{{escaped(chart.caption)}}}",
         rf"\label{{fig:{chart.name}}}\end{{figure}}",
     ]
 

@@ -1,14 +1,15 @@
-"""Tables and charts of experiments that `rebuttal.report.contents` does not know, such as a user's own."""
+"""Tables and charts of experiments that are not declared, and declared charts of metrics over what was swept."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rebuttal.config import checked
 from rebuttal.report.charts import Chart, Curves
 from rebuttal.report.gather import Run
 from rebuttal.report.naming import swept
-from rebuttal.report.tables import Table, grouped, mean_of
+from rebuttal.report.tables import Named, Table, grouped, mean_of, named
 from rebuttal.statistics import Estimate
 
 MAX_COLUMNS = 6  # a table of more configurations has a row for each
@@ -34,6 +35,31 @@ class _Own:
 
     def cells(self, metric: str) -> tuple[Estimate | None, ...]:
         return tuple(mean_of(runs, metric) for runs in self.configurations)
+
+
+@checked
+class SweptChart:
+    """Metrics over the one number that was swept, such as a width; no chart if none was.
+
+    `panels`: the metric of each label of y.
+    """
+
+    name: str
+    experiment: str
+    title: str
+    panels: dict[str, str]
+
+    def metrics(self) -> Named:
+        yield from named("panels", self.panels)
+
+    def charts(self, runs: Sequence[Run]) -> list[Chart]:
+        found = [run for run in runs if run.experiment == self.experiment]
+        own = _own(found) if found else None
+        if own is None or own.key is None:
+            return []
+        drawn = [_panel(own, metric, own.key, label) for label, metric in self.panels.items()]
+        panels = tuple(panel for panel in drawn if panel is not None)
+        return [Chart(self.name, self.experiment, self.title, panels, own.runs)] if panels else []
 
 
 def plain_tables(runs: Sequence[Run], declared: set[str]) -> list[Table]:
@@ -75,16 +101,16 @@ def _table(own: _Own) -> Table:
 def _chart(own: _Own) -> Chart | None:
     if own.key is None:
         return None
-    panels = [panel for metric in own.metrics if (panel := _panel(own, metric, own.key)) is not None]
+    panels = [panel for metric in own.metrics if (panel := _panel(own, metric, own.key, metric)) is not None]
     if not panels:
         return None
     return Chart(own.experiment, own.experiment, f"The metrics over {own.key}.", tuple(panels[:MAX_PANELS]), own.runs)
 
 
-def _panel(own: _Own, metric: str, key: str) -> Curves | None:
+def _panel(own: _Own, metric: str, key: str, label: str) -> Curves | None:
     """Return the metric as a curve; None if it is not defined at two values, or is the same at all."""
     found = [(x, cell) for x, cell in zip(own.values, own.cells(metric)) if cell is not None]
     if len(found) < 2 or len({cell.mean for _, cell in found}) == 1:
         return None
     wide = own.values[0] > 0 and own.values[-1] >= 100 * own.values[0]
-    return Curves(key, metric, {metric: found}, log_x=wide)
+    return Curves(key, label, {label: found}, log_x=wide)

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from rebuttal.report import contents
 from rebuttal.report.charts import Chart, verdict_chart
 from rebuttal.report.claims import LEDGER, read_claims
-from rebuttal.report.comparisons import contrast_table, time_table, trend_table
+from rebuttal.report.comparisons import Contrast, TimeToFit, Trend, contrast_table, time_table, trend_table
+from rebuttal.report.contents import headings, make_charts, make_tables
+from rebuttal.report.declarations import check_claimed, read_declarations, unknown_metrics
 from rebuttal.report.gather import Gathered, gather
 from rebuttal.report.tables import Table, format_verdict
 from rebuttal.report.verdicts import Verdict, judge
@@ -23,18 +24,21 @@ class Results:
     """The content of a report.
 
     `unjudged`: how many runs no verdict is about, because their numbers mean nothing. `overview`: the chart of all
-    judged claims. `contrasts`, `times`, `trends`: the tables of `rebuttal.report.comparisons`.
+    judged claims. `headings`: of each experiment with runs, in order. `contrasts`, `times`, `trends`: the tables of
+    `rebuttal.report.comparisons`. `unknown`: what is declared of metrics that no run has.
     """
 
     gathered: Gathered
     unjudged: int
     verdicts: list[Verdict]
+    headings: dict[str, str]
     tables: list[Table]
     overview: Chart | None
     charts: list[Chart]
     contrasts: pd.DataFrame
     times: pd.DataFrame
     trends: pd.DataFrame
+    unknown: list[str]
 
     @property
     def all_charts(self) -> list[Chart]:
@@ -50,7 +54,8 @@ class Results:
         return pd.DataFrame(rows, columns=["folder", "status", "why"])
 
     def notes(self) -> list[str]:
-        """Return warnings about the runs, one line each: excluded runs, and mixed versions of rebuttal."""
+        """Return warnings about the runs, one line each: excluded runs, mixed versions of rebuttal, and
+        declarations of metrics that no run has."""
         counts = Counter(problem.status for problem in self.gathered.problems)
         notes = [f"runs excluded as {status}: {count}" for status, count in counts.items()]
         if self.unjudged:
@@ -59,28 +64,40 @@ class Results:
         if len(versions) > 1:
             mixed = ", ".join(f"{version} ({count} runs)" for version, count in sorted(versions.items()))
             notes.append(f"runs of different versions of rebuttal are averaged together: {mixed}")
-        return notes
+        return notes + self.unknown
 
 
-def find_results(folders: Iterable[str | Path], ledger: str | Path = LEDGER, debug: bool = False) -> Results:
+def find_results(
+    folders: Iterable[str | Path],
+    ledger: str | Path = LEDGER,
+    debug: bool = False,
+    declarations: Iterable[str | Path] = (),
+) -> Results:
     """Read every run below `folders`, judge the claims of `ledger` on them, and compute the tables and charts.
 
-    `debug`: judge the claims also on runs of debug size."""
+    `debug`: judge the claims also on runs of debug size. `declarations`: folders with files like those of
+    `conf/report/`, besides the folders `report` of the configs that the runs were composed from. Raises
+    `ConfigError` for an invalid ledger or declaration."""
     claims = read_claims(Path(ledger))
     gathered = gather(folders)
+    declared = read_declarations([place / "report" for place in gathered.places()], map(Path, declarations))
+    check_claimed(declared, claims)
+    comparisons = [spec for one in declared for spec in one.comparisons]
     judged = [run for run in gathered.runs if run.judged or debug]
     verdicts = judge(claims, judged)
-    tables = contents.make_tables(gathered.runs)
+    tables = make_tables(declared, gathered.runs)
     return Results(
         gathered=gathered,
         unjudged=len(gathered.runs) - len(judged),
         verdicts=verdicts,
         overview=verdict_chart(verdicts),
+        headings=headings(declared, gathered.runs),
         tables=tables,
-        charts=contents.make_charts(gathered.runs, tables, claims),
-        contrasts=contrast_table(contents.CONTRASTS, gathered.runs),
-        times=time_table(contents.TIMES_TO_FIT, gathered.runs),
-        trends=trend_table(contents.TRENDS, gathered.runs),
+        charts=make_charts(declared, gathered.runs, tables, claims),
+        contrasts=contrast_table([spec for spec in comparisons if isinstance(spec, Contrast)], gathered.runs),
+        times=time_table([spec for spec in comparisons if isinstance(spec, TimeToFit)], gathered.runs),
+        trends=trend_table([spec for spec in comparisons if isinstance(spec, Trend)], gathered.runs),
+        unknown=unknown_metrics(declared, gathered.runs),
     )
 
 

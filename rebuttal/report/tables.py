@@ -1,20 +1,25 @@
-"""Tables over runs, each cell a mean over seeds. `rebuttal.report.contents` lists the tables."""
+"""Tables over runs, each cell a mean over seeds. `conf/report/` declares the tables."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
+from pydantic import Field
 
+from rebuttal.config import checked
 from rebuttal.report.gather import Run
 from rebuttal.report.latex import escaped
-from rebuttal.report.naming import labels_name
+from rebuttal.report.naming import dataset_name, labels_name
 from rebuttal.report.verdicts import Verdict
 from rebuttal.statistics import Estimate, estimate
 
 Cell = Estimate | str | None
+Named = Iterator[tuple[str, tuple[str, ...]]]
+"""Where a declaration names metrics, as `key=value`, and the metrics, one of which a run must have."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ class Table:
         return note
 
 
-@dataclass(frozen=True)
+@checked
 class Grid:
     """A table for each configuration of `experiment`; a cell is `metric` with {row} and {column} filled in.
 
@@ -86,6 +91,21 @@ class Grid:
     columns: dict[str, str]
     fitted: tuple[str, ...] = ()
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Of rows and columns."""
+        return (*self.rows, *self.columns)
+
+    def metrics(self) -> Named:
+        for label, row in self.rows.items():
+            yield f"rows.{label}={row}", tuple(self._metric(row, column) for column in self.columns.values())
+        for label, column in self.columns.items():
+            yield f"columns.{label}={column}", tuple(self._metric(row, column) for row in self.rows.values())
+        yield from named("fitted", self.fitted)
+
+    def _metric(self, row: str, column: str) -> str:
+        return self.metric.replace("{row}", row).replace("{column}", column)
+
     def tables(self, runs: Sequence[Run]) -> list[Table]:
         groups = grouped((run for run in runs if run.experiment == self.experiment), lambda run: run.configuration)
         return [table for group in groups if (table := self._table(group, len(groups)))]
@@ -93,9 +113,7 @@ class Grid:
     def _table(self, runs: list[Run], configurations: int) -> Table | None:
         counted = fitted_runs(runs, self.fitted)
         rows = {
-            label: tuple(
-                mean_of(counted, self.metric.format(row=row, column=column)) for column in self.columns.values()
-            )
+            label: tuple(mean_of(counted, self._metric(row, column)) for column in self.columns.values())
             for label, row in self.rows.items()
         }
         nonempty = {label: cells for label, cells in rows.items() if any(cells)}
@@ -115,12 +133,44 @@ class Grid:
         )
 
 
-@dataclass(frozen=True)
+@checked
+class CellText:
+    """A text for the runs of `dataset` and `labels`, as names have them, whose `settings` and `metrics` are these.
+
+    `settings`: by the path of the key, such as `model.hidden`. What is not given is not compared.
+    """
+
+    text: str
+    dataset: str | None = None
+    labels: str | None = None
+    settings: dict[str, Any] = Field(default_factory=dict)
+    metrics: dict[str, float] = Field(default_factory=dict)
+
+    def is_about(self, run: Run) -> bool:
+        return (
+            self.dataset in (None, dataset_name(run.config))
+            and self.labels in (None, labels_name(run.config))
+            and all(_setting(run.config, key) == value for key, value in self.settings.items())
+            and all(run.metrics.get(name) == value for name, value in self.metrics.items())
+        )
+
+
+def _setting(config: Any, path: str) -> Any:
+    for key in path.split("."):
+        config = config.get(key) if isinstance(config, dict) else None
+    return tuple(config) if isinstance(config, list) else config
+
+
+def _text(texts: Sequence[CellText], run: Run) -> str:
+    return next((one.text for one in texts if one.is_about(run)), "")
+
+
+@checked
 class Levels:
     """A row for each configuration of `experiment`, by label noise; a table for each setup, or one for `all_setups`.
 
-    `columns`: the metric of each label. `text_columns`: further columns, by the function from a run to the cell;
-    left out if all cells are empty. `fitted`: as for `Grid`.
+    `columns`: the metric of each label. `text_columns`: further columns, each with the texts of its cells; left out if
+    all cells are empty. `fitted`: as for `Grid`.
     """
 
     name: str
@@ -128,8 +178,17 @@ class Levels:
     title: str
     columns: dict[str, str]
     all_setups: bool = False
-    text_columns: dict[str, Callable[[Run], str]] = field(default_factory=dict)
+    text_columns: dict[str, tuple[CellText, ...]] = Field(default_factory=dict)
     fitted: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Of columns: those of rows are the names of configurations."""
+        return tuple(self.columns)
+
+    def metrics(self) -> Named:
+        yield from named("columns", self.columns)
+        yield from named("fitted", self.fitted)
 
     def tables(self, runs: Sequence[Run]) -> list[Table]:
         own = [run for run in runs if run.experiment == self.experiment]
@@ -139,7 +198,7 @@ class Levels:
     def _table(self, runs: list[Run], setups: int) -> Table:
         levels = sorted(grouped(runs, lambda run: run.configuration), key=_noise_key)
         counted = fitted_runs(runs, self.fitted)
-        texts = {label: text for label, text in self.text_columns.items() if any(text(run) for run in runs)}
+        texts = {label: text for label, text in self.text_columns.items() if any(_text(text, run) for run in runs)}
         return Table(
             name=self.name if setups == 1 else f"{self.name}_{runs[0].setup[:8]}",
             experiment=self.experiment,
@@ -147,7 +206,10 @@ class Levels:
             corner="network" if self.all_setups else "labels",
             columns=(*self.columns, *texts),
             rows=tuple(
-                (self._row_label(level[0]), self._means(level) + tuple(text(level[0]) for text in texts.values()))
+                (
+                    self._row_label(level[0]),
+                    self._means(level) + tuple(_text(text, level[0]) for text in texts.values()),
+                )
                 for level in levels
             ),
             runs=tuple(counted),
@@ -160,6 +222,14 @@ class Levels:
 
     def _row_label(self, run: Run) -> str:
         return run.name if self.all_setups else labels_name(run.config)
+
+
+def named(key: str, metrics: Mapping[str, str] | Sequence[str]) -> Named:
+    """Yield where a declaration's `key` names each of these metrics."""
+    if isinstance(metrics, Mapping):
+        yield from ((f"{key}.{label}={metric}", (metric,)) for label, metric in metrics.items())
+    else:
+        yield from ((f"{key}[{i}]={metric}", (metric,)) for i, metric in enumerate(metrics))
 
 
 def mean_of(runs: Iterable[Run], metric: str) -> Estimate | None:

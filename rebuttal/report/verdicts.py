@@ -22,7 +22,7 @@ from typing import Literal, get_args
 
 from rebuttal.report.claims import Claim
 from rebuttal.report.gather import Run
-from rebuttal.report.naming import labels_name, model_name, setup_name
+from rebuttal.report.naming import labels_name, model_name
 from rebuttal.statistics import (
     effect_size,
     holm,
@@ -121,7 +121,7 @@ def _measured(claim: Claim, runs: Sequence[Run]) -> list[Verdict]:
 
 
 def _is_about(claim: Claim, run: Run) -> bool:
-    about_model = not claim.models or model_name(run.config) in claim.models
+    about_model = not claim.models or model_name(run.config, run.places) in claim.models
     about_labels = claim.labels is None or labels_name(run.config) == f"{claim.labels} labels"
     return about_model and about_labels
 
@@ -160,7 +160,7 @@ def _numbers(claim: Claim, configuration: str, group: Sequence[Run]) -> Verdict:
     return Verdict(
         claim=claim,
         configuration=configuration,
-        name=group[0].name if claim.against is None else setup_name(group[0].config, group[0].classes),
+        name=group[0].name if claim.against is None else group[0].setup_name,
         values=tuple(values),
         undefined=len(found) - len(values),
         censored=sum(censored for value, censored in found if value is not None),

@@ -190,9 +190,9 @@ def test_the_option_has_a_name_to_give_and_arguments_to_add():
 def test_a_report_names_it_by_its_name():
     node = {"_target_": "rebuttal.models.Torchvision", "name": "resnet50", "arguments": None, "stem": "small"}
     assert model_name({"model": node}) == "torchvision resnet50"
-    assert model_name({"model": node | {"stem": "own"}}) == "torchvision resnet50 stem=own"
+    assert model_name({"model": node | {"stem": "own"}}) == "torchvision resnet50, stem=own"
     own = {"_target_": "rebuttal.models.Module", "target": "mine.nets:Wide", "arguments": {"depth": 3}}
-    assert model_name({"model": own}) == "module mine.nets:Wide arguments={'depth': 3}"
+    assert model_name({"model": own}) == "module mine.nets:Wide, arguments={depth:3}"
 
 
 @needs_timm

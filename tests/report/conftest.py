@@ -5,10 +5,8 @@ import pytest
 import yaml
 
 from rebuttal.config import CONFIG_DIR
-from rebuttal.report.charts import LabelNoiseChart
 from rebuttal.report.claims import read_claims
-from rebuttal.report.contents import CONTRASTS, RUN_CHARTS, TABLES, TRENDS
-from rebuttal.report.tables import Grid
+from rebuttal.report.declarations import read_declarations
 
 
 @pytest.fixture
@@ -43,7 +41,7 @@ def study(make_run, tmp_path):
     def make(seeds=3, **settings):
         rng = np.random.default_rng(0)
         resnet = yaml.safe_load((CONFIG_DIR / "model/resnet18.yaml").read_text(encoding="utf-8"))
-        for experiment in sorted({spec.experiment for spec in TABLES}):
+        for experiment in sorted(one.experiment for one in read_declarations()):
             for fraction in (0.0, 0.5, 1.0) if experiment in ("baseline", "corruption") else (None,):
                 for seed in range(seeds):
                     metrics = {name: 0.5 + rng.normal(0, 0.01) for name in metric_names(experiment)}
@@ -65,14 +63,6 @@ def metric_names(experiment):
     found = set(by_pattern.get(experiment, ()))
     for claim in (c for c in read_claims() if c.experiment == experiment):
         found |= set(claim.metrics)
-    for spec in (s for s in TABLES if s.experiment == experiment):
-        if isinstance(spec, Grid):
-            found |= {spec.metric.format(row=r, column=c) for r in spec.rows.values() for c in spec.columns.values()}
-            found |= set(spec.fitted)
-        else:
-            found |= set(spec.columns.values())
-    for spec in (s for s in RUN_CHARTS if isinstance(s, LabelNoiseChart) and s.experiment == experiment):
-        found |= set(spec.panels.values())
-    found |= {name for c in CONTRASTS if c.experiment == experiment for name in (c.a[1], c.b[1])}
-    found |= {name for t in TRENDS if t.experiment == experiment for name in (t.metric, t.along)}
+    for one in (one for one in read_declarations() if one.experiment == experiment):
+        found |= {name for _, spec in one.located() for _, names in spec.metrics() for name in names}
     return sorted(found)

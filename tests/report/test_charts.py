@@ -1,29 +1,36 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rebuttal.report.charts import Curves, DotChart, Dots, LabelNoiseChart, MetricNameChart, verdict_chart
 from rebuttal.report.claims import Claim
 from rebuttal.report.draw import draw, save
 from rebuttal.report.gather import Run, gather
+from rebuttal.report.page import panel_plot
+from rebuttal.report.plain import SweptChart, plain_charts
 from rebuttal.report.tables import Grid
 from rebuttal.report.verdicts import judge
-from rebuttal.statistics import median_interval
+from rebuttal.statistics import Estimate, median_interval
 
-GRID = Grid("t", "toy", "Title", "who", "{row}/{column}", {"A": "a", "B": "b"}, {"X": "x", "Y": "y"})
+GRID = Grid(
+    name="t", experiment="toy", title="Title", corner="who", metric="{row}/{column}", rows={"A": "a", "B": "b"},
+    columns={"X": "x", "Y": "y"},
+)  # fmt: skip
 
 
 def test_a_dot_chart_shows_the_cells_of_a_table_by_column_or_by_row(make_run, tmp_path):
     for seed in (0, 1):
         make_run(str(seed), {"a/x": 1.0 + seed, "a/y": 5.0, "b/x": 3.0}, seed)
     tables = GRID.tables(gather([tmp_path]).runs)
-    spec = DotChart("t", "Title.", {"only X": ("X",)}, claimed={"only X": "claim"})
+    spec = DotChart(table="t", title="Title.", panels={"only X": ("X",)}, claimed={"only X": "claim"})
     ((panel,),) = [chart.panels for chart in spec.charts(tables, {"claim": 0.85})]
     assert panel.categories == ("A", "B") and panel.lines == {"claimed": 0.85}
     assert panel.series["X"]["A"].mean == 1.5 and panel.series["X"]["B"].n == 2
     ((turned,),) = [
-        chart.panels for chart in DotChart("t", "Title.", {"only A": ("A",)}, by_row=True).charts(tables, {})
+        chart.panels
+        for chart in DotChart(table="t", title="Title.", panels={"only A": ("A",)}, by_row=True).charts(tables, {})
     ]
     assert turned.categories == ("X", "Y") and turned.series["A"]["Y"].mean == 5.0 and not turned.lines
 
@@ -33,7 +40,9 @@ def test_curves_against_the_share_of_random_labels(make_run, tmp_path):
         for seed in (0, 1):
             corruption = {"_target_": "x.RandomLabels", "fraction": fraction}
             make_run(f"{fraction}{seed}", {"fit/x": fraction + seed}, seed, corruption=corruption)
-    (chart,) = LabelNoiseChart("c", "toy", "Title.", {"X": "fit/x", "absent": "fit/y"}).charts(gather([tmp_path]).runs)
+    (chart,) = LabelNoiseChart(
+        name="c", experiment="toy", title="Title.", panels={"X": "fit/x", "absent": "fit/y"}
+    ).charts(gather([tmp_path]).runs)
     (panel,) = chart.panels
     assert [(x, y.mean) for x, y in panel.series["X"]] == [(0.0, 0.5), (0.5, 1.0), (1.0, 1.5)]
 
@@ -41,8 +50,8 @@ def test_curves_against_the_share_of_random_labels(make_run, tmp_path):
 def test_curves_whose_x_is_part_of_the_metric_names(make_run, tmp_path):
     make_run("0", {"s/kappa_300_1000": 0.4, "s/kappa_300_100": 0.1, "s/kappa_300_100_low": 0.0, "s/kappa_900_100": 0.2})
     spec = MetricNameChart(
-        "c", "toy", "Title.", "n2", {"kappa": r"s/kappa_(?P<series>\d+)_(?P<x>\d+)"}, "n1 = {}",
-        vertical=("a tenth", lambda n1: int(n1) / 10),
+        name="c", experiment="toy", title="Title.", x="n2", panels={"kappa": r"s/kappa_(?P<series>\d+)_(?P<x>\d+)"},
+        series="n1 = {}", vertical="a tenth", vertical_divisor=10,
     )  # fmt: skip
     ((panel,),) = [chart.panels for chart in spec.charts(gather([tmp_path]).runs)]
     assert [(x, y.mean) for x, y in panel.series["n1 = 300"]] == [(100.0, 0.1), (1000.0, 0.4)]
@@ -55,12 +64,14 @@ def test_a_figure_shows_the_values_of_the_chart(kind, make_run, tmp_path):
         make_run(str(seed), {"a/x": 1.0 + seed, "b/x": 3.0, "s/k_10": 0.1 * seed, "s/k_20": 0.2}, seed)
     runs = gather([tmp_path]).runs
     if kind == "dots":
-        (chart,) = DotChart("t", "Title.", {"only X": ("X",)}, lines={"only X": {"chance": 0.5}}).charts(
-            GRID.tables(runs), {}
-        )
+        (chart,) = DotChart(
+            table="t", title="Title.", panels={"only X": ("X",)}, lines={"only X": {"chance": 0.5}}
+        ).charts(GRID.tables(runs), {})
         expected, panel = {2.0, 3.0}, Dots
     else:
-        (chart,) = MetricNameChart("c", "toy", "Title.", "n2", {"kappa": r"s/k_(?P<x>\d+)"}).charts(runs)
+        (chart,) = MetricNameChart(
+            name="c", experiment="toy", title="Title.", x="n2", panels={"kappa": r"s/k_(?P<x>\d+)"}
+        ).charts(runs)
         expected, panel = {10.0, 20.0}, Curves
     assert isinstance(chart.panels[0], panel)
     figure = draw(chart)
@@ -71,7 +82,9 @@ def test_a_figure_shows_the_values_of_the_chart(kind, make_run, tmp_path):
 
 def test_text_is_embedded_as_text(make_run, tmp_path):
     make_run("0", {"a/x": 1.0})
-    (chart,) = DotChart("t", "Title.", {"only X": ("X",)}).charts(GRID.tables(gather([tmp_path]).runs), {})
+    (chart,) = DotChart(table="t", title="Title.", panels={"only X": ("X",)}).charts(
+        GRID.tables(gather([tmp_path]).runs), {}
+    )
     save(draw(chart), tmp_path / "f.pdf")
     content = (tmp_path / "f.pdf").read_bytes()
     assert re.search(rb"/Subtype */(TrueType|Type0|CIDFontType2)", content) and b"/Type3" not in content
@@ -104,7 +117,86 @@ def test_a_point_without_an_interval_takes_none_from_the_others(make_run, tmp_pa
         for seed in range(seeds):
             corruption = {"_target_": "x.RandomLabels", "fraction": fraction}
             make_run(f"{fraction}{seed}", {"fit/x": fraction + seed}, seed, corruption=corruption)
-    (chart,) = LabelNoiseChart("c", "toy", "Title.", {"X": "fit/x"}).charts(gather([tmp_path]).runs)
+    (chart,) = LabelNoiseChart(name="c", experiment="toy", title="Title.", panels={"X": "fit/x"}).charts(
+        gather([tmp_path]).runs
+    )
     (axes,) = [axes for axes in draw(chart).axes if axes.lines]
     vertical = [line for line in axes.lines if len(set(line.get_xdata())) == 1 and len(line.get_xdata()) == 2]
     assert sorted(line.get_xdata()[0] for line in vertical) == [0.0, 1.0]
+
+
+def drawn_in_print(axes, panel):
+    """Return the marks and the intervals on matplotlib's axes; a dot plot's without the offsets of its series."""
+    marks, intervals = set(), set()
+    for line in axes.lines:
+        x, y = (np.asarray(values, dtype=float) for values in line.get_data())
+        if line.get_marker() not in ("None", None, ""):
+            marks |= {(a, round(b)) if isinstance(panel, Dots) else (a, b) for a, b in zip(x, y)}
+        elif len(x) == 2 and isinstance(panel, Dots) and y[0] == y[1] and x[0] != x[1]:
+            intervals.add((round(y[0]), *x))
+        elif len(x) == 2 and isinstance(panel, Curves) and x[0] == x[1] and y[0] != y[1]:
+            intervals.add((x[0], *y))
+    return marks, intervals - {(name, 0.0, 1.0) for name in panel.lines.values()}
+
+
+def drawn_on_the_page(panel):
+    marks, intervals = set(), set()
+    for glyph in panel_plot(panel).renderers:
+        data = glyph.data_source.data
+        if "low" not in data or type(glyph.glyph).__name__ != "Scatter":
+            continue
+        for x, y, low, high in zip(data["x"], data["y"], data["low"], data["high"]):
+            at = panel.categories.index(y[0]) if isinstance(panel, Dots) else x
+            marks.add((x, at) if isinstance(panel, Dots) else (x, y))
+            intervals |= {(at, low, high)} if low != high else set()
+    return marks, intervals
+
+
+KINDS = {
+    "dots": lambda runs: DotChart(table="t", title="T.", panels={"p": ("X", "Y")}).charts(GRID.tables(runs[:3]), {}),
+    "dots on a logarithmic axis": lambda runs: DotChart(
+        table="t", title="T.", panels={"p": ("X", "Y")}, log=("p",)
+    ).charts(GRID.tables(runs[:3]), {}),
+    "label noise": lambda runs: LabelNoiseChart(
+        name="c", experiment="toy", title="T.", panels={"X": "a/x", "Y": "a/y"}
+    ).charts(runs),
+    "metric names": lambda runs: MetricNameChart(
+        name="c", experiment="toy", title="T.", x="k", panels={"k": r"s/k_(?P<x>\d+)"}, log_y=("k",)
+    ).charts(runs[:3]),
+    "swept": lambda runs: SweptChart(name="c", experiment="toy", title="T.", panels={"X": "a/x"}).charts(runs),
+    "plain": lambda runs: plain_charts(runs, set()),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_both_renderings_draw_the_same_marks_and_intervals(kind, make_run, tmp_path):
+    """With ragged seeds, and with intervals that a logarithmic axis cannot show whole."""
+    for fraction, seeds in ((0.25, 3), (0.5, 1), (1.0, 2)):
+        for seed in range(seeds):
+            metrics = {
+                "a/x": 0.1 + seed,
+                "b/x": 5.0 + seed / 10,
+                "s/k_10": 0.1 + seed,
+                "s/k_20": 2.0,
+                "a/y": 3.0 + seed**2,
+            }
+            metrics |= {} if seed else {"b/y": 7.0, "s/k_40": 4.0}  # of a single seed
+            corruption = {"_target_": "x.RandomLabels", "fraction": fraction}
+            make_run(f"{fraction}{seed}", metrics, seed, corruption=corruption)
+    charts = KINDS[kind](gather([tmp_path]).runs)
+    assert charts
+    for chart in charts:
+        for axes, panel in zip(draw(chart).axes, chart.panels):
+            in_print, on_page = drawn_in_print(axes, panel), drawn_on_the_page(panel)
+            assert in_print == on_page and in_print[0] and in_print[1]
+            estimates = [mark.estimate for marks in panel.marks().values() for mark in marks]
+            assert len(in_print[1]) == sum(e.low is not None and e.low != e.high for e in estimates)
+
+
+def test_an_interval_below_zero_is_cut_at_the_end_of_a_logarithmic_axis():
+    panel = Dots(
+        "x", ("a", "b"), {"s": {"a": Estimate(1.0, -2.0, 4.0, 2), "b": Estimate(-1.0, -2.0, 0.0, 2)}}, log=True
+    )
+    ((mark,),) = panel.marks().values()  # what is not above zero is nowhere on the axis
+    assert mark.interval == (0.1, 4.0) and mark.estimate.low == -2.0
+    assert Dots("x", ("a", "b"), panel.series).marks()["s"][0].interval == (-2.0, 4.0)

@@ -2,7 +2,6 @@ import pytest
 
 from rebuttal.report.comparisons import Contrast, TimeToFit, Trend, contrast_table, time_table, trend_table
 from rebuttal.report.gather import gather
-from rebuttal.report.naming import labels_name
 
 
 def test_metrics_of_the_same_runs_are_paired_and_unfitted_runs_excluded(make_run, tmp_path):
@@ -12,7 +11,7 @@ def test_metrics_of_the_same_runs_are_paired_and_unfitted_runs_excluded(make_run
             {"s/a": 10.0 * seed + 1 + 0.1 * seed, "s/b": 10.0 * seed, "s/fit": 1.0 if seed < 3 else 0.9},
             seed,
         )
-    spec = Contrast("toy", "m", ("A", "s/a"), ("B", "s/b"), fitted=("s/fit",))
+    spec = Contrast(experiment="toy", measure="m", a=("A", "s/a"), b=("B", "s/b"), fitted=("s/fit",))
     (row,) = contrast_table([spec], gather([tmp_path]).runs).to_dict("records")
     assert row["paired"] and row["n_a"] == row["n_b"] == 3 and row["difference"] == pytest.approx(1.1)
     assert row["p_holm"] == row["p_paired"] < 0.01 < row["p_welch"]
@@ -23,7 +22,7 @@ def test_a_run_that_did_not_fit_is_censored_at_its_last_step(make_run, tmp_path)
         slow = {"fit/steps_to_fit": None if seed else 90, "fit/steps": 100}
         make_run(f"slow{seed}", slow, seed, corruption={"_target_": "x.RandomLabels", "fraction": 1.0})
         make_run(f"fast{seed}", {"fit/steps_to_fit": 10 + seed, "fit/steps": 100}, seed)
-    spec = TimeToFit("toy", "random labels", "true labels", "fit", "fit", label=labels_name)
+    spec = TimeToFit(experiment="toy", a="random labels", b="true labels", stage_a="fit", stage_b="fit", by_labels=True)
     (row,) = time_table([spec], gather([tmp_path]).runs).to_dict("records")
     assert (row["n_a"], row["fitted_a"], row["n_b"], row["fitted_b"]) == (4, 1, 4, 4)
     assert row["median_steps_a"] is None and row["median_steps_b"] == 11
@@ -35,14 +34,16 @@ def test_a_trend_over_the_noise_levels_of_a_setup(make_run, tmp_path):
         for level in range(5):
             make_run(f"{seed}{level}", {"fit/x": seed - level**2 / 10, "fit/level": level / 5}, seed, level=level)
     assert trend_table(
-        [Trend("toy", "x", "fit/x", "fit/level")], gather([tmp_path]).runs
+        [Trend(experiment="toy", measure="x", metric="fit/x", along="fit/level")], gather([tmp_path]).runs
     ).empty  # each setup has only one level
     for seed in range(3):
         for level in range(5):
             corruption = {"_target_": "x.RandomLabels", "fraction": level / 5}
             metrics = {"fit/x": seed / 100 - level**2 / 10, "fit/level": level / 5}
             make_run(f"c{seed}{level}", metrics, seed, experiment="corruption", corruption=corruption)
-    (row,) = trend_table([Trend("corruption", "x", "fit/x", "fit/level")], gather([tmp_path]).runs).to_dict("records")
+    (row,) = trend_table(
+        [Trend(experiment="corruption", measure="x", metric="fit/x", along="fit/level")], gather([tmp_path]).runs
+    ).to_dict("records")
     assert row["runs"] == 15 and row["spearman"] < -0.95
     assert row["lowest_seed"] == pytest.approx(-1) and row["highest_seed"] == pytest.approx(-1)
     assert row["r2_line"] < row["r2_parabola"] == pytest.approx(1) and row["p_parabola"] < 1e-6

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from rebuttal.errors import ConfigError
-from rebuttal.report.contents import RUN_CHARTS, TABLE_CHARTS, TABLES
+from rebuttal.report.declarations import read_declarations
 from rebuttal.report.paper import write_report
 from rebuttal.report.results import find_results
 from rebuttal.store import written
@@ -16,8 +16,8 @@ from rebuttal.store.files import write_bytes
 def test_a_study_fills_every_table_figure_and_claim(study, tmp_path):
     results = find_results([study()])
     write_report(results, tmp_path / "out")
-    assert {table.name for table in results.tables} == {spec.name for spec in TABLES}
-    named = {spec.table for spec in TABLE_CHARTS} | {spec.name for spec in RUN_CHARTS}
+    assert {table.name for table in results.tables} == {spec.name for one in read_declarations() for spec in one.tables}
+    named = {spec.name for one in read_declarations() for spec in one.charts}
     assert {chart.name for chart in results.charts} == named
     assert not [v.claim.id for v in results.verdicts if v.verdict == "not run"]
     for chart in named:

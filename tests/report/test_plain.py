@@ -22,20 +22,20 @@ def own_runs(make_run, tmp_path):
 
 
 def test_an_experiment_of_the_user_s_has_a_table_of_all_its_metrics(own_runs):
-    (table,) = make_tables(own_runs())
+    (table,) = make_tables([], own_runs())
     assert (table.name, table.experiment, table.corner) == ("mine", "mine", "metric")
     assert len(table.columns) == 2 and [label for label, _ in table.rows] == ["s/x", "s/same"]
     assert [cell.mean for cell in table.rows[0][1]] == [8.5, 16.5]
 
 
 def test_many_configurations_are_rows(own_runs):
-    (table,) = make_tables(own_runs(widths=range(1, 9)))
+    (table,) = make_tables([], own_runs(widths=range(1, 9)))
     assert table.corner == "configuration" and table.columns == ("s/x", "s/same") and len(table.rows) == 8
     assert [cells[0].mean for _, cells in table.rows] == [width + 0.5 for width in range(1, 9)]
 
 
 def test_its_metrics_are_drawn_over_the_number_that_was_swept(own_runs):
-    (chart,) = make_charts(own_runs(widths=(1, 10, 1000)), [], [])
+    (chart,) = make_charts([], own_runs(widths=(1, 10, 1000)), [], [])
     (panel,) = chart.panels  # a metric that is the same everywhere shows nothing
     assert isinstance(panel, Curves) and (panel.x, panel.y, panel.log_x) == ("model.width", "s/x", True)
     assert [(x, y.mean) for x, y in panel.series["s/x"]] == [(1, 1.5), (10, 10.5), (1000, 1000.5)]
@@ -44,7 +44,7 @@ def test_its_metrics_are_drawn_over_the_number_that_was_swept(own_runs):
 def test_nothing_is_drawn_over_words_or_over_two_settings_at_once(make_run, tmp_path):
     for number, (width, depth) in enumerate(((1, "a"), (2, "b"))):
         make_run(str(number), {"s/x": 1.0 * number}, experiment="mine", model={"width": width, "depth": depth})
-    assert make_charts(gather([tmp_path]).runs, [], []) == []
+    assert make_charts([], gather([tmp_path]).runs, [], []) == []
 
 
 def test_the_whole_report_has_it(own_runs, tmp_path):

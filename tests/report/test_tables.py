@@ -1,12 +1,15 @@
 import pytest
 
-from rebuttal.report.contents import TABLES
+from rebuttal.report.declarations import read_declarations
 from rebuttal.report.gather import gather
 from rebuttal.report.latex import escaped
-from rebuttal.report.tables import Grid, Levels, format_cell
+from rebuttal.report.tables import CellText, Grid, Levels, format_cell
 from rebuttal.statistics import Estimate
 
-GRID = Grid("t", "toy", "Title", "who", "{row}/{column}", {"A": "a", "B": "b"}, {"X": "x", "Y": "y"}, fitted=("a/fit",))
+GRID = Grid(
+    name="t", experiment="toy", title="Title", corner="who", metric="{row}/{column}", rows={"A": "a", "B": "b"},
+    columns={"X": "x", "Y": "y"}, fitted=("a/fit",),
+)  # fmt: skip
 
 
 def test_a_cell_is_the_mean_over_seeds_that_fitted(make_run, tmp_path):
@@ -41,7 +44,10 @@ def test_levels_are_sorted_by_label_noise(make_run, tmp_path):
     for fraction in (1.0, 0.0, 0.25):
         metrics = {"fit/label_noise": fraction * 0.9, "fit/x": fraction}
         make_run(str(fraction), metrics, corruption={"_target_": "x.RandomLabels", "fraction": fraction})
-    spec = Levels("l", "toy", "Title", {"X": "fit/x"}, text_columns={"seed": lambda run: str(run.seed)})
+    spec = Levels(
+        name="l", experiment="toy", title="Title", columns={"X": "fit/x"},
+        text_columns={"seed": (CellText(text="0", labels="true labels"),)},
+    )  # fmt: skip
     (table,) = spec.tables(gather([tmp_path]).runs)
     assert [label for label, _ in table.rows] == ["true labels", "25% random labels", "random labels"]
     assert [cells[0].mean for _, cells in table.rows] == [0.0, 0.25, 1.0] and table.rows[0][1][1] == "0"
@@ -52,7 +58,9 @@ def test_levels_are_compared_at_equal_fit(make_run, tmp_path):
         metrics = {"fit/x": float(seed), "fit/train_accuracy": fit, "fit/steps_to_fit": 10 if fit == 1 else None}
         make_run(str(seed), metrics, seed)
     columns = {"X": "fit/x", "time": "fit/steps_to_fit"}
-    (table,) = Levels("l", "toy", "T", columns, fitted=("fit/train_accuracy",)).tables(gather([tmp_path]).runs)
+    (table,) = Levels(name="l", experiment="toy", title="T", columns=columns, fitted=("fit/train_accuracy",)).tables(
+        gather([tmp_path]).runs
+    )
     assert table.rows[0][1][0].n == 1 and [run.seed for run in table.left_out] == [1]
     assert table.rows[0][1][1] is None  # not the mean of the uncensored times
 
@@ -93,6 +101,8 @@ def test_zhang_s_numbers_stand_only_beside_his_images(dataset, n, model, beside,
     metrics = {"fit/train_accuracy": 1.0, "fit/test_accuracy": 0.5, "fit/train_size": n, "fit/epochs_to_fit": 9}
     data = {"_target_": f"rebuttal.data.{dataset}"}
     make_run("r", metrics, experiment="baseline", model={"_target_": "rebuttal.models.MLP", "hidden": model}, **data)
-    (table,) = next(spec for spec in TABLES if spec.name == "baseline").tables(gather([tmp_path]).runs)
+    (table,) = next(spec for one in read_declarations() for spec in one.tables if spec.name == "baseline").tables(
+        gather([tmp_path]).runs
+    )
     (row,) = table.text().to_dict("records")
     assert row.get("Zhang et al. 2017, Table 1") == ("1.000 / 0.524" if beside else None)
