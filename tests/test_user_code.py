@@ -61,7 +61,8 @@ def test_a_package_that_is_nowhere_is_named():
 def test_what_is_imported_on_first_use_is_named_too(tmp_path, monkeypatch):
     """In a constructor, and while a run goes on."""
     (tmp_path / "own_late.py").write_text(
-        "class Wide:\n    def __init__(self):\n        import einops_not_there\n\n\ndef late():\n    import einops_not_there\n"
+        "class Wide:\n    def __init__(self):\n        import einops_not_there\n\n\n"
+        "def late():\n    import einops_not_there\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)

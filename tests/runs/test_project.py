@@ -163,7 +163,7 @@ def test_a_bad_file_ends_every_command(tmp_path, monkeypatch):
     done = command("debug=tiny", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (2, f"rebuttal: {line}\n")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match="^.*rebuttal.yaml: packages=mine"):
+    with pytest.raises(ConfigError, match=r"^.*rebuttal\.yaml: packages=mine"):
         rebuttal.run("toy", ["debug=tiny"])
     assert [path.name for path in tmp_path.iterdir()] == ["rebuttal.yaml"]
 
