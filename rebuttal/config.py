@@ -28,7 +28,7 @@ from pydantic_core import CoreSchema, ErrorDetails, core_schema
 from typing_extensions import dataclass_transform
 
 from rebuttal.errors import CONFIG_DIR as CONFIG_DIR
-from rebuttal.errors import ConfigError, UserError, as_one_line, nearest, out_of_memory, user_code_imported
+from rebuttal.errors import ConfigError, UserError, as_one_line, nearest, not_frozen, out_of_memory, user_code_imported
 
 T = TypeVar("T")
 
@@ -150,7 +150,17 @@ def build(node: Any, key: str, packages: Iterable[str] = ()) -> Any:
     if "_target_" not in node:
         return built
     target = _locate(node["_target_"], key, packages)
-    return construct(target, _with_code(target, built, key, packages), key)
+    option = construct(target, _with_code(target, built, key, packages), key)
+    _check_frozen(type(option), key, packages)
+    return option
+
+
+def _check_frozen(kind: type, key: str, packages: Iterable[str]) -> None:
+    """Raise `ConfigError` if a user's class is no frozen dataclass: its settings would not be part of the identity of
+    what is computed with it. A tracker computes nothing."""
+    own = any(_within(kind.__module__, package) for package in packages) and key.partition(".")[0] != "tracker"
+    if own and not (is_dataclass(kind) and cast(Any, kind).__dataclass_params__.frozen):
+        raise ConfigError(f"{key}._target_={kind.__module__}.{kind.__qualname__}: {not_frozen(kind)}")
 
 
 def construct(target: Any, arguments: dict[str, Any], key: str = "") -> Any:

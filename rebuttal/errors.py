@@ -71,6 +71,14 @@ def as_config_errors() -> Iterator[None]:
         raise ConfigError(line) from None
 
 
+def not_frozen(kind: type) -> str:
+    """What to write where an option's class is no frozen dataclass."""
+    return (
+        "two with other settings could not be distinguished in the store; allowed: a frozen dataclass; write @checked "
+        f"above class {kind.__name__} (from rebuttal.config import checked), and its settings as annotated fields"
+    )
+
+
 @contextmanager
 def user_code(what: str) -> Iterator[None]:
     """Raise what a user's own code raises, which may be anything, as a `ConfigError` that begins with `what`."""

@@ -74,3 +74,28 @@ def test_what_is_imported_on_first_use_is_named_too(tmp_path, monkeypatch):
     assert as_one_line(error.value) == said.format(7)
     with pytest.raises(ModuleNotFoundError) as error:
         importlib.import_module("einops_not_there")
+
+
+def test_a_class_whose_settings_could_not_be_hashed_is_refused_and_what_to_write_is_said(tmp_path, monkeypatch):
+    (tmp_path / "own_plain.py").write_text(
+        "from dataclasses import dataclass\nfrom rebuttal.config import checked\n\n\n"
+        "class Plain:\n    def __init__(self, width=1):\n        self.width = width\n\n\n"
+        "@dataclass\nclass Thawed:\n    width: int = 1\n\n\n"
+        "@dataclass(frozen=True)\nclass Frozen:\n    width: int = 1\n\n\n"
+        "@checked\nclass Checked:\n    width: int = 1\n\n\n"
+        "def made(width=1):\n    return Plain(width)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def built(name, key="model"):
+        return build({"_target_": f"own_plain.{name}", "width": 2}, key, ["own_plain"])
+
+    for name, kind in (("Plain", "Plain"), ("Thawed", "Thawed"), ("made", "Plain")):
+        with pytest.raises(ConfigError) as error:
+            built(name)
+        assert str(error.value) == (
+            f"model._target_=own_plain.{kind}: two with other settings could not be distinguished in the store; "
+            f"allowed: a frozen dataclass; write @checked above class {kind} (from rebuttal.config import checked), "
+            "and its settings as annotated fields"
+        )
+    assert built("Frozen").width == built("Checked").width == built("Plain", "tracker").width == 2

@@ -36,10 +36,9 @@ _ALLOWED = {
 
 @dataclass(frozen=True)
 class Project:
-    """`folder`: where the file lies, or without one the working directory; `packages`; `searchpath`, as Hydra takes
-    it."""
+    """`folder`: where the file lies, None if there is none; `packages`; `searchpath`, as Hydra takes it."""
 
-    folder: Path
+    folder: Path | None = None
     packages: tuple[str, ...] = ()
     searchpath: tuple[str, ...] = ()
 
@@ -47,8 +46,10 @@ class Project:
     def importable(self, packages: Sequence[str]) -> Iterator[None]:
         """Within the block `packages` are found beside the file and in `src/` beside it, before others of their names.
 
-        Without packages nothing there is anyone's to import, and nothing changes."""
-        found = [str(folder) for folder in (self.folder, self.folder / "src") if folder.is_dir()] if packages else []
+        Without a file or packages nothing changes: a folder in which a user only stands may be a stranger's."""
+        found: list[str] = []
+        if self.folder is not None and packages:
+            found = [str(folder) for folder in (self.folder, self.folder / "src") if folder.is_dir()]
         before = list(sys.path)
         sys.path[:0] = found
         importlib.invalidate_caches()  # the code may have been written since
@@ -68,7 +69,7 @@ def find_project(start: str | Path | None = None) -> Project:
     for folder in _from_here_up(place):
         if (found := _project_in(folder)) is not None:
             return found
-    return Project(place)
+    return Project()
 
 
 def _from_here_up(place: Path) -> Iterator[Path]:

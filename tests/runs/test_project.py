@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 import rebuttal
+from rebuttal.config import build
 from rebuttal.errors import ConfigError
 from rebuttal.runs.project import Project, find_project
 from tests.command_line import ROOT, command, process
@@ -157,6 +158,13 @@ def test_a_bad_file_is_one_line(text, tmp_path):
     assert "\n" not in str(error.value) and "allowed: " in str(error.value)
 
 
+def test_without_the_file_a_folder_makes_nothing_importable(tmp_path, monkeypatch):
+    (tmp_path / "own_without_file.py").write_text("raise SystemExit('imported')")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="no module own_without_file$"), find_project().importable(["x"]):
+        build({"_target_": "own_without_file.Net"}, "model", ["own_without_file"])
+
+
 def test_a_bad_file_ends_every_command(tmp_path, monkeypatch):
     (tmp_path / "rebuttal.yaml").write_text("packages: mine\n")
     line = f"{tmp_path / 'rebuttal.yaml'}: packages=mine: {WRONG['packages: mine'].partition(': ')[2]}"
@@ -172,7 +180,7 @@ def test_pyproject_may_say_it_instead(tmp_path):
     (tmp_path / "conf").mkdir()
     toml = tmp_path / "pyproject.toml"
     toml.write_text('[project]\nname = "mine"\n')
-    assert find_project(tmp_path) == Project(tmp_path)
+    assert find_project(tmp_path) == Project()
     toml.write_text('[tool.rebuttal]\npackages = ["mine"]\nsearchpath = ["conf"]\n')
     assert find_project(tmp_path) == Project(tmp_path, ("mine",), (f"file://{tmp_path / 'conf'}",))
     for text, why in (
@@ -196,12 +204,12 @@ def test_the_nearest_file_counts_up_to_the_root_of_the_project_and_nobody_else_s
     (tmp_path / "rebuttal.yaml").write_text("packages: [outside]\n")
     assert find_project(inside).packages == ("outside",)
     (root / ".git").mkdir()
-    assert find_project(inside) == Project(inside)
+    assert find_project(inside) == Project()
     (root / "rebuttal.yaml").write_text("packages: [root]\n")
     assert find_project(inside) == Project(root, ("root",))
     monkeypatch.setattr(os, "getuid", lambda: 12345)
-    assert find_project(inside) == Project(inside)
+    assert find_project(inside) == Project()
     assert find_project(root).packages == ("root",)  # where `python -m` would import from as well
     monkeypatch.undo()
     monkeypatch.setattr(Path, "home", lambda: inside.parent)
-    assert find_project(inside) == Project(inside)
+    assert find_project(inside) == Project()
