@@ -76,7 +76,7 @@ def _from_here_up(place: Path) -> Iterator[Path]:
     for folder in (place, *place.parents):
         if folder == place or _is_users(folder):
             yield folder
-        if os.path.lexists(folder / ".git") or folder == Path.home():
+        if os.path.lexists(folder / ".git") or str(folder) == os.path.expanduser("~"):  # noqa: PTH111  # the user may have none
             return
 
 

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
@@ -82,7 +81,7 @@ def test_a_project_that_has_moved_repeats_its_runs(tmp_path):
     now = before.rename(tmp_path / "now")
     again = process("from_run=first", "hydra.run.dir=second", cwd=now)
     assert again.returncode == 0 and "\n0 results computed in this run" in again.stdout, again.stderr
-    assert "before" not in (now / "second/.hydra/hydra.yaml").read_text().replace("from_run", "")
+    assert str(before) not in (now / "second/.hydra/hydra.yaml").read_text()
 
 
 @pytest.mark.parametrize("launcher", ["basic", "local", "joblib", "submitit_local"])
@@ -161,7 +160,7 @@ def test_a_bad_file_is_one_line(text, tmp_path):
 def test_without_the_file_a_folder_makes_nothing_importable(tmp_path, monkeypatch):
     (tmp_path / "own_without_file.py").write_text("raise SystemExit('imported')")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match="no module own_without_file$"), find_project().importable(["x"]):
+    with pytest.raises(ConfigError, match=r"no module own_without_file$"), find_project().importable(["x"]):
         build({"_target_": "own_without_file.Net"}, "model", ["own_without_file"])
 
 
@@ -211,5 +210,5 @@ def test_the_nearest_file_counts_up_to_the_root_of_the_project_and_nobody_else_s
     assert find_project(inside) == Project()
     assert find_project(root).packages == ("root",)  # where `python -m` would import from as well
     monkeypatch.undo()
-    monkeypatch.setattr(Path, "home", lambda: inside.parent)
+    monkeypatch.setenv("HOME", str(inside.parent))
     assert find_project(inside) == Project()
