@@ -11,6 +11,7 @@ import pandas as pd
 from hydra import compose
 
 from rebuttal.command.arguments import prepare_override
+from rebuttal.command.project import add_project
 from rebuttal.config import composing
 from rebuttal.errors import ConfigError, as_config_errors
 from rebuttal.launch.expand import packages_in
@@ -18,6 +19,7 @@ from rebuttal.progress.console import console, signs_replaced
 from rebuttal.runs.execute import execute
 from rebuttal.runs.folder import Asked
 from rebuttal.runs.load import load
+from rebuttal.runs.project import find_project
 
 __all__ = ["load", "run", "run_baseline_replication"]
 
@@ -26,15 +28,18 @@ def run(experiment: str, overrides: str | Sequence[str] = (), folder: str | Path
     """Run one experiment with Hydra overrides, e.g. `run("two_stage", ["model=resnet18", "seed=0"])`.
 
     Returns a row a metric, with the columns `stage`, `measure`, `value`. `folder`: where to leave the
-    files of the run; none by default. The process, its random states, torch's settings and a Hydra that it uses are
-    afterwards as before; runs of several threads wait for each other. Raises `ConfigError` for a setting that cannot be
-    used.
+    files of the run; none by default. The file of the user's project is read as by a command. The process, its random
+    states, torch's settings and a Hydra that it uses are afterwards as before; runs of several threads wait for each
+    other. Raises `ConfigError` for a setting that cannot be used.
     """
-    chosen = [_override(f"experiment={experiment}"), *(_override(text) for text in _several(overrides, "overrides"))]
+    project = find_project()
+    given = [_override(f"experiment={experiment}"), *(_override(text) for text in _several(overrides, "overrides"))]
+    chosen = add_project(given, project)
+    packages = packages_in(chosen)
     place = None if folder is None else Path(folder).expanduser()
-    with as_config_errors(), composing():
+    with as_config_errors(), composing(), project.importable(packages):
         cfg = compose("train", chosen)
-        metrics = execute(cfg, place, packages_in(chosen), Asked(chosen, cfg)).metrics
+        metrics = execute(cfg, place, packages, Asked(chosen, cfg)).metrics
     rows = [(*name.split("/", 1), value) for name, value in metrics.items()]
     return pd.DataFrame(rows, columns=["stage", "measure", "value"])
 

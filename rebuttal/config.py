@@ -28,7 +28,7 @@ from pydantic_core import CoreSchema, ErrorDetails, core_schema
 from typing_extensions import dataclass_transform
 
 from rebuttal.errors import CONFIG_DIR as CONFIG_DIR
-from rebuttal.errors import ConfigError, UserError, out_of_memory
+from rebuttal.errors import ConfigError, UserError, as_one_line, nearest, not_frozen, out_of_memory, user_code_imported
 
 T = TypeVar("T")
 
@@ -150,7 +150,17 @@ def build(node: Any, key: str, packages: Iterable[str] = ()) -> Any:
     if "_target_" not in node:
         return built
     target = _locate(node["_target_"], key, packages)
-    return construct(target, _with_code(target, built, key, packages), key)
+    option = construct(target, _with_code(target, built, key, packages), key)
+    _check_frozen(type(option), key, packages)
+    return option
+
+
+def _check_frozen(kind: type, key: str, packages: Iterable[str]) -> None:
+    """Raise `ConfigError` if a user's class is no frozen dataclass: its settings would not be part of the identity of
+    what is computed with it. A tracker computes nothing."""
+    own = any(_within(kind.__module__, package) for package in packages) and key.partition(".")[0] != "tracker"
+    if own and not (is_dataclass(kind) and cast(Any, kind).__dataclass_params__.frozen):
+        raise ConfigError(f"{key}._target_={kind.__module__}.{kind.__qualname__}: {not_frozen(kind)}")
 
 
 def construct(target: Any, arguments: dict[str, Any], key: str = "") -> Any:
@@ -161,9 +171,14 @@ def construct(target: Any, arguments: dict[str, Any], key: str = "") -> Any:
         raise ConfigError(_explain(error.errors()[0], target, key)) from None
     except TypeError as error:
         raise ConfigError(f"{key}: {error}") from None
-    except (ValueError, ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError) as error:
+    except (
+        *(ValueError, ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError),
+        *(ImportError, SyntaxError),
+    ) as error:
         if isinstance(error, UserError) or out_of_memory(error):
             raise
+        if isinstance(error, (ImportError, SyntaxError)):  # of code that is imported on first use
+            raise ConfigError(f"{key}: {as_one_line(error) or error}") from error
         raise ConfigError(f"{key}: {type(error).__name__}: {error}") from error  # torch's modules check as they like
 
 
@@ -201,10 +216,13 @@ def _locate_code(text: str, key: str, packages: Iterable[str]) -> Any:
 
 
 def _imported(module: str, name: str, what: str, own: list[str]) -> Any:
+    with user_code_imported(what, module):
+        imported = import_module(module)
     try:
-        found = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError):
-        raise ConfigError(f"{what}: no such class or function can be imported") from None
+        found = getattr(imported, name)
+    except AttributeError:
+        near = nearest(name, (known for known in vars(imported) if not known.startswith("_")))
+        raise ConfigError(f"{what}: no such class or function can be imported: {module} has no {name}{near}") from None
     if not _callable_from_config(found, own):
         raise ConfigError(f"{what}: is not a class or function of {module.split('.')[0]} for configs")
     return found

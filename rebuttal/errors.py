@@ -71,6 +71,14 @@ def as_config_errors() -> Iterator[None]:
         raise ConfigError(line) from None
 
 
+def not_frozen(kind: type) -> str:
+    """What to write where an option's class is no frozen dataclass."""
+    return (
+        "two with other settings could not be distinguished in the store; allowed: a frozen dataclass; write @checked "
+        f"above class {kind.__name__} (from rebuttal.config import checked), and its settings as annotated fields"
+    )
+
+
 @contextmanager
 def user_code(what: str) -> Iterator[None]:
     """Raise what a user's own code raises, which may be anything, as a `ConfigError` that begins with `what`."""
@@ -80,6 +88,56 @@ def user_code(what: str) -> Iterator[None]:
         if isinstance(error, UserError) or out_of_memory(error):
             raise
         raise ConfigError(f"{what}: {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def user_code_imported(what: str, module: str) -> Iterator[None]:
+    """Raise what keeps `module` from being imported in the block as a `ConfigError` that begins with `what`: which
+    module is missing, or what went wrong, and in which line."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:  # a script without a main guard may exit
+        if out_of_memory(error):
+            raise
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing is not None and f"{module}.".startswith(f"{missing}.") and not _of_others(error):
+            raise ConfigError(f"{what}: no such class or function can be imported: no module {missing}") from None
+        raise ConfigError(f"{what}: {_where_and_what(error, module.partition('.')[0])}") from error
+
+
+def _where_and_what(error: BaseException, package: str = "") -> str:
+    """File and line, and what is wrong there: a module that is missing, or what was raised. The line is that of the
+    user's `package` which led to it, if there is one."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{_relative(error.filename)}, line {error.lineno}: {type(error).__name__}: {error.msg}"
+    lines = _lines(error)
+    if isinstance(error, ModuleNotFoundError) and error.name and lines:
+        is_own = error.name.partition(".")[0] == package
+        return f"{lines[-1][1]}: imports {error.name}, which {'is not there' if is_own else 'is not installed'}"
+    own = [line for name, line in lines if name == package] or [line for _, line in lines]
+    return f"{f'{own[-1]}: ' if own else ''}{type(error).__name__}: {error}".removesuffix(": ")
+
+
+def _lines(error: BaseException) -> list[tuple[str, str]]:
+    """Where the error was raised, and from where that was called, innermost last and without Python's import system:
+    the top-level package and `file, line n`."""
+    found = []
+    for frame, number in walk_tb(error.__traceback__):
+        package, file = str(frame.f_globals.get("__name__", "")).partition(".")[0], frame.f_code.co_filename
+        if package != "importlib" and not file.startswith("<frozen"):
+            found.append((package, f"{_relative(file)}, line {number}"))
+    return found
+
+
+def _of_others(error: BaseException) -> bool:
+    """True if the error was raised in code that is not this package's."""
+    return [package for package, _ in _lines(error)][-1:] != ["rebuttal"]
+
+
+def _relative(file: str) -> str:
+    """A file by its path from the working directory, if it lies below."""
+    path = Path(file)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file
 
 
 def check_working_directory() -> None:
@@ -152,6 +210,8 @@ def as_one_line(error: BaseException) -> str | None:
         )
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return _joined(error)
+    if isinstance(error, (ModuleNotFoundError, SyntaxError)) and _of_others(error):  # a user's code, on first use
+        return _where_and_what(error)
     frames = _packages(error)
     composing = any(package in _COMPOSERS for package in takewhile(lambda package: package != "rebuttal", frames))
     if composing and isinstance(error, RecursionError):

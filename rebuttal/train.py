@@ -20,15 +20,17 @@ from omegaconf import DictConfig
 
 from rebuttal.command import plan, preflight, repeat, stored_sweep
 from rebuttal.command.arguments import check_launcher, prepare
+from rebuttal.command.project import add_project
 from rebuttal.config import CONFIG_DIR
 from rebuttal.errors import FULL_ERROR, as_config_errors, check_working_directory, exit_if_user_error
 from rebuttal.launch import job as launch
 from rebuttal.launch.cluster import sbatch_refusals
-from rebuttal.launch.expand import Request, quoted, read_command
+from rebuttal.launch.expand import Request, packages_in, quoted, read_command
 from rebuttal.launch.stopping import unwound_on_sigterm
 from rebuttal.launch.sweep import Sweep
 from rebuttal.launch.watch import finish, run_watched
 from rebuttal.progress.console import signs_replaced
+from rebuttal.runs.project import find_project
 
 
 def run(cfg: DictConfig, folder: str | Path | None = None, packages: Sequence[str] = ()) -> dict[str, Any]:
@@ -58,18 +60,24 @@ def main() -> None:
     with unwound_on_sigterm(), _errors_in_one_line():
         check_working_directory()
         setup_globals()  # Hydra's resolvers, for configs that are resolved before Hydra starts
-        arguments = repeat.expand(prepare(sys.argv[1:]))
-        if plan.is_wanted(arguments):
-            plan.show(arguments)
-            return
-        request = read_command(arguments)
-        check_launcher(arguments, request)
-        if request is None:
-            _start_hydra(arguments)
-        elif request.folder is None:
-            _run(request)
-        else:
-            _sweep(request, Sweep(request.folder))
+        project = find_project()
+        arguments = repeat.expand(add_project(prepare(sys.argv[1:]), project))
+        with project.importable(packages_in(arguments)):
+            _carry_out(arguments)
+
+
+def _carry_out(arguments: list[str]) -> None:
+    if plan.is_wanted(arguments):
+        plan.show(arguments)
+        return
+    request = read_command(arguments)
+    check_launcher(arguments, request)
+    if request is None:
+        _start_hydra(arguments)
+    elif request.folder is None:
+        _run(request)
+    else:
+        _sweep(request, Sweep(request.folder))
 
 
 def _run(request: Request) -> None:

@@ -20,10 +20,12 @@ import pytest
 from rebuttal import api, status, train
 from rebuttal.command import plan, repeat
 from rebuttal.command.arguments import prepare
+from rebuttal.command.project import add_project
 from rebuttal.config import CONFIG_DIR
 from rebuttal.launch.expand import packages_in, read_command
 from rebuttal.report import __main__ as report
 from rebuttal.runs.build import build_run, resolve
+from rebuttal.runs.project import find_project
 from rebuttal.store import __main__ as store
 from tests.conftest import pack
 from tests.golden import EXPERIMENTS, ON_IMAGES, save_golden_images
@@ -37,6 +39,16 @@ FENCE = re.compile(
 )
 NOT_CODE = ("text", "bibtex")
 SMALL = {"dataset.train_size": 60, "dataset.student_size": 60, "training.epochs": 2, "epochs": 2}
+# What of an example of the user's own stands in the report's tables, by the page and the name of the experiment there.
+REPORTED = {
+    "own_measure.md": ("confidence", "smoothness/random_labels_confidence_test"),
+    "own_null.md": ("nulls", "mean_teacher/kappa"),
+    "own_corruption.md": ("shifted", "fit/train_accuracy"),
+    "own_experiment.md": ("cross_architecture", "confidence/mean"),
+    "own_model.md": ("wide", "student/kappa"),
+    "own_dataset.md": ("binary", "student/kappa"),
+}
+PROJECTS = [*REPORTED, "project.md"]  # pages that begin in a new folder
 PAST_SWEEP = "multirun/toy/2026-01-31_12-00-00-000000"  # the one that the pages speak of
 
 
@@ -81,14 +93,21 @@ def already_run():
 
 @pytest.mark.parametrize("page", [pytest.param(p, id=str(p.relative_to(ROOT))) for p in PAGES if runnable(p)])
 def test_every_block_runs(page, place, already_run, monkeypatch, capsys):
+    if page.name in PROJECTS:
+        images, place = place / "images.tar.xz", place / page.stem
+        place.mkdir()
+        (place / images.name).symlink_to(images)
     monkeypatch.chdir(place)
     monkeypatch.syspath_prepend(place)
+    for module in [name for name in sys.modules if name.partition(".")[0] == "mine"]:
+        monkeypatch.delitem(sys.modules, module)  # another page's
     monkeypatch.setattr(api, "run", small_run(api.run))
     names = {}
     for block in runnable(page):
         if block.title is not None:
             Path(block.title).parent.mkdir(parents=True, exist_ok=True)
             Path(block.title).write_text(block.text, encoding="utf-8")
+            assert page.name not in REPORTED or block.text.count("\n") <= 30, "an example is short"
             importlib.invalidate_caches()
         elif block.language == "python":
             exec(compile(block.text, page.name, "exec"), names)
@@ -96,9 +115,13 @@ def test_every_block_runs(page, place, already_run, monkeypatch, capsys):
             assert block.language == "bash", f"{page.name}: a block of {block.language or 'no language'}"
             for command in block.commands():
                 words = tuple(shlex.split(command, comments=True))
-                if words not in already_run:
+                if page.name in PROJECTS or words not in already_run:
                     run_command(words, place, monkeypatch)
                     already_run.add(words)
+    if page.name in REPORTED:
+        experiment, metric = REPORTED[page.name]
+        table = (place / f"paper/processed/table_{experiment}.csv").read_text(encoding="utf-8")
+        assert metric in table and any(character.isdigit() for character in table.partition(metric)[2])
 
 
 def run_command(words, place, monkeypatch):
@@ -114,7 +137,14 @@ def run_command(words, place, monkeypatch):
 
 def run_train(arguments, place):
     """What `python -m rebuttal.train` does with these arguments at debug size, without a run's folder."""
-    arguments = repeat.expand(prepare(at_debug_size(arguments)))
+    project = find_project()
+    arguments = repeat.expand(add_project(prepare(at_debug_size(arguments)), project))
+    with project.importable(packages_in(arguments)):
+        carry_out(arguments, place)
+
+
+def carry_out(arguments, place):
+    folder = place / "outputs" / str(len(list(place.glob("outputs/*")))) if place.name.startswith("own_") else None
     if plan.is_wanted(arguments):
         plan.show(arguments)
         return
@@ -124,13 +154,13 @@ def run_train(arguments, place):
     if "-m" not in arguments:
         with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
             cfg = hydra.compose("train", arguments)
-        train.run(cfg, packages=packages_in(arguments))
+        train.run(cfg, folder, packages_in(arguments))
         return
     request = read_command(arguments)
     first, *others = request.configs()
     for cfg in others:
         build_run(resolve(cfg), request.packages())
-    train.run(first, packages=request.packages())
+    train.run(first, folder, request.packages())
 
 
 def at_debug_size(arguments):
@@ -138,7 +168,7 @@ def at_debug_size(arguments):
     given = dict(argument.partition("=")[::2] for argument in arguments)
     small = [f"{key}={SMALL[key]}" if (key := a.partition("=")[0]) in SMALL else a for a in arguments]
     experiment = given.get("experiment", "toy")
-    if given.get("dataset") == "cifar10" or (experiment in ON_IMAGES and "dataset" not in given):
+    if given.get("dataset") == "cifar10" or (experiment in (*ON_IMAGES, "confidence") and "dataset" not in given):
         small = [a for a in small if a != "dataset=cifar10"] + ["dataset=image_folder", "dataset.root=images.tar.xz"]
     if experiment in ON_IMAGES and "model" not in given:
         small.append("model=mlp_toy")  # instead of ResNet-18

@@ -394,7 +394,7 @@ def test_a_config_file_cannot_have_anything_imported(tmp_path):
     assert done.returncode == 2
     assert done.stderr == (
         "rebuttal: packages=['subprocess']: a config file lists them; allowed: to list them on the command line, as "
-        "packages=[name]\n"
+        "packages=[name], or in the project's rebuttal.yaml\n"
     )
     assert not (tmp_path / "harm").exists()
     plan = command(*at, "plan=true", cwd=tmp_path)

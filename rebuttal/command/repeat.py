@@ -22,10 +22,10 @@ from yaml import YAMLError
 from rebuttal.command.moved import as_composed_now, where_it_is_now
 from rebuttal.config import composing
 from rebuttal.errors import ConfigError
-from rebuttal.launch.expand import as_typed, own_configs, quoted, typed
+from rebuttal.launch.expand import PACKAGES, SEARCHPATH, as_one, as_typed, listed, own_configs, quoted, typed
 
 WORD = "from_run="
-NOT_REPEATED = {"packages"}  # only the user of the command may allow imports, not a folder
+NOT_REPEATED = {PACKAGES, SEARCHPATH}  # only the user of the command may allow imports; folders are merged below
 _HYDRA_FOLDER = ".hydra"  # where a run saves its overrides and its config, in the format of Hydra
 
 
@@ -38,7 +38,8 @@ def expand(arguments: Sequence[str]) -> list[str]:
         raise ConfigError(f"{WORD}{named[1]}: a run can repeat only one other; allowed: one folder")
     flags = [argument for argument in arguments if argument.startswith("-")]
     now = [argument for argument in arguments if argument not in flags and not argument.startswith(WORD)]
-    return [*flags, *_repeated(Path(named[0]).expanduser(), now), *now]
+    folders = [argument for argument in now if argument.startswith(f"{SEARCHPATH}=")]
+    return [*flags, *_repeated(Path(named[0]).expanduser(), now), *(a for a in now if a not in folders)]
 
 
 def _repeated(folder: Path, now: list[str]) -> list[str]:
@@ -46,13 +47,22 @@ def _repeated(folder: Path, now: list[str]) -> list[str]:
     parse = OverridesParser.create().parse_overrides
     saved, searchpath = _saved_overrides(folder)
     old = [where_it_is_now(override) for override in parse(saved)]
+    searched = _searched(now, [*searchpath, *old])
     with composing():
-        today = compose("train", [*searchpath, *old])
+        today = compose("train", [*searched, *(text for text in old if not text.startswith(f"{SEARCHPATH}="))])
     new = parse(now)
     overridden = {_place(override) for override in new} | NOT_REPEATED
     kept = [typed(override) for override in parse(old) if _place(override) not in overridden]
     then = as_composed_now(_unresolved(_loaded(folder / _HYDRA_FOLDER / "config.yaml")))
-    return [*searchpath, *kept, *_as_it_was(then, today, {o.package or o.key_or_group for o in new} | NOT_REPEATED)]
+    return [*searched, *kept, *_as_it_was(then, today, {o.package or o.key_or_group for o in new} | NOT_REPEATED)]
+
+
+def _searched(now: list[str], then: list[str]) -> list[str]:
+    """The folders of configs that the command names, then those of the run that are still there, as one override. What
+    is no folder would be imported."""
+    named = (place.removeprefix("file://") for place in listed(SEARCHPATH, then) or ())
+    there = [f"file://{place}" for place in named if Path(place).is_dir()]
+    return as_one(SEARCHPATH, [argument for argument in now if argument.startswith(f"{SEARCHPATH}=")], there)
 
 
 def _as_it_was(then: dict[str, Any], today: DictConfig, overridden: set[str]) -> Iterator[str]:

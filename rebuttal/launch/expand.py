@@ -36,6 +36,7 @@ from rebuttal.launch.settings import (
     uses_basic_sweeper,
 )
 
+PACKAGES, SEARCHPATH = "packages", "hydra.searchpath"
 _ALLOWED_SUBDIR = "allowed: a folder for each job, such as ${hydra:job.num}"
 
 
@@ -104,7 +105,7 @@ class Request:
 
     def uses_own_configs(self) -> bool:
         """True if configs come from a folder of the user's."""
-        searches = any(o.key_or_group == "hydra.searchpath" for o in self.jobs[0]) if self.jobs else False
+        searches = any(o.key_or_group == SEARCHPATH for o in self.jobs[0]) if self.jobs else False
         return searches or bool(self.searchpath)
 
     def packages(self) -> tuple[str, ...]:
@@ -143,12 +144,12 @@ def read_command(arguments: Sequence[str]) -> Request | None:
     if given is None:
         return None
     place = given.config_dir
-    searchpath = (f"hydra.searchpath=[{quoted(f'file://{Path(place).resolve()}')}]",) if place else ()
+    searchpath = (f"{SEARCHPATH}=[{quoted(f'file://{Path(place).resolve()}')}]",) if place else ()
     with _hydra() as parser:
         parsed = parser.parse_overrides(given.overrides)
         check_typed(parsed)
         common = [typed(override) for override in parsed if not override.is_sweep_override()]
-        composed = compose("train", [*searchpath, *common], return_hydra_config=True)
+        composed = compose("train", as_one(SEARCHPATH, [*searchpath, *common]), return_hydra_config=True)
         if not given.multirun and composed.hydra.mode != RunMode.MULTIRUN:
             return Request([_without_launcher(parsed)], composed, tuple(arguments), searchpath=searchpath)
         check_sweep(composed.hydra)
@@ -176,16 +177,38 @@ def own_configs(hydra: Any) -> tuple[str, ...]:
     """The config folders that the command line named, as an override."""
     named = [source for source in hydra.runtime.config_sources if "command" in source.provider]
     places = ",".join(quoted(f"{source.schema}://{source.path}") for source in named)
-    return (f"hydra.searchpath=[{places}]",) if named else ()
+    return (f"{SEARCHPATH}=[{places}]",) if named else ()
 
 
-def packages_in(overrides: Iterable[str]) -> tuple[str, ...]:
-    """The packages that these overrides list. A config file, which may be a stranger's, has no say in them."""
-    listed: Any = ()
-    for override in OverridesParser.create().parse_overrides(list(overrides)):
-        if override.key_or_group == "packages" and not override.is_sweep_override():
-            listed = override.value()
-    return tuple(listed) if isinstance(listed, list) else ()  # a wrong type is reported when the config is checked
+def packages_in(arguments: Iterable[str]) -> tuple[str, ...]:
+    """The packages that the arguments of a command list. A config file, which may be a stranger's, has no say in
+    them."""
+    return tuple(listed(PACKAGES, arguments) or ())  # a wrong type is reported when the config is checked
+
+
+def listed(key: str, arguments: Iterable[str]) -> list[str] | None:
+    """The texts that the arguments of a command list for `key`; None if they give it anything else."""
+    parse = OverridesParser.create().parse_override
+    values: list[Any] = [parse(text).value() for text in arguments if text.lstrip("+~").startswith(f"{key}=")]
+    if not all(isinstance(value, list) and all(isinstance(item, str) for item in value) for value in values):
+        return None
+    return [str(item) for value in values for item in value]
+
+
+def as_one(key: str, arguments: Sequence[str], further: Sequence[str] = ()) -> list[str]:
+    """Return the arguments with what they list for `key`, and `further` items, in one override: of several Hydra takes
+    one. Anything else that they give it stays as it is, for a message."""
+    given = [text for text in arguments if text.startswith(f"{key}=")]
+    items = listed(key, arguments)
+    if items is None or not (further or len(given) > 1):
+        return list(arguments)
+    texts = ",".join(map(_plain, dict.fromkeys([*items, *further])))
+    return [*(text for text in arguments if text not in given), f"{key}=[{texts}]"]
+
+
+def _plain(name: str) -> str:
+    """A text in a list, in quotation marks only if the grammar needs them."""
+    return name if name.isidentifier() and name.lower() not in ("null", "true", "false", "nan", "inf") else quoted(name)
 
 
 def quoted(value: Any) -> str:
@@ -222,7 +245,7 @@ def hydra_config(composed: DictConfig) -> Iterator[None]:
 
 def _compose(overrides: list[str], return_hydra_config: bool = False) -> DictConfig:
     with composing():
-        return compose("train", overrides, return_hydra_config)
+        return compose("train", as_one(SEARCHPATH, overrides), return_hydra_config)
 
 
 def _expand(

@@ -27,6 +27,7 @@ from rebuttal.launch.stopping import stop_with_parent, unwound_on_sigterm
 from rebuttal.launch.sweep import NotBegun, Sweep
 from rebuttal.progress.console import signs_replaced
 from rebuttal.progress.status_file import StatusFile
+from rebuttal.runs.project import find_project
 
 log = logging.getLogger(__name__)
 
@@ -179,7 +180,10 @@ def _compute(
     from rebuttal.runs.execute import carry_out, prepare
 
     packages = packages_in(asked.overrides)
-    with _share_of_machine(cfg, packages, sweep, status) as threads:
+    importable = find_project(HydraConfig.get().runtime.cwd).importable(
+        packages
+    )  # in a process of another machine, too
+    with importable, _share_of_machine(cfg, packages, sweep, status) as threads:
         if threads is not None:
             cfg.threads = threads
         done = carry_out(prepared or prepare(cfg, packages), folder, status, asked)

@@ -80,7 +80,7 @@ def settings_of(config: dict[str, Any], packages: Iterable[str] = ()) -> Setting
     if not set(settings.packages) <= set(packages):
         raise ConfigError(
             f"packages={list(settings.packages)}: a config file lists them; allowed: to list them on the command line, "
-            "as packages=[name]"
+            "as packages=[name], or in the project's rebuttal.yaml"
         )
     return settings
 

@@ -24,6 +24,7 @@ from rebuttal.data.examples import Split
 from rebuttal.device import configured
 from rebuttal.errors import ConfigError, UserError
 from rebuttal.progress.trackers import NoTracker
+from rebuttal.runs.project import find_project
 from rebuttal.stages.function import Logits
 from rebuttal.stages.session import Session, Settings
 from rebuttal.stages.stage import Stage
@@ -42,8 +43,8 @@ def load(
 
     `store`: where its networks are now, None for the store that it used. `root`: where its images are now, None for
     where they were. `device`: `cpu`, `cuda` or `auto`, where its networks and inputs are put. `packages`: those that
-    its config may name, as on the command line; the folder itself makes nothing importable. Raises `ConfigError` for a
-    folder without a finished run, and for a config that names what it may not.
+    its config may name, as on the command line, besides those of the user's project; the folder itself makes nothing
+    importable. Raises `ConfigError` for a folder without a finished run, and for a config that names what it may not.
     """
     folder = Path(folder)
     provenance, metrics = _finished(folder, PROVENANCE), _finished(folder, METRICS)
@@ -53,12 +54,15 @@ def load(
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{folder}/{PROVENANCE}: lacks {error}; allowed: what a run of rebuttal wrote") from None
     began_in = _working_folder(folder)
-    own = (packages,) if isinstance(packages, str) else tuple(packages)
+    project = find_project()
+    listed = (packages,) if isinstance(packages, str) else tuple(packages)
+    own = tuple(dict.fromkeys([*listed, *project.packages]))
     nodes = _placed(nodes, began_in, None if root is None else str(root))
-    stages = {stage: build(node, f"stages.{stage}", own) for stage, node in nodes.items()}
+    with project.importable(own):
+        stages = {stage: build(node, f"stages.{stage}", own) for stage, node in nodes.items()}
     place = _there(used, began_in) if store is None else str(store)
     settings = _settings(name=name, seed=seed, device=device, store=place)
-    return Run(folder, config, metrics, stages, settings, _remedy(folder, store, own))
+    return Run(folder, config, metrics, stages, settings, _remedy(folder, store, listed))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from types import ModuleType
 from typing import Any
 
-from rebuttal.errors import ConfigError
+from rebuttal.errors import ConfigError, not_frozen
 
 
 def canonical(value: Any) -> str:
@@ -71,8 +71,8 @@ def describe(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: describe(item) for name, item in value.items()}
     if not isinstance(value, (str, int, float, type(None))):
-        kind = f"{type(value).__module__}.{type(value).__name__}"
-        raise ConfigError(f"_target_={kind}: two of them could not be distinguished in the store; allowed: dataclasses")
+        kind = type(value)
+        raise ConfigError(f"_target_={kind.__module__}.{kind.__qualname__}: {not_frozen(kind)}")
     return value
 
 

@@ -124,6 +124,16 @@ def test_configs_of_the_user_s_own_are_found_again(tmp_path):
     assert metrics_of(tmp_path / "second")["teacher/parameters"] == 100 * 4 + 4 + 4 * 10 + 10
 
 
+def test_of_a_strange_run_only_folders_of_configs_are_searched(tmp_path):
+    """A package would be imported; a folder that is not there any more is left out; the command's own come first."""
+    then = ["hydra.searchpath=['pkg://antigravity','file:///nowhere']", f"hydra.searchpath=['file://{tmp_path}']"]
+    asked = [*ASKED, *then, "packages=[antigravity]"]
+    folder = saved(tmp_path / "run", asked, composed(ASKED))
+    own = f"file://{tmp_path / 'run'}"
+    assert expand([folder, f"hydra.searchpath=[{own}]"])[0] == f"hydra.searchpath=['{own}','file://{tmp_path}']"
+    assert not any("antigravity" in text for text in expand([folder]))
+
+
 def test_a_run_that_failed_and_a_job_that_came_from_the_store_can_be_repeated(tmp_path):
     failed = command("debug=tiny", "training.lr=1e30", "training.optimizer=sgd", "hydra.run.dir=failed", cwd=tmp_path)
     assert failed.returncode == 2
