@@ -27,14 +27,16 @@ log = logging.getLogger(__name__)
 class Support:
     """What accompanies a training without affecting its result.
 
-    `progress` is called with (steps done, at most) after each step, `watch` with the row of each epoch. `in_pieces`:
-    a batch that does not fit into memory is processed in pieces, whose gradients add up to the batch's.
+    `progress` is called with (steps done, at most) after each step, `watch` with the row of each epoch, `snapshot` with
+    the steps done and the network, before the first step and after each. `in_pieces`: a batch that does not fit into
+    memory is processed in pieces, whose gradients add up to the batch's.
     """
 
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     progress: Callable[[int, int], None] = lambda step, steps: None
     watch: Callable[[dict[str, float]], None] = lambda row: None
     in_pieces: bool = False
+    snapshot: Callable[[int, nn.Module], None] = lambda step, network: None
 
 
 def train(
@@ -68,6 +70,7 @@ def train(
         log.info("%s: resuming from step %d of %d", name, training.step, steps)
         for row in training.history:
             support.watch(row)
+    support.snapshot(training.step, network)
 
     def chosen(batch: Tensor) -> Tensor:
         return _augmented(inputs.index_select(0, batch), recipe, augmentation_seed, training.step)
@@ -83,6 +86,7 @@ def train(
             for batch in training.rest_of_epoch(len(inputs)):
                 training.descend(gradients.backward(chosen(batch), targets.index_select(0, batch)))
                 support.progress(training.step, steps)
+                support.snapshot(training.step, network)
                 if deferred or checkpoint.due():
                     checkpoint.save(training.state())
                 if deferred:
