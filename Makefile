@@ -9,7 +9,7 @@ ON_IMAGES := model=mlp dataset.train_size=5000 training.stop_accuracy=1.0 \
   $(if $(IMAGES),dataset=image_folder dataset.root=$(IMAGES))
 STUDY := $(BIN)/python -m rebuttal.train -m size=study
 
-.PHONY: toy study check test docs golden test-real-data test-slow test-gpu format clean
+.PHONY: toy study check test test-oldest docs golden lock test-real-data test-slow test-gpu format clean
 
 toy: .venv/installed
 	$(BIN)/python -m rebuttal.train experiment=toy
@@ -32,6 +32,14 @@ check: .venv/installed
 
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m "not real_data and not slow and not gpu"
+
+# The oldest versions that pyproject.toml allows, with OLDEST_PYTHON (3.10 to 3.12), and smoke tests on them. Warnings are
+# no errors there: old libraries use what newer ones below them deprecate.
+OLDEST_PYTHON ?= $(PYTHON)
+test-oldest: .venv-oldest/installed
+	OMP_NUM_THREADS=1 PATH=$(CURDIR)/.venv-oldest/bin:$$PATH .venv-oldest/bin/pytest -q -W default $(SMOKE)
+SMOKE := tests/test_train.py::test_every_experiment_runs_in_debug_size_and_leaves_what_a_run_leaves \
+  tests/runs/test_load.py tests/store tests/training tests/models/test_models.py tests/report/test_tables.py
 
 # The documentation, in site/. A warning is an error.
 docs: .venv/installed
@@ -59,9 +67,28 @@ format: .venv/installed
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-oldest .venv-lock
 
-.venv/installed: pyproject.toml
+# Exact versions with the hashes of their files on PyPI, so not of PyTorch's own CPU builds: for those, or for other
+# versions, install without the lock file: pip install --editable '.[dev]'
+.venv/installed: pyproject.toml requirements/lock.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(BIN)/pip install --quiet --require-hashes -r requirements/lock.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
+
+.venv-oldest/installed: pyproject.toml requirements/oldest.txt
+	$(OLDEST_PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/pip install --quiet --require-hashes -r requirements/oldest.txt
+	.venv-oldest/bin/pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+# Renew both lists of versions, for Python 3.10 and newer on every system; pip's own constraint, if one is set, holds.
+COMPILE = printf 'hatchling\neditables\n' | .venv-lock/bin/uv pip compile --quiet --upgrade --universal --no-annotate \
+  --python-version 3.10 --extra dev --generate-hashes --custom-compile-command 'make lock' pyproject.toml - \
+  $$(.venv-lock/bin/pip config get global.constraint 2>/dev/null | sed 's/^/--constraints /')
+lock:
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/pip install --quiet uv
+	$(COMPILE) --output-file requirements/lock.txt
+	$(COMPILE) --resolution lowest-direct --output-file requirements/oldest.txt

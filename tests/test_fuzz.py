@@ -137,6 +137,7 @@ GROUPS = {
 }
 KEYS = [
     *("seed", "device", "force", "objective", "checkpoint", "batch_size", "threads", "jobs_per_gpu", "on_failure"),
+    "snapshots",
     *("packages", "name", "model.hidden", "model.dropout", "model._target_", "dataset.shape", "dataset.classes"),
     *("dataset.train_size", "dataset.test_size", "dataset._target_", "corruption._target_", "training.optimizer"),
     *("training.lr", "training.momentum", "training.epochs", "training.weight_decay", "training.schedule"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
@@ -15,7 +16,10 @@ from rebuttal.errors import ConfigError, nearest
 from rebuttal.stages.networks import rehearse
 from rebuttal.stages.session import Session, Settings
 from rebuttal.stages.stage import Stage, trainings
+from rebuttal.store.beside import SNAPSHOT, snapshot_identity
 from rebuttal.store.identity import canonical, describe, name_of
+
+log = logging.getLogger(__name__)
 
 _STAGE_NAME = re.compile(r"[\w-]+")
 
@@ -162,6 +166,18 @@ def rehearse_trainings(stages: dict[str, Stage], session: Session) -> None:
         tried.add(kind)
         inputs = work.source.examples("train", 0).inputs[:count].to(session.device)
         rehearse(work.model, work.preprocess, work.recipe, work.source, inputs)
+
+
+def log_missing_snapshots(stages: dict[str, Stage], session: Session) -> None:
+    """Log, if snapshots are asked for, which networks were stored without them: those are not trained again."""
+    if session.settings.snapshots == "none":
+        return
+    for name, (stage, _) in trainings(stages.values(), session).items():
+        first = name_of(SNAPSHOT, snapshot_identity(stage.identity(session), 0))
+        if session.store.holds(name) and not session.store.holds(first):
+            log.warning(
+                "snapshots=log: %s is stored without any; force=true trains it again, and computes all else anew", name
+            )
 
 
 def stage_names(stages: dict[str, Stage], session: Session) -> dict[str, str]:

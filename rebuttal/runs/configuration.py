@@ -20,6 +20,7 @@ NOT_COMPARED = {
     "objective",
     "judged",
     "checkpoint",
+    "snapshots",
     "batch_size",
     "threads",
     "jobs_per_gpu",

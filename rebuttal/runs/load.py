@@ -28,6 +28,10 @@ from rebuttal.runs.project import find_project
 from rebuttal.stages.function import Logits
 from rebuttal.stages.session import Session, Settings
 from rebuttal.stages.stage import Stage
+from rebuttal.store.beside import LOGITS, SNAPSHOT, log_spaced, logits_identity, snapshot_identity
+from rebuttal.store.entries import Artifact
+from rebuttal.store.identity import artifacts_in, name_of
+from rebuttal.training.evaluation import predict
 
 HISTORY, METRICS, PROVENANCE = "history.csv", "metrics.json", "provenance.json"
 
@@ -97,15 +101,43 @@ class Run:
                     found |= {f"{stage}/{name}": arrays[name] for name in arrays.files}
         return found
 
-    def network(self, path: str, device: str | None = None) -> nn.Module:
+    def network(self, path: str, device: str | None = None, step: int | None = None) -> nn.Module:
         """Return the trained network of a stage or function, in evaluation mode, on `device` (None: that of `load`).
 
-        Raises `ConfigError` for a path to what has none, `UserError` if the store does not hold it.
+        `step`: with the weights that a stage's network had after so many steps of its training: the last, or one that
+        the run kept (`snapshots=log`). Raises `ConfigError` for a path to what has none and for a step that is not
+        kept, `UserError` if the store does not hold it.
         """
         found = self.function(path, device)
         if not isinstance(found, nn.Module):
             raise ConfigError(f"{path}: is a function without a network; use function({path!r})")
+        if step is not None:
+            with self._naming(path):
+                found.load_state_dict(self._weights(self._part(path), step, self._session(device)))
         return found
+
+    def logits(self, path: str, device: str | None = None, step: int | None = None, keep: bool = False) -> Tensor:
+        """Return the logits (n, K) of a network or function on its held-out inputs, on the CPU: those that were kept in
+        the store, else computed on `device`.
+
+        `keep` keeps them beside the network. Raises as `network` does, and `ConfigError` for `keep` of a function that
+        is made of no network.
+        """
+        function = self.function(path, device) if step is None else self.network(path, device, step)
+        session = self._session(device)
+        identity = self._logits_identity(path, step, session)
+        if keep and artifacts_in(identity) == {name_of(LOGITS, identity)}:
+            raise ConfigError(
+                f"{path}: keep=True: is made of no network; allowed: keep=False, or the path of a network"
+            )
+        kept = session.store.get(LOGITS, identity)
+        if kept is not None:
+            return kept.tensors["logits"]
+        with configured(session.settings.device, None):
+            logits = predict(function, self.inputs("test", path, device)[0]).cpu()
+        if keep:
+            session.store.keep(LOGITS, identity, Artifact({}, {"logits": logits}))
+        return logits
 
     def function(self, path: str, device: str | None = None) -> Logits:
         """Return the function of a teacher, null function or stage that trains: from inputs to logits, both on
@@ -130,9 +162,7 @@ class Run:
         if split not in get_args(Split):
             raise ConfigError(f"split={split}: allowed: {', '.join(get_args(Split))}")
         part = self._trained() if of is None else self._part(of)
-        fit = _fit_of(part)
-        if fit is None:
-            raise ConfigError(f"{of}: has no data of its own; allowed: a stage that trains a network, or a function")
+        fit = _fit_of(part, of)
         session = self._session(device)
         if split == "train":
             examples = fit.training_examples(session)
@@ -140,6 +170,30 @@ class Run:
             own = getattr(part, "dataset", None) if split == "student" else None
             examples = session.examples(own or fit.dataset, split, fit.data_seed)
         return examples.inputs, examples.labels
+
+    def _weights(self, part: Any, step: int, session: Session) -> dict[str, Tensor]:
+        """The weights of a stage's network after a step of its training."""
+        if not callable(getattr(part, "work", None)) or part.work(session) is None:
+            raise ConfigError(f"step={step}: allowed: for a stage that trains a network")
+        identity = part.identity(session)
+        trained = session.store.get(identity["stage"], identity)
+        history = trained.record.get("history") if trained is not None else None
+        last = history[-1]["step"] if history else 0
+        if trained is not None and step == last:
+            return trained.tensors
+        names = {s: name_of(SNAPSHOT, snapshot_identity(identity, s)) for s in log_spaced(last)}
+        found = session.store.get(SNAPSHOT, snapshot_identity(identity, step)) if step in names else None
+        if found is None:
+            steps = [*(s for s, name in names.items() if s != step and session.store.holds(name)), last]
+            others = "" if len(steps) > 1 else f"; for others {self.remedy}, with snapshots=log force=true"
+            raise ConfigError(f"step={step}: is not kept; allowed: {', '.join(map(str, steps))}{others}")
+        return found.tensors
+
+    def _logits_identity(self, path: str, step: int | None, session: Session) -> Any:
+        part = self._part(path)
+        fit = _fit_of(part, path)
+        inputs = {"split": session.open(fit.dataset).identity("test"), "seed": fit.data_seed}
+        return logits_identity(part.identity(session), step, inputs)
 
     def _session(self, device: str | None = None) -> Session:
         """Return what the run's stages share, on a device; its store computes nothing."""
@@ -202,13 +256,15 @@ def _maker(part: Any) -> str | None:
     return None
 
 
-def _fit_of(part: Any) -> Any:
-    """The stage that decides a part's data."""
+def _fit_of(part: Any, path: str | None) -> Any:
+    """The stage that decides the data of the part at `path`."""
     if hasattr(part, "training_examples"):
         return part
     if hasattr(part, "fit"):
         return part.fit
-    return _fit_of(part.teacher) if hasattr(part, "teacher") else None
+    if not hasattr(part, "teacher"):
+        raise ConfigError(f"{path}: has no data of its own; allowed: a stage that trains a network, or a function")
+    return _fit_of(part.teacher, path)
 
 
 def _finished(folder: Path, name: str) -> dict[str, Any]:

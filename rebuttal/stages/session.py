@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt
-from torch import Tensor
+from torch import Tensor, nn
 
 from rebuttal.config import LIMIT, checked
 from rebuttal.data.dataset import Dataset, Source
@@ -17,8 +17,9 @@ from rebuttal.device import resolve
 from rebuttal.errors import ConfigError
 from rebuttal.progress.status_file import StatusFile
 from rebuttal.progress.trackers import Forwarder, TrackerOption
+from rebuttal.store.beside import SNAPSHOT, is_log_spaced, snapshot_identity
 from rebuttal.store.checkpoints import Checkpoint
-from rebuttal.store.entries import Store
+from rebuttal.store.entries import Artifact, Store
 from rebuttal.store.identity import canonical, name_of
 from rebuttal.training.loop import Support
 
@@ -43,6 +44,7 @@ class Settings:
     jobs_per_gpu: PositiveInt
     on_failure: Literal["go_on", "stop"]
     judged: bool = True  # configs of past runs do not have it
+    snapshots: Literal["none", "log"] = "none"  # nor this
     tracker: TrackerOption
     packages: tuple[Annotated[str, Field(pattern=r"^\w+(\.\w+)*$")], ...]
 
@@ -61,7 +63,7 @@ class Session:
         self._examples: dict[str, Examples] = {}  # by identity; the last is the most recently used
 
     def support(self, kind: str, identity: Any) -> Support:
-        """The checkpoint, progress and curves of the training that makes an artifact."""
+        """The checkpoint, progress, curves and snapshots of the training that makes an artifact."""
         interval = self.settings.checkpoint
         checkpoint = Checkpoint() if interval is None else self.store.checkpoint(kind, identity, interval)
         forward = self.forwarder.watcher(name_of(kind, identity))
@@ -70,7 +72,13 @@ class Session:
             self.status.epoch(row)
             forward(row)
 
-        return Support(checkpoint, self.status.step, watch, in_pieces=self.settings.batch_size == "auto")
+        def snapshot(step: int, network: nn.Module) -> None:
+            if self.settings.snapshots == "log" and is_log_spaced(step):
+                weights = Artifact({}, network.state_dict())
+                self.store.keep(SNAPSHOT, snapshot_identity(identity, step), weights, anew=True)
+
+        pieces = self.settings.batch_size == "auto"
+        return Support(checkpoint, self.status.step, watch, in_pieces=pieces, snapshot=snapshot)
 
     def open(self, dataset: Dataset) -> Source:
         """The opened dataset; each is opened once. Raises `ConfigError` for a dataset that is not hashable."""

@@ -26,6 +26,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from rebuttal.errors import ConfigError, UserError
+from rebuttal.store import beside
 from rebuttal.store.checkpoints import Checkpoint
 from rebuttal.store.files import to_disk, write_bytes, write_json
 from rebuttal.store.identity import canonical, fingerprint, name_of, without_source
@@ -33,7 +34,7 @@ from rebuttal.store.origin import origin
 
 log = logging.getLogger(__name__)
 
-FOLDERS = ("images", "fit", "mimic", "judge", "measure", "run", "code", "forced")
+FOLDERS = ("images", "fit", "mimic", "judge", "measure", "run", "code", "forced", *beside.KINDS)
 RECORD, WEIGHTS = "record.json", "weights.safetensors"  # the files of an entry
 SECONDS_BETWEEN_TRIES = 0.5  # to acquire a lock; many jobs of a cluster may wait for one network
 
@@ -114,12 +115,12 @@ class Store:
         """True if there is an artifact of that name to be found, which may turn out to be damaged."""
         return not self.force and (self.root / name).exists()
 
-    def keep(self, kind: str, identity: Any, artifact: Artifact) -> None:
-        """Store what a run derived from other artifacts; it does not count as made.
+    def keep(self, kind: str, identity: Any, artifact: Artifact, anew: bool = False) -> None:
+        """Store what was derived from other artifacts, or `anew` also what is there; it does not count as made.
 
         If it cannot be written, log that: everything in it can be recomputed."""
         folder = self.root / kind / fingerprint(identity)
-        if self.get(kind, identity) is not None:
+        if not anew and self.get(kind, identity) is not None:
             return
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)

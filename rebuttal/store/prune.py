@@ -12,6 +12,7 @@ from pathlib import Path
 
 from filelock import Timeout
 
+from rebuttal.store.beside import KINDS
 from rebuttal.store.catalogue import FILES, FINGERPRINT, Entry, entries, kind_folders, read
 from rebuttal.store.entries import aside, lock_of
 from rebuttal.store.needs import Needs, RunNeeds, resolved
@@ -66,8 +67,8 @@ class Removed:
 
 
 def needed(runs: Sequence[RunNeeds], stored: Sequence[Entry]) -> tuple[set[str], list[Path]]:
-    """Return the names of the entries that runs need, with all that those were computed from; and the folders of runs
-    that do not say what they need."""
+    """Return the names of the entries that runs need, with all that those were computed from and what is kept beside
+    them; and the folders of runs that do not say what they need."""
     runs = resolved(runs, _by_stages(stored))
     needs = Needs()
     for run in runs:
@@ -139,7 +140,15 @@ def _closure(needs: Needs, stored: Iterable[Entry]) -> set[str]:
         named = behind.entries.union(*(images.get(digest, ()) for digest in behind.images))
         pending += [by_name[name].needs for name in named - found if name in by_name]
         found |= named
+        if not pending:
+            pending += [e.needs for e in by_name.values() if e.name not in found and _is_beside(e, found)]
     return found
+
+
+def _is_beside(entry: Entry, found: set[str]) -> bool:
+    """True for what is kept beside a network that is needed."""
+    networks = entry.needs.entries - {entry.name}
+    return entry.kind in KINDS and bool(networks) and networks <= found
 
 
 def _by_stages(stored: Iterable[Entry]) -> dict[str, Needs]:

@@ -69,6 +69,23 @@ def _images(identity: Any, record: dict[str, Any]) -> str:
     return f"decoded images: {len(classes)} classes ({', '.join(classes[:3])}, …), {size}"
 
 
+def _snapshot(identity: Any, record: dict[str, Any]) -> str:
+    return f"{_trained(identity['network'])}: weights after {counted(identity['step'], 'step', 'steps')}"
+
+
+def _logits(identity: Any, record: dict[str, Any]) -> str:
+    function, step = identity["function"], identity["step"]
+    name = _function(function) if "function" in function else _trained(function)
+    when = "" if step is None else f" after {counted(step, 'step', 'steps')}"
+    return f"logits of {name}{when} on {_data(identity['inputs']['split'])}"
+
+
+def _trained(identity: Any) -> str:
+    """A network of a stage."""
+    describe = {"fit": _network, "mimic": _student}.get(identity["stage"])
+    return describe(identity) if describe else f"stage {identity['stage']}"
+
+
 def _other(identity: Any, record: dict[str, Any]) -> str:
     stage = identity.get("stage") if isinstance(identity, dict) else None
     return f"stage {stage}" if isinstance(stage, str) else f"record of {', '.join(map(str, record)) or 'nothing'}"
@@ -119,4 +136,6 @@ KINDS: dict[str, Callable[[Any, dict[str, Any]], str]] = {
     "measure": _measure,
     "run": _run,
     "images": _images,
+    "snapshot": _snapshot,
+    "logits": _logits,
 }

@@ -28,14 +28,21 @@ log = logging.getLogger(__name__)
 class Support:
     """What accompanies a training without affecting its result.
 
-    `progress` is called with (steps done, at most) after each step, `watch` with the row of each epoch. `in_pieces`:
-    a batch that does not fit into memory is processed in pieces, whose gradients add up to the batch's.
+    `progress` is called with (steps done, at most) after each step, `watch` with the row of each epoch, `snapshot` with
+    the steps done and the network, before the first step and after each. `in_pieces`: a batch that does not fit into
+    memory is processed in pieces, whose gradients add up to the batch's.
     """
 
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     progress: Callable[[int, int], None] = lambda step, steps: None
     watch: Callable[[dict[str, float]], None] = lambda row: None
     in_pieces: bool = False
+    snapshot: Callable[[int, nn.Module], None] = lambda step, network: None
+
+    def after_step(self, step: int, steps: int, network: nn.Module) -> None:
+        """Call what is called after each step."""
+        self.progress(step, steps)
+        self.snapshot(step, network)
 
 
 def train(
@@ -66,6 +73,7 @@ def train(
     _resume(training, checkpoint, f"{name}: resuming from step %d of {steps}")
     for row in training.history:
         support.watch(row)
+    support.snapshot(training.step, network)
 
     gradients = BatchGradients(network, loss, recipe, name, support.in_pieces)
     chosen = partial(_augmented, inputs, recipe, augmentation_seed)
@@ -78,7 +86,7 @@ def train(
         with signals_deferred() as deferred:
             for batch in training.rest_of_epoch(len(inputs)):
                 training.descend(gradients.backward(chosen(batch, training.step), targets.index_select(0, batch)))
-                support.progress(training.step, steps)
+                support.after_step(training.step, steps, network)
                 if deferred or checkpoint.due():
                     checkpoint.save(training.state())
                 if deferred:

@@ -3,7 +3,8 @@
     make golden                    # renew them on purpose, after a change that is meant to change results
 
 `<experiment>.json` holds the run's metrics and history, `environment.json` where they were recorded. In the same
-environment they must repeat exactly; elsewhere (another CPU or library rounds differently) within `TOLERANCE`.
+environment they must repeat exactly; elsewhere (another CPU or library rounds differently) within `TOLERANCE`, with
+other versions of the libraries all but a share of `STRAYS`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ ON_IMAGES = ("baseline", "corruption", "frequency", "smoothness")
 EXPERIMENTS = sorted(path.stem for path in (FOLDER.parent.parent / "conf" / "experiment").glob("*.yaml"))
 # Shares are of 60 held-out inputs, of which few may change sides; all else is continuous.
 TOLERANCE = {"absolute": 0.1, "relative": 0.05}
+STRAYS = 0.05  # a hash of inputs that differ in a last bit is another value; a chaotic training may end elsewhere
 
 
 def overrides(experiment: str, images: Path) -> list[str]:
@@ -59,23 +61,24 @@ def assert_golden(experiment: str, run: Path) -> None:
     """Compare a run with the recorded one, exactly where the environment is the same."""
     known = json.loads((FOLDER / f"{experiment}.json").read_text())
     found = outcome(run)
-    if json.loads((FOLDER / "environment.json").read_text()) == environment():
+    recorded, here = json.loads((FOLDER / "environment.json").read_text()), environment()
+    if recorded == here:
         assert found == known
         return
     assert found["metrics"].keys() == known["metrics"].keys()
     assert len(found["history"]) == len(known["history"])
-    for name, value in known["metrics"].items():
-        assert_close(found["metrics"][name], value, name)
+    pairs = [(name, found["metrics"][name], value) for name, value in known["metrics"].items()]
     for row, known_row in zip(found["history"], known["history"]):
-        for name, value in known_row.items():
-            assert_close(row[name], value, f"history: {name}")
+        pairs += [(f"history: {name}", row[name], value) for name, value in known_row.items()]
+    strays = [pair for pair in pairs if not is_close(*pair[1:])]
+    same_versions = all(recorded[name] == here[name] for name in ("torch", "numpy"))
+    assert len(strays) <= (0 if same_versions else STRAYS * len(pairs)), strays
 
 
-def assert_close(found: Any, known: Any, name: str) -> None:
+def is_close(found: Any, known: Any) -> bool:
     if isinstance(known, float) and isinstance(found, float):
-        assert np.isclose(found, known, rtol=TOLERANCE["relative"], atol=TOLERANCE["absolute"]), (name, found, known)
-    else:
-        assert found == known, name
+        return bool(np.isclose(found, known, rtol=TOLERANCE["relative"], atol=TOLERANCE["absolute"]))
+    return bool(found == known)
 
 
 def record(folder: Path) -> None:

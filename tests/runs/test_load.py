@@ -4,6 +4,8 @@ import json
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ import torch
 
 import rebuttal
 from rebuttal.errors import ConfigError, UserError
+from rebuttal.store.beside import SNAPSHOT, is_log_spaced, log_spaced, snapshot_identity
+from rebuttal.store.entries import Artifact, Store
 from rebuttal.training.evaluation import predict
 from tests.command_line import ROOT, command
 from tests.conftest import save_images
@@ -298,3 +302,120 @@ def test_the_store_of_the_run_is_preferred_to_one_of_the_same_name_here(place, m
     found = rebuttal.load(place / "sweep/0", packages="mine_to_load")
     kept = torch.from_numpy(found.arrays["logits/teacher"])
     assert torch.equal(predict(found.network("teacher"), found.inputs()[0]), kept)
+
+
+@pytest.fixture(scope="module")
+def snapshots(tmp_path_factory):
+    """A run with snapshots, of trainings of 2 to 24 steps, and one that found its networks in the store."""
+    place = tmp_path_factory.mktemp("snapshots")
+    words = ["debug=tiny", "device=cpu", "training.batch_size=20"]
+    for run, more in (("without", []), ("late", ["snapshots=log"]), ("with", ["snapshots=log", "store=own"])):
+        done = command(*words, *more, f"hydra.run.dir={run}", cwd=place)
+        assert done.returncode == 0, done.stdout + done.stderr
+        (place / f"{run}.txt").write_text(done.stdout + done.stderr)
+    return place
+
+
+@pytest.fixture
+def kept(snapshots, monkeypatch):
+    monkeypatch.chdir(snapshots)
+    return rebuttal.load("with")
+
+
+def test_snapshots_are_the_weights_of_the_training_from_its_first_step_to_its_last(kept):
+    inputs, _ = kept.inputs("test")
+    fit, session = kept.stages["teacher"], kept._session()
+    final, last = kept.network("teacher"), kept.history.query("stage == 'teacher'")["step"].max()
+    assert torch.equal(predict(kept.network("teacher", step=last), inputs), predict(final, inputs))
+    initial = fit.initial_network(session).eval()
+    assert torch.equal(predict(kept.network("teacher", step=0), inputs), predict(initial, inputs))
+    steps = [step for step in (0, 1, 2, 4, 8, 16) if step < last]
+    logits = [predict(kept.network("teacher", step=step), inputs) for step in (*steps, last)]
+    assert len(steps) >= 4 and not any(torch.equal(a, b) for a, b in pairwise(logits))
+    for step in (-1, 3, 10**6):
+        with pytest.raises(ConfigError, match=rf"^teacher: step={step}: is not kept; allowed: 0, 1, 2, 4.*, {last}$"):
+            kept.network("teacher", step=step)
+
+
+@pytest.mark.parametrize("name", ["student", "curve.students.hard"])
+def test_students_have_snapshots_too(kept, name):
+    inputs, _ = kept.inputs("test")
+    assert not torch.equal(predict(kept.network(name, step=1), inputs), predict(kept.network(name), inputs))
+
+
+def test_snapshots_change_no_number_and_train_nothing_again(snapshots, monkeypatch):
+    monkeypatch.chdir(snapshots)
+    without, late, with_ = (rebuttal.load(name) for name in ("without", "late", "with"))
+    assert without.metrics == late.metrics == with_.metrics
+    for name in ("teacher", "student"):
+        final = [run.network(name).state_dict() for run in (without, with_)]
+        assert all(torch.equal(final[0][key], final[1][key]) for key in final[1])
+    told = "is stored without any; force=true trains it again, and computes all else anew"
+    assert told in (snapshots / "late.txt").read_text() and told not in (snapshots / "with.txt").read_text()
+    assert not (snapshots / "outputs/store/snapshot").exists()
+    last = without.history.query("stage == 'teacher'")["step"].max()
+    with pytest.raises(ConfigError) as error:
+        late.network("teacher", step=1)
+    assert str(error.value) == (
+        f"teacher: step=1: is not kept; allowed: {last}; for others to train it: python -m rebuttal.train "
+        "from_run=late, with snapshots=log force=true"
+    )
+    again = command("from_run=without", "snapshots=log", "force=true", "hydra.run.dir=again", cwd=snapshots)
+    assert again.returncode == 0, again.stdout + again.stderr
+    first, second = rebuttal.load("again"), rebuttal.load("with")
+    for step in (0, 1, last):
+        found = [run.network("teacher", step=step).state_dict() for run in (first, second)]
+        assert all(torch.equal(found[0][key], found[1][key]) for key in found[0])
+    shutil.rmtree("outputs/store")
+    shutil.rmtree("again")
+
+
+def test_a_resumed_training_has_the_snapshots_of_an_uninterrupted_one(tmp_path):
+    """Those of before the interruption were kept when it came."""
+    store = Store(tmp_path)
+    for step, value in ((2, 1.0), (2, 2.0)):
+        store.keep(SNAPSHOT, snapshot_identity("net", step), Artifact({}, {"w": torch.tensor(value)}), anew=True)
+    assert store.get(SNAPSHOT, snapshot_identity("net", 2)).tensors["w"].item() == 2.0
+    assert log_spaced(0) == [] and log_spaced(1) == [0] and log_spaced(8) == [0, 1, 2, 4]
+    assert [step for step in range(20) if is_log_spaced(step)] == [*log_spaced(20)] == [0, 1, 2, 4, 8, 16]
+
+
+def test_logits_are_kept_beside_the_network_on_request(kept, snapshots):
+    inputs, _ = kept.inputs("test")
+    for name in ("teacher", "student", "hash_teacher.teacher"):
+        assert torch.equal(kept.logits(name), predict(kept.function(name), inputs))
+    assert torch.equal(kept.logits("teacher", step=1), predict(kept.network("teacher", step=1), inputs))
+    assert not (snapshots / "own/logits").exists()
+    logits = kept.logits("student", keep=True)
+    assert torch.equal(kept.logits("student"), logits) and torch.equal(rebuttal.load("with").logits("student"), logits)
+    kept.logits("student", step=1, keep=True)
+    assert len([*Path("own/logits").glob("*/weights.safetensors")]) == 2
+    with pytest.raises(ConfigError, match=r"^hash_teacher\.teacher: keep=True: is made of no network; allowed: "):
+        kept.logits("hash_teacher.teacher", keep=True)
+    with pytest.raises(ConfigError, match=r"^comparison: is no network or function; allowed: "):
+        kept.logits("comparison")
+    with pytest.raises(ConfigError, match=r"^hash_teacher\.teacher: is a function without a network; use "):
+        kept.network("hash_teacher.teacher", step=0)
+
+
+def test_what_is_kept_beside_a_network_stays_and_goes_with_it(kept, snapshots, monkeypatch, tmp_path):
+    kept.logits("teacher", keep=True)
+    shutil.copytree("own", tmp_path / "own")
+    shutil.copytree("with", tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+
+    def found(*kinds):
+        return {path for kind in kinds for path in Path("own", kind).glob("*/record.json")}
+
+    before = found("fit", "mimic", "snapshot", "logits")
+    listed = subprocess.run(
+        [sys.executable, "-m", "rebuttal.store", "list", "--store=own", "runs"], capture_output=True, text=True
+    ).stdout
+    assert "weights after 1 step" in listed and "logits of " in listed and "no run found" not in listed
+    prune = ["-m", "rebuttal.store", "prune", "--store=own", "--idle=0", "--yes", "runs"]
+    subprocess.run([sys.executable, *prune], check=True)
+    assert found("fit", "mimic", "snapshot", "logits") == before and len(found("snapshot")) > 10
+    shutil.rmtree("runs")
+    Path("runs").mkdir()
+    subprocess.run([sys.executable, *prune, "--all"], check=True)
+    assert found("fit", "mimic", "snapshot", "logits") == set()
