@@ -43,6 +43,7 @@ class Settings:
     jobs_per_gpu: PositiveInt
     on_failure: Literal["go_on", "stop"]
     judged: bool = True  # configs of past runs do not have it
+    seeds_per_trial: PositiveInt = 1  # nor this
     tracker: TrackerOption
     packages: tuple[Annotated[str, Field(pattern=r"^\w+(\.\w+)*$")], ...]
 
