@@ -62,13 +62,13 @@ class SlurmLauncher(OneJobATask):
         hydra: Any = self.config and self.config.hydra
         known_in_advance = uses_basic_sweeper(hydra)  # else the sweeper is waiting for the results of all
         sweep = Sweep(Path(hydra.runtime.cwd, hydra.sweep.dir))
-        tasks = {
-            job: partial(super().__call__, list(job.overrides), job_dir_key, job.number, job_id, singleton_state)
+        run_one = partial(OneJobATask.__call__, self)
+        calls = {
+            job: partial(run_one, list(job.overrides), job_dir_key, job.number, job_id, singleton_state)
             for job in self.tasks[job_num]
             if not (known_in_advance and sweep.has_ended(job.number))
         }
-        run = run_jobs(list(tasks.values()), self.jobs_at_a_time or cores_of_task())
-        returned = dict(zip(tasks, run))
+        returned = dict(zip(calls, run_jobs(list(calls.values()), self.jobs_at_a_time or cores_of_task())))
         return [_as_return(job, returned.get(job), known_in_advance) for job in self.tasks[job_num]]
 
 
