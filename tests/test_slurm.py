@@ -160,6 +160,7 @@ PACKED = ["-m", "hydra/launcher=slurm", "hydra.launcher.jobs_per_task=8", "hydra
 PACKED += ["hydra.launcher.mem_gb=2", "hydra.sweep.dir=sweep", "hydra.sweeper.params=null", "experiment=baseline"]
 PACKED += ["dataset=uniform_noise", "dataset.shape=[8]", "model=mlp_toy", "debug=tiny", "training.optimizer=sgd"]
 FAILING, KILLED, REQUEUED = 9, 16, 56  # the numbers of such jobs; the last is the first of the last task
+CASES = ",".join(f"case{number:02}" for number in range(64))
 SEVERAL_MINUTES = 1800
 
 
@@ -168,9 +169,9 @@ def write_cases(folder):
     folder.mkdir(parents=True)
     special = {FAILING: "training: {lr: 1.0e+30, epochs: 50}"}
     special |= dict.fromkeys((KILLED, REQUEUED), "training: {epochs: 5000, stop_accuracy: null}")
-    for number in range(64):
+    for number, name in enumerate(CASES.split(",")):
         lines = ["# @package _global_", f"seed: {number}", special.get(number, "")]
-        (folder / f"case{number:02}.yaml").write_text("\n".join(lines) + "\n")
+        (folder / f"{name}.yaml").write_text("\n".join(lines) + "\n")
 
 
 def result_times(folder, jobs):
@@ -179,9 +180,11 @@ def result_times(folder, jobs):
 
 def test_64_jobs_in_8_tasks_one_killed_one_failing_and_one_task_requeued(tmp_path):
     write_cases(tmp_path / "conf/case")
-    asked = [f"--config-dir={tmp_path}/conf", *PACKED, "+case=glob(*)", "checkpoint=0.5"]
+    asked = [f"--config-dir={tmp_path}/conf", *PACKED, f"+case={CASES}", "checkpoint=0.5"]
     sweep, folder = start(*asked, cwd=tmp_path, **THREADS), tmp_path / "sweep"
-    until_step(folder / str(KILLED), 1, SEVERAL_MINUTES)
+    while not status(folder / str(KILLED)).get("step"):
+        assert sweep.poll() is None, sweep.communicate()
+        time.sleep(0.1)
     os.kill(status(folder / str(KILLED))["process"], signal.SIGKILL)
     seen = until_step(folder / str(REQUEUED), 100, SEVERAL_MINUTES)
     while not (finished := [n for n in range(57, 64) if status(folder / str(n)).get("state") == "done"]):
@@ -197,8 +200,7 @@ def test_64_jobs_in_8_tasks_one_killed_one_failing_and_one_task_requeued(tmp_pat
     assert states.pop(FAILING) == "failed" and states.pop(KILLED) == "running"  # its process had no time to say more
     assert set(states.values()) == {"done"}
     assert result_times(folder, finished) == before  # the requeued task left them
-    assert resumed(folder / str(REQUEUED))
-    assert resumed(folder / str(REQUEUED))[0] > 1 and seen["job"] == REQUEUED
+    check_resumed(folder / str(REQUEUED), seen)
     tasks = {path.name.split("_")[1] for path in (folder / ".submitit").glob("[0-9]*_[0-9]*") if path.is_dir()}
     assert tasks == {str(number) for number in range(8)}
 

@@ -187,9 +187,11 @@ def _compute(
             cfg.threads = threads
         done = carry_out(prepared or prepare(cfg, packages), folder, status, asked)
         computed = [done.computed]
-        found = done.metrics if cfg.objective is None else _objective(done.metrics, cfg.objective)
+        found: Any = done.metrics if cfg.objective is None else _objective(done.metrics, cfg.objective)
         if _learns():
-            others = [carry_out(prepare(run.cfg, packages), place, status, run) for place, run in _others(folder, asked)]
+            others = [
+                carry_out(prepare(run.cfg, packages), place, status, run) for place, run in _others(folder, asked)
+            ]
             computed += [other.computed for other in others]
             found = fmean([found, *(_objective(other.metrics, cfg.objective) for other in others)])
         status.ended("done", computed=sum(computed))  # before another job may claim the slot

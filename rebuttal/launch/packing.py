@@ -60,7 +60,7 @@ def run_jobs(jobs: Sequence[Callable[[], T]], at_a_time: int) -> list[T | Except
     with ThreadPoolExecutor(at_a_time) as threads:
         futures = [threads.submit(_in_process_of_its_own, job, running, stopped) for job in jobs]
         try:
-            return [_returned(future) for future in futures]
+            return _outcomes(futures)
         except BaseException:  # submitit exits by a signal handler when the task is requeued
             stopped.set()
             for future in futures:
@@ -70,11 +70,14 @@ def run_jobs(jobs: Sequence[Callable[[], T]], at_a_time: int) -> list[T | Except
             raise
 
 
-def _returned(future: Future[T]) -> T | Exception:
-    try:
-        return future.result()
-    except Exception as error:
-        return error
+def _outcomes(futures: Sequence[Future[T]]) -> list[T | Exception]:
+    found: list[T | Exception] = []
+    for future in futures:
+        try:
+            found.append(future.result())
+        except Exception as error:
+            found.append(error)
+    return found
 
 
 def _in_process_of_its_own(job: Callable[[], T], running: set[int], stopped: threading.Event) -> T:

@@ -91,7 +91,9 @@ def search_only_what_was_asked(cfg: DictConfig, overrides: Sequence[Override], p
     Raises `ConfigError` for a search over seeds, and if nothing is left to search."""
     for override in overrides:
         _check_no_seeds(override, cfg, parser)
-    of_command_line = any(override.key_or_group in ("hydra/sweeper", "hydra.sweeper._target_") for override in overrides)
+    of_command_line = any(
+        override.key_or_group in ("hydra/sweeper", "hydra.sweeper._target_") for override in overrides
+    )
     params = {str(key): str(value) for key, value in (cfg.hydra.sweeper.get("params") or {}).items()}
     parsed = {key: parser.parse_override(f"{key}={value}") for key, value in params.items()}
     asked = {key for override in overrides for key in _asked_params(override)}

@@ -143,7 +143,12 @@ def test_a_trial_fails_with_any_of_its_seeds_and_the_study_goes_on(study, tmp_pa
 def test_optuna_searches_the_rate_and_reports_no_seed(tmp_path):
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     asked = ["-m", *BASELINE, "training.optimizer=sgd", "hydra/sweeper=optuna", "hydra.sweeper.n_jobs=1"]
-    asked += ["hydra.sweeper.n_trials=4", "hydra.sweeper.sampler.seed=0", "objective=fit/train_accuracy", "training.lr=choice(1e-3,1e30)"]
+    asked += [
+        "hydra.sweeper.n_trials=4",
+        "hydra.sweeper.sampler.seed=0",
+        "objective=fit/train_accuracy",
+        "training.lr=choice(1e-3,1e30)",
+    ]
     done = process(*asked, "seeds_per_trial=2", "hydra.sweep.dir=sweep", cwd=tmp_path)
     assert done.returncode == 1, done.stderr  # because a trial failed
     states, counts = table(done.stdout)

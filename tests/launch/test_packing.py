@@ -1,4 +1,4 @@
-"""Jobs that share a SLURM task: how they are grouped, run and stopped. The tests on SLURM are in tests/test_slurm.py."""
+"""Jobs that share a SLURM task: how they are grouped, run and stopped. Those on SLURM are in tests/test_slurm.py."""
 
 import os
 import signal
@@ -73,7 +73,9 @@ def test_an_interrupted_task_stops_its_jobs_and_begins_no_other(tmp_path):
 def test_the_cores_are_those_of_the_task(monkeypatch):
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "6")
     assert cores_of_task() == 6
-    assert share_of_threads(-1, 1, 8, 6) == 1 and share_of_threads(2, 1, 8, 6) == 3 and share_of_threads(-1, 1, 2, 6) == 3
+    assert (
+        share_of_threads(-1, 1, 8, 6) == 1 and share_of_threads(2, 1, 8, 6) == 3 and share_of_threads(-1, 1, 2, 6) == 3
+    )
     monkeypatch.delenv("SLURM_CPUS_PER_TASK")
     assert cores_of_task() == cores()
 

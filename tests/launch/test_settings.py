@@ -89,8 +89,8 @@ def test_a_single_seed_is_no_search():
 
 
 REFUSED = {
-    ("experiment=toy",): "hydra/sweeper=learner: there is nothing to search but what the experiment compares by default "
-    "(seed=0,1,2,3,4); allowed: at least one key with a range, as in training.lr=interval(1e-4,1e-1)",
+    ("experiment=toy",): "hydra/sweeper=learner: there is nothing to search but what the experiment compares by "
+    "default (seed=0,1,2,3,4); allowed: at least one key with a range, as in training.lr=interval(1e-4,1e-1)",
     ("experiment=toy", LR, "objective=null"): "objective=null: hydra/sweeper=learner learns from a number; allowed: a "
     "metric, as in objective=student/kappa",
     ("hydra/sweeper=basic", "seeds_per_trial=2"): "seeds_per_trial=2: is for a sweeper that learns, such as "
@@ -103,3 +103,16 @@ def test_a_study_that_could_learn_nothing_is_refused(overrides):
     with pytest.raises(ConfigError) as refused:
         asked_of(*overrides)
     assert str(refused.value) == REFUSED[overrides]
+
+
+def test_values_that_belong_together_are_cases_of_a_group(tmp_path):
+    """The recipe of docs/howto/sweeps.md, with the architecture as a condition of one case."""
+    (tmp_path / "case").mkdir()
+    few = "# @package _global_\nseed: 0\ndataset: {train_size: 100}\n"
+    many = "# @package _global_\ndefaults: [override /model: linear]\nseed: 1\ndataset: {train_size: 200}\n"
+    (tmp_path / "case/few.yaml").write_text(few)
+    (tmp_path / "case/many.yaml").write_text(many)
+    sweep = ["-m", f"--config-dir={tmp_path}", "experiment=toy", "debug=tiny", "hydra.sweep.dir=sweep"]
+    request = read_command([*sweep, "hydra.sweeper.params=null", "+case=few,many", "training.lr=1e-3,2e-3"])
+    found = [(cfg.seed, cfg.dataset.train_size, len(cfg.model.hidden)) for cfg in request.configs()]
+    assert found == [(0, 100, 3)] * 2 + [(1, 200, 0)] * 2

@@ -81,12 +81,12 @@ def test_wandb_has_the_history_and_the_metrics_offline(tmp_path):
 def trackio_rows(folder):
     """The steps and values in order, and the settings, of the only Trackio run."""
     with sqlite3.connect(folder / "trackio/rebuttal.db") as base:
-        rows = [(step, json.loads(values)) for step, values in base.execute("select step, metrics from metrics order by id")]
+        found = base.execute("select step, metrics from metrics order by id").fetchall()
         ((settings,),) = base.execute("select config from configs").fetchall()
         names = base.execute("select distinct run_id from metrics").fetchall()
     base.close()
     assert len(names) == 1
-    return rows, json.loads(settings)
+    return [(step, json.loads(values)) for step, values in found], json.loads(settings)
 
 
 @pytest.fixture
