@@ -153,3 +153,60 @@ def test_where_there_is_no_slurm_one_line_says_so(tmp_path):
     assert done.returncode == 2
     assert done.stderr.startswith("rebuttal: hydra/launcher=slurm: sbatch and srun are not on this machine's PATH; ")
     assert len(done.stderr.splitlines()) == 1
+
+
+# Small jobs, eight in a task; of those that train for long, one is killed and one is in a task that is requeued.
+PACKED = ["-m", "hydra/launcher=slurm", "hydra.launcher.jobs_per_task=8", "hydra.launcher.cpus_per_task=2"]
+PACKED += ["hydra.launcher.mem_gb=2", "hydra.sweep.dir=sweep", "hydra.sweeper.params=null", "experiment=baseline"]
+PACKED += ["dataset=uniform_noise", "dataset.shape=[8]", "model=mlp_toy", "debug=tiny", "training.optimizer=sgd"]
+FAILING, KILLED, REQUEUED = 9, 16, 56  # the numbers of such jobs; the last is the first of the last task
+CASES = ",".join(f"case{number:02}" for number in range(64))
+SEVERAL_MINUTES = 1800
+
+
+def write_cases(folder):
+    """64 options of a group `case`."""
+    folder.mkdir(parents=True)
+    special = {FAILING: "training: {lr: 1.0e+30, epochs: 50}"}
+    special |= dict.fromkeys((KILLED, REQUEUED), "training: {epochs: 5000, stop_accuracy: null}")
+    for number, name in enumerate(CASES.split(",")):
+        lines = ["# @package _global_", f"seed: {number}", special.get(number, "")]
+        (folder / f"{name}.yaml").write_text("\n".join(lines) + "\n")
+
+
+def result_times(folder, jobs):
+    return {job: (folder / str(job) / "metrics.json").stat().st_mtime_ns for job in jobs}
+
+
+def test_64_jobs_in_8_tasks_one_killed_one_failing_and_one_task_requeued(tmp_path):
+    write_cases(tmp_path / "conf/case")
+    asked = [f"--config-dir={tmp_path}/conf", *PACKED, f"+case={CASES}", "checkpoint=0.5"]
+    sweep, folder = start(*asked, cwd=tmp_path, **THREADS), tmp_path / "sweep"
+    while not status(folder / str(KILLED)).get("step"):
+        assert sweep.poll() is None, sweep.communicate()
+        time.sleep(0.1)
+    os.kill(status(folder / str(KILLED))["process"], signal.SIGKILL)
+    seen = until_step(folder / str(REQUEUED), 100, SEVERAL_MINUTES)
+    while not (finished := [n for n in range(57, 64) if status(folder / str(n)).get("state") == "done"]):
+        assert sweep.poll() is None and status(folder / str(REQUEUED))["state"] == "running"
+        time.sleep(0.1)
+    before = result_times(folder, finished)
+    subprocess.run(["scontrol", "requeue", f"{job_of(folder)}_7"], check=True)
+    said, complaint = sweep.communicate(timeout=SEVERAL_MINUTES)
+    assert sweep.returncode == 1 and complaint.endswith("rerun the command to resume it\n"), said + complaint
+    (counts,) = re.findall(r"^sweep: (.*)$", said, re.M)
+    assert sorted(counts.split(", ")) == ["1 cut short", "1 failed", "62 done"]
+    states = {number: status(folder / str(number))["state"] for number in range(64)}
+    assert states.pop(FAILING) == "failed" and states.pop(KILLED) == "running"  # its process had no time to say more
+    assert set(states.values()) == {"done"}
+    assert result_times(folder, finished) == before  # the requeued task left them
+    check_resumed(folder / str(REQUEUED), seen)
+    tasks = {path.name.split("_")[1] for path in (folder / ".submitit").glob("[0-9]*_[0-9]*") if path.is_dir()}
+    assert tasks == {str(number) for number in range(8)}
+
+    done = result_times(folder, states)
+    again = start(*asked, cwd=tmp_path, **THREADS)
+    said, complaint = again.communicate(timeout=SEVERAL_MINUTES)
+    (counts,) = re.findall(r"^sweep: (.*)$", said, re.M)
+    assert again.returncode == 1 and sorted(counts.split(", ")) == ["1 done", "1 failed", "62 from store"]
+    assert result_times(folder, states) == done and status(folder / str(KILLED))["state"] == "done"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rebuttal.errors import ConfigError
 from rebuttal.launch.expand import read_command
+from rebuttal.launch.settings import jobs_per_task
 from rebuttal.progress.console import track, wide_console
 from rebuttal.store.identity import describe
 from rebuttal.store.words import size_in_words as _size
@@ -47,12 +48,13 @@ class Network:
 @dataclass
 class Forecast:
     """`finished`: jobs whose results are all stored. `networks`: by their names in the store. `others`: names of the
-    stages that do not train."""
+    stages that do not train. `per_task`: how many jobs share a task on SLURM."""
 
     jobs: int = 0
     finished: int = 0
     networks: dict[str, Network] = field(default_factory=dict)
     others: set[str] = field(default_factory=set)
+    per_task: int = 1
 
     def add(self, stages: dict[str, Stage], session: Session) -> None:
         """Add one job."""
@@ -79,7 +81,7 @@ def forecast(arguments: Sequence[str]) -> Forecast:
     request = read_command([argument for argument in arguments if not argument.startswith(WORD)])
     if request is None:
         raise ConfigError(f"{WORD}true: allowed beside it: overrides, -m, --config-dir")
-    found = Forecast()
+    found = Forecast(per_task=jobs_per_task(request.composed.hydra.launcher) if request.folder else 1)
     sessions: dict[Any, Session] = {}  # shared by many jobs, so that a dataset is opened once
     for cfg in track(list(request.configs()), "plan"):
         settings, stages = build_run(resolve(cfg), request.packages())
@@ -169,6 +171,8 @@ def _in_words(found: Forecast, rows: Sequence[Row]) -> list[str]:
         f"jobs: {found.jobs}, of which {found.finished} are completely stored",
         f"networks: {len(networks)}, of which {stored} are stored; {shared} are shared by several jobs",
     ]
+    if found.per_task > 1:
+        lines.append(f"tasks on SLURM: {-(-found.jobs // found.per_task)}, of up to {found.per_task} jobs each")
     if to_train:
         memory = max(row.cost.memory for row in to_train)
         lines.append(

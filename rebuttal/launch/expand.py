@@ -29,10 +29,12 @@ from rebuttal.config import composing
 from rebuttal.errors import ConfigError
 from rebuttal.launch.settings import (
     SLURM,
+    check_objective_wanted,
     check_sweep,
     check_typed,
     failures_tolerated,
     read_flags,
+    search_only_what_was_asked,
     uses_basic_sweeper,
 )
 
@@ -153,9 +155,12 @@ def read_command(arguments: Sequence[str]) -> Request | None:
         if not given.multirun and composed.hydra.mode != RunMode.MULTIRUN:
             return Request([_without_launcher(parsed)], composed, tuple(arguments), searchpath=searchpath)
         check_sweep(composed.hydra)
-        jobs, fixed = None, failures_tolerated(composed, parsed)
+        check_objective_wanted(composed)
         if uses_basic_sweeper(composed.hydra):
             jobs, fixed = _expand(parser, composed.hydra, given.overrides)
+        else:
+            jobs, fixed = None, search_only_what_was_asked(composed, parsed, parser)
+            fixed += failures_tolerated(composed, parsed)
         folder = str(composed.hydra.sweep.dir)  # which holds the time, and is composed only once
         for_hydra = (*arguments, *fixed, f"hydra.sweep.dir={quoted(folder)}")
         request = Request(jobs, composed, for_hydra, Path(folder), searchpath)

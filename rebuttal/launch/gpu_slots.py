@@ -100,14 +100,20 @@ def _claim(names: list[str], jobs_per_gpu: int) -> tuple[str, FileLock]:
         time.sleep(SECONDS_BETWEEN_TRIES)
 
 
-def share_of_threads(jobs: int, jobs_per_gpu: int, in_all: int | None) -> int:
+def cores() -> int:
+    """The CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def share_of_threads(jobs: int, jobs_per_gpu: int, in_all: int | None, of_cores: int | None = None) -> int:
     """CPU threads for each of the jobs that run concurrently, so that together they use no more than the cores.
 
-    `jobs`: joblib's `n_jobs` (−1: one job a core). `in_all`: the number of jobs in all, if known.
+    `jobs`: joblib's `n_jobs` (−1: one job a core). `in_all`: the number of jobs in all, if known. `of_cores`: those to
+    share, if not all that the process may use.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    concurrent = jobs if jobs > 0 else max(1, cores + 1 + jobs)
+    shared = of_cores or cores()
+    concurrent = jobs if jobs > 0 else max(1, shared + 1 + jobs)
     if names := gpus():
         concurrent = min(concurrent, len(names) * jobs_per_gpu)
     concurrent = min(concurrent, in_all or concurrent)
-    return max(1, cores // concurrent)
+    return max(1, shared // concurrent)

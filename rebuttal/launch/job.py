@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import os
@@ -9,7 +10,9 @@ import signal
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -22,7 +25,8 @@ from omegaconf import DictConfig, OmegaConf
 from rebuttal.errors import ConfigError, UserError, as_one_line, exit_if_user_error
 from rebuttal.launch.expand import as_typed, own_configs, packages_in
 from rebuttal.launch.gpu_slots import gpu_slot, share_of_threads
-from rebuttal.launch.settings import uses_basic_sweeper
+from rebuttal.launch.packing import cores_of_task
+from rebuttal.launch.settings import jobs_per_task, uses_basic_sweeper
 from rebuttal.launch.stopping import stop_with_parent, unwound_on_sigterm
 from rebuttal.launch.sweep import NotBegun, Sweep
 from rebuttal.progress.console import signs_replaced
@@ -118,8 +122,7 @@ def _recorded(cfg: DictConfig, sweep: Sweep | None, prepared: Prepared | None) -
         folder.write_request(asked)
         if sweep is not None:
             sweep.check_not_stopped()
-        metrics = _compute(cfg, folder, status, asked, sweep, prepared)
-        return metrics if cfg.objective is None else _objective(metrics, cfg.objective)
+        return _compute(cfg, folder, status, asked, sweep, prepared)
 
 
 def _begin(
@@ -176,7 +179,7 @@ def _compute(
     asked: Asked,
     sweep: Sweep | None,
     prepared: Prepared | None,
-) -> dict[str, Any]:
+) -> Any:
     from rebuttal.runs.execute import carry_out, prepare
 
     packages = packages_in(asked.overrides)
@@ -187,16 +190,41 @@ def _compute(
         if threads is not None:
             cfg.threads = threads
         done = carry_out(prepared or prepare(cfg, packages), folder, status, asked)
-        status.ended("done", computed=done.computed)  # before another job may claim the slot
-    return done.metrics
+        computed = [done.computed]
+        found: Any = done.metrics if cfg.objective is None else _objective(done.metrics, cfg.objective)
+        if _learns():
+            others = [
+                carry_out(prepare(run.cfg, packages), place, status, run) for place, run in _others(folder, asked)
+            ]
+            computed += [other.computed for other in others]
+            found = fmean([found, *(_objective(other.metrics, cfg.objective) for other in others)])
+        status.ended("done", computed=sum(computed))  # before another job may claim the slot
+    return found
+
+
+def _others(folder: RunFolder, asked: Asked) -> Iterator[tuple[RunFolder, Asked]]:
+    """The further runs of a trial, one for each of its other seeds, in folders within that of the trial."""
+    from rebuttal.runs.folder import RunFolder
+
+    for further in range(1, asked.cfg.seeds_per_trial):
+        cfg = copy.deepcopy(asked.cfg)
+        cfg.seed += further
+        cfg.seeds_per_trial = 1
+        overrides = [*asked.overrides, f"seed={cfg.seed}", "seeds_per_trial=1"]
+        place, run = RunFolder(folder.folder / f"seed_{cfg.seed}"), replace(asked, overrides=overrides, cfg=cfg)
+        place.claim()
+        place.write_request(run)
+        yield place, run
 
 
 @contextmanager
 def _share_of_machine(
     cfg: DictConfig, packages: tuple[str, ...], sweep: Sweep | None, status: StatusFile
 ) -> Iterator[int | None]:
-    """With the local launcher: claim a GPU slot and yield this job's share of the CPU threads; None: as configured."""
-    if HydraConfig.get().runtime.choices["hydra/launcher"] != "local":
+    """Where jobs share a machine or a task: claim a GPU slot and yield this job's share of the CPU threads; None: as
+    configured."""
+    hydra = HydraConfig.get()
+    if hydra.runtime.choices["hydra/launcher"] != "local" and jobs_per_task(hydra.launcher) == 1:
         yield None
         return
     from rebuttal.runs.build import resolve, settings_of
@@ -204,11 +232,17 @@ def _share_of_machine(
     settings = settings_of(resolve(cfg), packages)
     threads = settings.threads
     if threads is None:
-        jobs = sweep.size() if sweep else None
-        threads = share_of_threads(HydraConfig.get().launcher.n_jobs, settings.jobs_per_gpu, jobs)
+        threads = _share(hydra.launcher, settings.jobs_per_gpu, sweep.size() if sweep else None)
     with nullcontext() if settings.device == "cpu" else gpu_slot(settings.jobs_per_gpu) as gpu:
         status.claimed(gpu)
         yield threads
+
+
+def _share(launcher: Any, jobs_per_gpu: int, in_all: int | None) -> int:
+    if jobs_per_task(launcher) > 1:
+        of_task = min(launcher.jobs_per_task, in_all or launcher.jobs_per_task)
+        return share_of_threads(launcher.jobs_at_a_time or -1, jobs_per_gpu, of_task, cores_of_task())
+    return share_of_threads(launcher.n_jobs, jobs_per_gpu, in_all)
 
 
 def _record_error(error: Exception, folder: RunFolder, status: StatusFile) -> None:
@@ -227,7 +261,11 @@ def _objective(metrics: dict[str, Any], name: str) -> Any:
             f"objective={name}: no such metric; allowed: a name in metrics.json, such as {next(iter(metrics))}"
         )
     value = metrics[name]
-    learns = HydraConfig.get().mode == RunMode.MULTIRUN and not uses_basic_sweeper(HydraConfig.get())
-    if learns and not (isinstance(value, (int, float)) and math.isfinite(value)):
+    if _learns() and not (isinstance(value, (int, float)) and math.isfinite(value)):
         raise UserError(f"objective={name}: {'undefined in this run' if value is None else f'{value} is no number'}")
     return value
+
+
+def _learns() -> bool:
+    """True if a sweeper chooses later jobs by the result of this one."""
+    return HydraConfig.get().mode == RunMode.MULTIRUN and not uses_basic_sweeper(HydraConfig.get())

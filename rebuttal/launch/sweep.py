@@ -205,6 +205,11 @@ class Sweep:
         expected = {n: Job(n, overrides, *left) for n, overrides in enumerate(record.jobs or ())}
         return [job for _, job in sorted((expected | found).items())]
 
+    def has_ended(self, number: int) -> bool:
+        """True if this job, since the sweep began, has come to an end that a rerun would not change."""
+        begun = _begun_in(self.folder / _JOBS / f"{number}.json")
+        return begun is not None and _job(number, begun).ended
+
     def _records(self) -> Iterator[Path]:
         return (self.folder / _JOBS).glob("[0-9]*.json")
 

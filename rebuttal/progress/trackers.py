@@ -1,4 +1,4 @@
-"""Trackers (TensorBoard, MLflow, Weights & Biases): a run's curves and metrics, besides its own folder."""
+"""Trackers (TensorBoard, MLflow, Weights & Biases, Trackio): a run's curves and metrics, besides its own folder."""
 
 from __future__ import annotations
 
@@ -174,6 +174,45 @@ class _WandBLog:
     def end(self, metrics: Numbers, how: End = "finished") -> None:
         self._run.summary.update(metrics)
         self._run.finish(exit_code={"finished": 0, "failed": 1, "killed": 130}[how])
+
+
+@checked
+class Trackio:
+    """A run of `project` in Trackio's local database, or at `server`. A run that is resumed in the same folder is the
+    same run. Trackio keeps no state of runs: how it ended is its last value `end`."""
+
+    project: str
+    server: str | None
+    follows: ClassVar[bool] = True
+
+    def check(self) -> None:
+        _require("trackio")
+
+    def open(self, folder: Path, config: dict[str, Any]) -> TrackerLog:
+        return _TrackioLog(self, folder, config)
+
+
+class _TrackioLog:
+    def __init__(self, tracker: Trackio, folder: Path, config: dict[str, Any]):
+        import trackio
+
+        self._run = trackio.init(
+            project=tracker.project,
+            name=f"{folder.name}-{_name_of(folder)}",  # by which Trackio knows the run again
+            resume="allow",
+            config=_flat(config),
+            server_url=tracker.server,
+            embed=False,
+            auto_log_gpu=False,
+            auto_log_cpu=False,
+        )
+
+    def at(self, training: str, step: int, values: Numbers) -> None:
+        self._run.log({f"{training}/{name}": value for name, value in values.items()}, step=step)
+
+    def end(self, metrics: Numbers, how: End = "finished") -> None:
+        self._run.log({**metrics, "end": how})
+        self._run.finish()
 
 
 class Forwarder:

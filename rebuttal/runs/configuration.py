@@ -18,6 +18,7 @@ NOT_COMPARED = {
     "device",
     "force",
     "objective",
+    "seeds_per_trial",
     "judged",
     "checkpoint",
     "snapshots",

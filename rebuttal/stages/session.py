@@ -45,6 +45,7 @@ class Settings:
     on_failure: Literal["go_on", "stop"]
     judged: bool = True  # configs of past runs do not have it
     snapshots: Literal["none", "log"] = "none"  # nor this
+    seeds_per_trial: PositiveInt = 1
     tracker: TrackerOption
     packages: tuple[Annotated[str, Field(pattern=r"^\w+(\.\w+)*$")], ...]
 

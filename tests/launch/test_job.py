@@ -1,8 +1,10 @@
 """One job, where a sweeper learns from its result: a sweeper of that kind, by Hydra's own interface."""
 
 import json
+from statistics import fmean
 
 import pytest
+from omegaconf import OmegaConf
 
 from tests.command_line import ROOT, command, process
 from tests.launch.test_watch import BASELINE, INCOMPLETE, MINE, ODD, table
@@ -41,6 +43,21 @@ class Learner(Sweeper):
                 print("TRIAL", error, flush=True)
                 if self.max_failure_rate == 0:
                     raise
+"""
+
+RARE = """
+from pathlib import Path
+from torch import nn
+from rebuttal.config import checked
+
+@checked
+class Rare:
+    fails: bool
+
+    def network(self, shape, classes):
+        if self.fails and Path("sweep/0/seed_1").exists():
+            raise ValueError("no more")
+        return nn.Sequential(nn.Flatten(), nn.Linear(8, classes))
 """
 
 
@@ -93,6 +110,54 @@ def test_a_trial_whose_process_is_killed_is_not_learnt(study):
     assert [line.partition(" ")[0] for line in lines(done)] == ["LEARNT", "TRIAL"]
     assert lines(done)[1] == "TRIAL its process died without an error message"
     assert table(done.stdout) == ({0: "done", 1: "cut short"}, "1 done, 1 cut short")
+
+
+def metric(folder, name="fit/train_accuracy"):
+    return json.loads((folder / "metrics.json").read_text())[name]
+
+
+def test_the_objective_of_a_trial_is_the_mean_over_its_seeds(study, tmp_path):
+    done = study("objective=fit/train_accuracy", "training.lr=1e-2,-1", "seeds_per_trial=3", "seed=7")
+    runs = [tmp_path / "sweep/0", tmp_path / "sweep/0/seed_8", tmp_path / "sweep/0/seed_9"]
+    accuracies = [metric(run) for run in runs]
+    assert len(set(accuracies)) > 1
+    assert lines(done) == [
+        f"LEARNT {fmean(accuracies)}", "TRIAL training.lr=-1: input should be greater than 0"
+    ]  # fmt: skip
+    assert table(done.stdout) == ({0: "done", 1: "failed"}, "1 done, 1 failed")
+    assert json.loads((tmp_path / "sweep/0/status.json").read_text())["computed"] == 3
+    again = command("from_run=sweep/0/seed_8", "store=other", "hydra.run.dir=again", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert metric(tmp_path / "again") == accuracies[1]
+
+
+def test_a_trial_fails_with_any_of_its_seeds_and_the_study_goes_on(study, tmp_path):
+    (tmp_path / "rare.py").write_text(RARE)
+    rare = ["packages=[rare]", "model._target_=rare.Rare", "~model.hidden", "~model.dropout"]
+    done = study("objective=fit/train_accuracy", *rare, "+model.fails=true,false", "seeds_per_trial=2")
+    assert [line.partition(" ")[0] for line in lines(done)] == ["TRIAL", "LEARNT"]
+    assert table(done.stdout) == ({0: "failed", 1: "done"}, "1 failed, 1 done")
+    assert (tmp_path / "sweep/0/metrics.json").exists() and not (tmp_path / "sweep/0/seed_1/metrics.json").exists()
+
+
+def test_optuna_searches_the_rate_and_reports_no_seed(tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    asked = ["-m", *BASELINE, "training.optimizer=sgd", "hydra/sweeper=optuna", "hydra.sweeper.n_jobs=1"]
+    asked += [
+        "hydra.sweeper.n_trials=4",
+        "hydra.sweeper.sampler.seed=0",
+        "objective=fit/train_accuracy",
+        "training.lr=choice(1e-3,1e30)",
+    ]
+    done = process(*asked, "seeds_per_trial=2", "hydra.sweep.dir=sweep", cwd=tmp_path)
+    assert done.returncode == 1, done.stderr  # because a trial failed
+    states, counts = table(done.stdout)
+    assert set(states) == {0, 1, 2, 3} and set(states.values()) == {"done", "failed"}, counts
+    good = next(job for job, state in states.items() if state == "done")
+    best = OmegaConf.load(tmp_path / "sweep/optimization_results.yaml")
+    assert best.best_params == {"training.lr": 0.001}
+    runs = [tmp_path / f"sweep/{good}", tmp_path / f"sweep/{good}/seed_1"]
+    assert best.best_value == fmean(metric(run) for run in runs)
 
 
 def test_without_a_sweeper_that_learns_an_undefined_objective_is_no_error(tmp_path):

@@ -77,6 +77,42 @@ def test_wandb_has_the_history_and_the_metrics_offline(tmp_path):
     assert {name: summary[name] for name in numbers} == numbers
 
 
+def trackio_rows(folder):
+    """The steps and values in order, and the settings, of the only Trackio run."""
+    with sqlite3.connect(folder / "trackio/rebuttal.db") as base:
+        found = base.execute("select step, metrics from metrics order by id").fetchall()
+        ((settings,),) = base.execute("select config from configs").fetchall()
+        names = base.execute("select distinct run_id from metrics").fetchall()
+    base.close()
+    assert len(names) == 1
+    return [(step, json.loads(values)) for step, values in found], json.loads(settings)
+
+
+@pytest.fixture
+def in_trackio(tmp_path):
+    """Run with Trackio; its folder is set before it is imported."""
+    pytest.importorskip("trackio")
+
+    def run_there(*more):
+        done = command(*RUN, "tracker=trackio", *more, cwd=tmp_path, TRACKIO_DIR=str(tmp_path / "trackio"))
+        return done, *trackio_rows(tmp_path)
+
+    return run_there
+
+
+def test_trackio_has_one_run_for_a_folder_with_settings_history_metrics_and_ends(in_trackio, tmp_path):
+    done, rows, settings = in_trackio(*DIVERGING)
+    assert done.returncode == 2 and rows[-1][1] == {"end": "failed"}
+    done, rows, settings = in_trackio()
+    assert done.returncode == 0, done.stderr
+    history = pd.read_csv(tmp_path / "run/history.csv")
+    losses = [(step, values["fit/loss"]) for step, values in rows if "fit/loss" in values]
+    assert losses[-len(history) :] == [(r.step, r.loss) for r in history.itertuples()]
+    numbers = {name: value for name, value in metrics_of(tmp_path / "run").items() if value is not None}
+    assert rows[-1][1] == {**numbers, "end": "finished"}
+    assert settings["training.epochs"] == 2 and settings["name"] == "baseline"
+
+
 def in_wandb(file):
     from wandb.proto import wandb_internal_pb2
 
