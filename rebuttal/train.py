@@ -62,7 +62,7 @@ def main() -> None:
         setup_globals()  # Hydra's resolvers, for configs that are resolved before Hydra starts
         project = find_project()
         arguments = repeat.expand(add_project(prepare(sys.argv[1:]), project))
-        with project.importable(packages_in(arguments)):
+        with project.importable(packages_in(arguments), Path.cwd()):
             _carry_out(arguments)
 
 

@@ -129,7 +129,9 @@ def test_equal_meaning_has_equal_identity():
 
 
 def test_what_is_no_dataclass_has_no_identity():
-    with pytest.raises(ConfigError, match=r"^_target_=torch\.nn\.modules\.linear\.Identity: .*; allowed: dataclasses$"):
+    with pytest.raises(
+        ConfigError, match=r"^_target_=torch\.nn\.modules\.linear\.Identity: .*; allowed: a frozen dataclass; "
+    ):
         describe((Sample(size=1), nn.Identity()))
 
 

@@ -91,7 +91,17 @@ def already_run():
     return set()
 
 
-@pytest.mark.parametrize("page", [pytest.param(p, id=str(p.relative_to(ROOT))) for p in PAGES if runnable(p)])
+# Pages whose commands take seconds each, and which show little that the others do not.
+SLOW = {"models_by_name", "own_model", "random_walk", "two_stage", "own_experiment", "own_dataset", "own_null"}
+
+
+def runnable_pages():
+    for page in filter(runnable, PAGES):
+        slow = [pytest.mark.slow] if page.stem in SLOW else []
+        yield pytest.param(page, id=str(page.relative_to(ROOT)), marks=slow)
+
+
+@pytest.mark.parametrize("page", runnable_pages())
 def test_every_block_runs(page, place, already_run, monkeypatch, capsys):
     if page.name in PROJECTS:
         images, place = place / "images.tar.xz", place / page.stem
@@ -176,7 +186,7 @@ def at_debug_size(arguments):
         small.append("shape=[3,8,8]")
     if experiment == "architectures" and not any(key.startswith("~") for key in given):
         small.append("~model@stages.architectures.models.resnet18")  # most of the time; tests/golden runs it
-    return [*small, "debug=tiny", "store=outputs/store"]
+    return [*small, "debug=tiny", *([] if "store" in given else ["store=outputs/store"])]
 
 
 def small_run(run):

@@ -10,7 +10,7 @@ LINES = {
     "modle=mlp": ("modle=mlp: unknown key; ", "; nearest: model"),
     "trainig.epochs=3": ("trainig.epochs=3: unknown key; ", "; nearest: training"),
     "training.epoch=3": (
-        "training.epoch=3: unknown key; allowed here: batch_size, crop, ",
+        "training.epoch=3: unknown key; allowed here: augmentation, batch_size, ",
         "; nearest: training.epochs",
     ),
     "stages.studnt.target=soft": ("stages.studnt.target=soft: unknown key; ", "; nearest: stages.student"),
@@ -20,12 +20,12 @@ LINES = {
     "experiment=two_stages": ("experiment=two_stages: no such option; ", "; nearest: two_stage"),
     "hydra/launcher=slrum": ("hydra/launcher=slrum: no such option; ", "; nearest: slurm"),
     "corruption=None": ("corruption=None: no such option; ", "; nearest: none"),
-    "model=zzz": ("model=zzz: no such option; ", "resnet18, vgg11"),
+    "model=zzz": ("model=zzz: no such option; ", "torchvision, vgg11"),
     "corruption.fraction=0.5": (
         "corruption.fraction=0.5: unknown key; the chosen option of corruption has none",
         "; allowed with corruption=partial",
     ),
-    "dataset.root=/x": ("dataset.root=/x: unknown key; ", "; allowed with dataset=cifar10, dataset=image_folder"),
+    "dataset.root=/x": ("dataset.root=/x: unknown key; ", "dataset=mnist, dataset=svhn"),
     "hydra.launcher.partition=gpu": (
         "hydra.launcher.partition=gpu: unknown key; the chosen option of hydra.launcher has none",
         "; allowed with hydra/launcher=slurm",

@@ -45,8 +45,9 @@ def images(tmp_path_factory):
     return root
 
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("architectures", "two_stage")]
-FAST = [name for name in EXPERIMENTS if name not in ("architectures", "two_stage")]
+NAMES = ("architectures", "two_stage", "smoothness", "frequency", "corruption")
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
+FAST = [name for name in EXPERIMENTS if name not in NAMES]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -183,9 +183,8 @@ def _compute(
     from rebuttal.runs.execute import carry_out, prepare
 
     packages = packages_in(asked.overrides)
-    importable = find_project(HydraConfig.get().runtime.cwd).importable(
-        packages
-    )  # in a process of another machine, too
+    place = HydraConfig.get().runtime.cwd
+    importable = find_project(place).importable(packages, place)  # in a process of another machine, too
     with importable, _share_of_machine(cfg, packages, sweep, status) as threads:
         if threads is not None:
             cfg.threads = threads

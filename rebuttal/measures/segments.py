@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rebuttal.config import checked
 from rebuttal.measures.layers import is_whitened, runs_as
 from rebuttal.measures.measure import Findings, Probes, Subject, distribution, spread_at
-from rebuttal.models.preprocess import Preprocess
+from rebuttal.models.preprocess import FlattenPixels, Preprocess
 from rebuttal.training.evaluation import EVALUATION_BATCH
 
 
@@ -99,8 +99,8 @@ def relus_of(network: nn.Module) -> list[nn.ReLU] | None:
 
 
 _LINEAR = (
-    nn.Identity, nn.Flatten, nn.Unflatten, nn.Dropout, nn.Dropout2d, nn.Linear, nn.Conv1d, nn.Conv2d, nn.BatchNorm1d,
-    nn.BatchNorm2d, nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d,
+    nn.Identity, nn.Flatten, FlattenPixels, nn.Unflatten, nn.Dropout, nn.Dropout2d, nn.Linear, nn.Conv1d, nn.Conv2d,
+    nn.BatchNorm1d, nn.BatchNorm2d, nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d,
 )  # fmt: skip
 
 

@@ -43,13 +43,15 @@ class Project:
     searchpath: tuple[str, ...] = ()
 
     @contextmanager
-    def importable(self, packages: Sequence[str]) -> Iterator[None]:
-        """Within the block `packages` are found beside the file and in `src/` beside it, before others of their names.
+    def importable(self, packages: Sequence[str], here: str | Path | None = None) -> Iterator[None]:
+        """Within the block `packages` are found beside the file and in `src/` beside it, before others of their names;
+        without a file in the folder `here`, where the user who lists them gave the command.
 
-        Without a file or packages nothing changes: a folder in which a user only stands may be a stranger's."""
+        Without packages nothing changes: a folder in which a user only stands may be a stranger's."""
+        folder = self.folder or (None if here is None else Path(here))
         found: list[str] = []
-        if self.folder is not None and packages:
-            found = [str(folder) for folder in (self.folder, self.folder / "src") if folder.is_dir()]
+        if folder is not None and packages:
+            found = [str(place) for place in (folder, folder / "src") if place.is_dir()]
         before = list(sys.path)
         sys.path[:0] = found
         importlib.invalidate_caches()  # the code may have been written since

@@ -34,8 +34,14 @@ def own_project(folder, package, code="."):
     return folder
 
 
-@pytest.mark.parametrize("code", [".", "src"])
-@pytest.mark.parametrize("start", [["-m", "rebuttal.train"], ["-c", "import rebuttal.train; rebuttal.train.main()"]])
+STARTS = [
+    pytest.param(["-m", "rebuttal.train"], marks=pytest.mark.slow),
+    ["-c", "import rebuttal.train; rebuttal.train.main()"],
+]
+
+
+@pytest.mark.parametrize("code", [".", pytest.param("src", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("start", STARTS)
 def test_no_command_needs_its_packages_and_folders(code, start, tmp_path):
     """From a folder within the project too; `-c` with a safe path finds what a console script finds."""
     project = own_project(tmp_path / "project", "own_code", code)
@@ -51,6 +57,20 @@ def test_no_command_needs_its_packages_and_folders(code, start, tmp_path):
         assert json.loads((place / "run/metrics.json").read_text())["teacher/parameters"] == 100 * 10 + 10
 
 
+def test_without_a_file_the_packages_that_a_command_lists_are_found_where_it_is_given(tmp_path):
+    project = own_project(tmp_path / "project", "own_unlisted", ".")
+    (project / "rebuttal.yaml").unlink()
+    listed = ["packages=[own_unlisted]", f"hydra.searchpath=[file://{project / 'conf'}]", "hydra.run.dir=run"]
+    safe = ["-P"] if sys.version_info >= (3, 11) else []
+    words = [sys.executable, *safe, "-c", "import rebuttal.train; rebuttal.train.main()", *RUN, *listed]
+    done = subprocess.run(
+        words, cwd=project, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads((project / "run/metrics.json").read_text())["teacher/parameters"] == 100 * 10 + 10
+
+
+@pytest.mark.slow
 def test_the_record_repeats_the_run_and_what_the_command_lists_comes_first(tmp_path):
     project = own_project(tmp_path / "project", "own_to_repeat")
     (tmp_path / "more/model").mkdir(parents=True)
@@ -75,6 +95,7 @@ def test_the_record_repeats_the_run_and_what_the_command_lists_comes_first(tmp_p
         assert config["packages"] == ["other", "own_to_repeat"] and config["model"]["hidden"] == [4]
 
 
+@pytest.mark.slow
 def test_a_project_that_has_moved_repeats_its_runs(tmp_path):
     before = own_project(tmp_path / "before", "own_that_moves")
     assert process(*RUN, "hydra.run.dir=first", cwd=before).returncode == 0
@@ -84,7 +105,10 @@ def test_a_project_that_has_moved_repeats_its_runs(tmp_path):
     assert str(before) not in (now / "second/.hydra/hydra.yaml").read_text()
 
 
-@pytest.mark.parametrize("launcher", ["basic", "local", "joblib", "submitit_local"])
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in ("local", "joblib", "submitit_local")]
+
+
+@pytest.mark.parametrize("launcher", ["basic", *OTHERS])
 def test_the_jobs_of_a_sweep_find_the_same_code(launcher, tmp_path):
     project = own_project(tmp_path, "own_in_a_sweep", "src")
     (project / "notebooks").mkdir()
@@ -107,6 +131,7 @@ def test_python_finds_it_too_and_stays_as_it_was(tmp_path, monkeypatch):
     assert sys.path == before
 
 
+@pytest.mark.slow
 def test_stored_results_do_not_depend_on_the_file(tmp_path):
     (tmp_path / "conf").mkdir()
     assert command("debug=tiny", "store=s", "hydra.run.dir=first", cwd=tmp_path).returncode == 0

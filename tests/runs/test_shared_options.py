@@ -91,6 +91,7 @@ def test_what_is_wrong_is_one_line(override, line, tmp_path):
     assert line in said
 
 
+@pytest.mark.slow
 def test_a_sweep_over_the_student_s_epochs_trains_the_teacher_once(tmp_path):
     asked = ["-m", "debug=tiny", "stages.student.training.epochs=1,2", "hydra.sweeper.params=null", "hydra.sweep.dir=s"]
     done = command(*asked, cwd=tmp_path)

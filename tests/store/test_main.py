@@ -82,6 +82,7 @@ def test_a_run_that_came_from_the_store_names_the_same(place):
         assert needs(f"multirun/again/{job}") == needs(f"outputs/{folder}")
 
 
+@pytest.mark.slow
 def test_a_run_that_is_cut_short_keeps_what_it_needs(place, call, monkeypatch):
     """What it had finished stays, so that a rerun resumes."""
     with monkeypatch.context() as patch:
@@ -99,6 +100,7 @@ def test_a_run_that_is_cut_short_keeps_what_it_needs(place, call, monkeypatch):
     assert not mine & set(json.loads(Path("outputs/cut/provenance.json").read_text())["computed"])
 
 
+@pytest.mark.slow
 def test_prune_says_what_would_go_and_only_then_removes_it(place, call):
     root = place / "outputs/store"
     before = names(root)
@@ -259,6 +261,7 @@ def test_with_all_a_store_without_runs_is_emptied(place, call):
     assert names(place / "outputs/store") == set()
 
 
+@pytest.mark.slow
 def test_a_stored_run_that_names_files_elsewhere_writes_none(place):
     """A colleague's archive may hold anything under a right digest."""
     root = place / "outputs/store"
