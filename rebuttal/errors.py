@@ -150,9 +150,9 @@ def check_working_directory() -> None:
 
 @cache
 def config_groups() -> frozenset[str]:
-    """The names of the config groups, e.g. `model` and `hydra/launcher`."""
+    """The names of the config groups, e.g. `model` and `hydra/launcher`. `report` is none: a report reads it."""
     options = CONFIG_DIR.glob("*/**/*.yaml")
-    return frozenset(option.parent.relative_to(CONFIG_DIR).as_posix() for option in options)
+    return frozenset(option.parent.relative_to(CONFIG_DIR).as_posix() for option in options) - {"report"}
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -101,7 +101,7 @@ def runnable_pages():
         yield pytest.param(page, id=str(page.relative_to(ROOT)), marks=slow)
 
 
-@pytest.mark.parametrize("page", runnable_pages())
+@pytest.mark.parametrize("page", [*runnable_pages()])
 def test_every_block_runs(page, place, already_run, monkeypatch, capsys):
     if page.name in PROJECTS:
         images, place = place / "images.tar.xz", place / page.stem
