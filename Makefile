@@ -48,7 +48,9 @@ test-real-data: .venv/installed
 # Runs that are killed, crowded and starved, every launcher; and sweeps on the SLURM cluster that SLURM_CONF names (else skipped), whose
 # partition `urgent` must preempt the default one.
 test-slow: .venv/installed
-	$(BIN)/pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m slow $(addprefix --ignore=,$(ALONE))
+	$(BIN)/pytest -m slow $(ALONE)
+ALONE := tests/test_survival.py tests/test_slurm.py tests/test_memory.py tests/launch tests/progress
 
 # What can differ on a GPU, on a machine that has one.
 test-gpu: .venv/installed
