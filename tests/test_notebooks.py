@@ -7,8 +7,10 @@ import pytest
 from nbclient import NotebookClient
 
 from rebuttal import api
+from tests.parameters import some_slow
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
 TINY = ["debug=tiny", "dataset.shape=[20]", "model=mlp_toy"]
 
 
@@ -33,11 +35,7 @@ def source(name):
     return nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
 
 
-SLOW = pytest.param("random_walk_analysis", marks=pytest.mark.slow)
-NAMES = [SLOW if "random_walk" in path.stem else path.stem for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
-
-
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", some_slow(NAMES, "random_walk_analysis"))
 def test_a_notebook_runs_from_top_to_bottom_and_shows_something(name, parameters, tmp_path):
     notebook = source(name)
     (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
@@ -50,10 +48,6 @@ def test_a_notebook_runs_from_top_to_bottom_and_shows_something(name, parameters
     assert "text/html" in kinds or "image/png" in kinds
     if name != "exploratory_analysis":
         assert "image/png" in kinds
-
-
-SLOW = pytest.param("random_walk_analysis", marks=pytest.mark.slow)
-NAMES = [SLOW if "random_walk" in path.stem else path.stem for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -147,7 +147,8 @@ def test_a_status_file_or_list_of_jobs_that_is_damaged_meanwhile(tmp_path, monke
     assert seen.returncode == 2 and "sweep.json: cannot be read as the list of a sweep's jobs" in seen.stderr
 
 
-@pytest.mark.parametrize(("flags", "place"), [(["--multi"], 0), (["--multirun"], 3), (["-m"], 9), (["--multi"], 9)])
+@pytest.mark.parametrize("flags", [["--multi"], ["--multirun"], ["-m"]])
+@pytest.mark.parametrize("place", [0, 3, 9])
 def test_flags_anywhere_and_shortened_as_hydra_takes_them(flags, place, tmp_path):
     asked = [*BASELINE, "hydra.sweeper.params=null", "hydra.sweep.dir=sweep", "seed=0,1", *FAILING]
     done = command(*asked[:place], *flags, *asked[place:], cwd=tmp_path)
