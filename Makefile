@@ -30,8 +30,10 @@ check: .venv/installed
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
+TWO_AT_A_TIME := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
+
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m "not real_data and not slow and not gpu"
+	$(TWO_AT_A_TIME) -m "not real_data and not slow and not gpu"
 
 # The oldest versions that pyproject.toml allows, with OLDEST_PYTHON (3.10 to 3.12), and smoke tests on them. Warnings are
 # no errors there: old libraries use what newer ones below them deprecate.
@@ -53,12 +55,14 @@ golden: .venv/installed
 test-real-data: .venv/installed
 	$(BIN)/pytest -m real_data
 
-# Runs that are killed, crowded and starved, every launcher; and sweeps on the SLURM cluster that SLURM_CONF names (else skipped), whose
-# partition `urgent` must preempt the default one.
-test-slow: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m slow $(addprefix --ignore=,$(ALONE))
-	$(BIN)/pytest -m slow $(ALONE)
+# Tests that watch the clock, the memory or the processes of the machine.
 ALONE := tests/test_survival.py tests/test_slurm.py tests/test_memory.py tests/launch tests/progress
+
+# Runs that are killed, crowded and starved, every launcher; and sweeps on the SLURM cluster that SLURM_CONF names (else
+# skipped), whose partition `urgent` must preempt the default one.
+test-slow: .venv/installed
+	$(TWO_AT_A_TIME) -m slow $(addprefix --ignore=,$(ALONE))
+	$(BIN)/pytest -m slow $(ALONE)
 
 # What can differ on a GPU, on a machine that has one.
 test-gpu: .venv/installed

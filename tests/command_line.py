@@ -12,6 +12,7 @@ import traceback
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rebuttal import train
 
@@ -30,31 +31,20 @@ class Done:
 
 def process(*overrides: str, cwd: Path, **environment: str) -> Done:
     """`python -m rebuttal.train …` in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", "rebuttal.train", *overrides],
-        cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = subprocess.run(**_asked(overrides, cwd, environment), timeout=300)
     return Done(done.returncode, done.stdout, done.stderr)
 
 
 def start(*overrides: str, cwd: Path, **environment: str) -> subprocess.Popen[str]:
     """`python -m rebuttal.train …`, begun in a process group of its own."""
-    STARTED.append(
-        subprocess.Popen(
-            [sys.executable, "-m", "rebuttal.train", *overrides],
-            cwd=cwd,
-            env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-    )
+    STARTED.append(subprocess.Popen(**_asked(overrides, cwd, environment), start_new_session=True))
     return STARTED[-1]
+
+
+def _asked(overrides: tuple[str, ...], cwd: Path, environment: dict[str, str]) -> dict[str, Any]:
+    words = [sys.executable, "-m", "rebuttal.train", *overrides]
+    env = os.environ | {"PYTHONPATH": str(ROOT)} | environment
+    return {"args": words, "cwd": cwd, "env": env, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
 
 
 def command(*overrides: str, cwd: Path, **environment: str) -> Done:

@@ -22,6 +22,7 @@ from rebuttal.stages import Fit, Measure
 from rebuttal.stages.session import Session
 from rebuttal.store.identity import fingerprint
 from tests.golden import EXPERIMENTS, ON_IMAGES, save_golden_images
+from tests.parameters import some_slow
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +118,7 @@ TWICE = {
 }
 
 
-@pytest.mark.parametrize("experiment", ["sample_efficiency", pytest.param("smoothness", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("experiment", some_slow(TWICE, "smoothness"))
 def test_another_setting_is_another_run_also_in_one_store(experiment, images, tmp_path):
     common = at_debug_size(experiment, images)
     one, other = TWICE[experiment]

@@ -16,6 +16,7 @@ from rebuttal.stages import Fit, Mimic
 from rebuttal.training.evaluation import predict
 from tests.conftest import save_images
 from tests.golden import EXPERIMENTS
+from tests.parameters import some_slow
 
 SMALL = ["debug=tiny", "model=mlp_toy", "training.epochs=1", "dataset.test_size=20", "dataset.train_size=24"]
 SMALL += ["dataset.student_size=24", "measuring.probes=3", "measuring.climbs=1", "measuring.lines=1", "device=cpu"]
@@ -45,13 +46,11 @@ def images(tmp_path_factory):
     return root
 
 
-NAMES = ("architectures", "two_stage", "smoothness", "frequency", "corruption")
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
-FAST = [name for name in EXPERIMENTS if name not in NAMES]
+SLOW = ("architectures", "two_stage", "smoothness", "frequency", "corruption")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("experiment", [*FAST, *SLOW])
+@pytest.mark.parametrize("experiment", some_slow(EXPERIMENTS, *SLOW))
 def test_every_experiment_runs_on_every_kind_of_data_or_is_refused_in_one_line(experiment, kind, images, tmp_path):
     overrides = [f"experiment={experiment}", *SMALL, *KINDS[kind], f"store={tmp_path}"]
     overrides += [f"dataset.root={images}"] if kind == "uint8 images" else []

@@ -8,8 +8,10 @@ from nbclient import NotebookClient
 
 from rebuttal import api
 from tests.golden import EXPERIMENTS, overrides, save_golden_images
+from tests.parameters import some_slow
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
 TINY = ["debug=tiny", "dataset.shape=[20]", "model=mlp_toy"]
 
 
@@ -34,11 +36,7 @@ def source(name):
     return nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
 
 
-SLOW = pytest.param("random_walk_analysis", marks=pytest.mark.slow)
-NAMES = [SLOW if "random_walk" in path.stem else path.stem for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
-
-
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", some_slow(NAMES, "random_walk_analysis"))
 def test_a_notebook_runs_from_top_to_bottom_and_shows_something(name, parameters, tmp_path):
     notebook = executed(name, parameters[name], tmp_path)
     kinds = {kind for c in notebook.cells for output in c.get("outputs", []) for kind in output.get("data", {})}
@@ -91,7 +89,7 @@ def mixture(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("folder", ["every", "one", "empty", "missing"])
-@pytest.mark.parametrize("name", sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb")))
+@pytest.mark.parametrize("name", NAMES)
 def test_a_notebook_works_on_any_mixture_of_runs(name, folder, mixture):
     text, tables = printed(executed(name, of_folder(name, mixture / folder, mixture), mixture))
     line = f"no finished run below {mixture / folder}; create some first, e.g. by: make toy\n"
@@ -102,7 +100,7 @@ def test_a_notebook_works_on_any_mixture_of_runs(name, folder, mixture):
         assert sum("<th>mean</th>" in table for table in tables) == len(EXPERIMENTS)
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb")))
+@pytest.mark.parametrize("name", NAMES)
 def test_notebooks_are_kept_without_outputs(name):
     for cell in source(name).cells:
         assert not cell.get("outputs") and cell.get("execution_count") is None

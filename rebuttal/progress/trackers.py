@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
 
 from rebuttal.config import Offers, checked
 from rebuttal.errors import ConfigError
+from rebuttal.signals import signals_deferred
 
 log = logging.getLogger(__name__)
 
@@ -263,7 +264,8 @@ class Forwarder:
 
     def _safely(self, work: Callable[[], T]) -> T | None:
         try:
-            return work()
+            with signals_deferred():  # what is interrupted may stay locked, and a destructor swallows what is raised
+                return work()
         except Exception as error:  # a tracker's own errors can be of any kind
             if not self._broken:
                 log.error("the tracker failed (%s: %s); the run continues without it", type(error).__name__, error)

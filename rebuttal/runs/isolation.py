@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from rebuttal.config import ONE_AT_A_TIME
-from rebuttal.training.signals import DEFERRED
+from rebuttal.signals import DEFERRED
 
 
 @contextmanager

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from rebuttal.errors import TrainingError
 from rebuttal.progress.console import track
 from rebuttal.seeds import derive
+from rebuttal.signals import signals_deferred
 from rebuttal.store.checkpoints import Checkpoint, State
 from rebuttal.training.evaluation import EVALUATION_BATCH, predict
 from rebuttal.training.recipe import Recipe
-from rebuttal.training.signals import signals_deferred
 from rebuttal.training.step import BatchGradients, Loss
 
 log = logging.getLogger(__name__)

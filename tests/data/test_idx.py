@@ -121,7 +121,11 @@ def test_without_a_network_what_is_missing_is_named(arrays, tmp_path):
         (0, struct.pack(">HBBIII", 0, 8, 3, *[2**32 - 1] * 3), "cannot be read (it has 0 bytes for 79,228,162,458,"),
         (0, idx(np.zeros((2, 9, 8), ">f4"), 0x0D), "cannot be read (it has values of type 0x0d in 3 dimensions, not"),
         (0, idx(np.zeros(9, np.uint8)) + bytes(20), "cannot be read (it has values of type 0x08 in 1 dimensions, not"),
-        (0, gzip.compress(idx(np.zeros((2, 9, 8), np.uint8)), mtime=0)[:-9], "cannot be read (Compressed file ended before"),
+        (
+            0,
+            gzip.compress(idx(np.zeros((2, 9, 8), np.uint8)), mtime=0)[:-9],
+            "cannot be read (Compressed file ended before",
+        ),
         (0, idx(np.zeros((119, 9, 8), np.uint8)), "has 120 labels for 119 images"),
         (1, idx(np.full(120, 10, np.uint8)), "has labels beyond the 10 classes, or none"),
         (2, idx(np.zeros((30, 8, 9), np.uint8)), "has images of another size than those for training"),

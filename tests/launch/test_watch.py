@@ -17,6 +17,7 @@ from rebuttal.launch import watch
 from rebuttal.launch.expand import read_command
 from rebuttal.launch.sweep import Sweep
 from tests.command_line import ROOT, command, process, start
+from tests.parameters import some_slow
 from tests.test_train import metrics_of
 
 BASELINE = ["experiment=baseline", "dataset=uniform_noise", "dataset.shape=[8]", "model=mlp_toy", "debug=tiny"]
@@ -72,8 +73,7 @@ def status(*arguments, cwd):
     return subprocess.run(asked, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
 
 
-OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in ("local", "joblib", "submitit_local")]
-LAUNCHERS = ["basic", *OTHERS]
+LAUNCHERS = some_slow(["basic", "local", "joblib", "submitit_local"], "local", "joblib", "submitit_local")
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
@@ -147,7 +147,8 @@ def test_a_status_file_or_list_of_jobs_that_is_damaged_meanwhile(tmp_path, monke
     assert seen.returncode == 2 and "sweep.json: cannot be read as the list of a sweep's jobs" in seen.stderr
 
 
-@pytest.mark.parametrize(("flags", "place"), [(["--multi"], 0), (["--multirun"], 3), (["-m"], 9), (["--multi"], 9)])
+@pytest.mark.parametrize("flags", [["--multi"], ["--multirun"], ["-m"]])
+@pytest.mark.parametrize("place", [0, 3, 9])
 def test_flags_anywhere_and_shortened_as_hydra_takes_them(flags, place, tmp_path):
     asked = [*BASELINE, "hydra.sweeper.params=null", "hydra.sweep.dir=sweep", "seed=0,1", *FAILING]
     done = command(*asked[:place], *flags, *asked[place:], cwd=tmp_path)

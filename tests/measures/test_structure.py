@@ -18,6 +18,7 @@ from rebuttal.measures.path_norm import PathNorm, path_norm
 from rebuttal.models import MLP, VGG11, ResNet18
 from rebuttal.models.preprocess import Preprocess
 from tests.measures.conftest import linear, subject
+from tests.parameters import some_slow
 
 MODELS = {
     "mlp": MLP(hidden=(24, 12)),
@@ -59,10 +60,7 @@ def test_the_parts_in_order_are_the_network(name):
         assert torch.allclose(run(parts_of(net, (3, 8, 8)), x.double()).float(), net(x), rtol=1e-3, atol=1e-4)
 
 
-DENSE = [pytest.param(name, marks=pytest.mark.slow) if name == "resnet18" else name for name in MODELS]
-
-
-@pytest.mark.parametrize("name", DENSE)
+@pytest.mark.parametrize("name", some_slow(MODELS, "resnet18"))
 def test_operator_norms_are_those_of_the_dense_matrices(name):
     for part in affine_parts(parts_of(network(name, shape=(3, 6, 6)), (3, 6, 6))):
         if np.prod(part.shape) > 2400:

@@ -24,11 +24,6 @@ def python(*arguments, cwd, environment):
     )
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    return tmp_path_factory.mktemp("signs")
-
-
 RUN = ["-m", "rebuttal.train", *SMALL, "hydra.run.dir=run"]
 SWEEP = ["-m", "rebuttal.train", "-m", *SMALL, "hydra/launcher=local", "hydra.sweep.dir=sweep"]
 COMMANDS = [
@@ -38,7 +33,7 @@ COMMANDS = [
     ([["-m", "rebuttal.train", "-m", *SMALL, "plan=true"]], ASCII),
     ([["-m", "rebuttal.train", "--help"]], ASCII),
     pytest.param(
-        [SWEEP, ["-m", "rebuttal.status", "sweep"], ["-m", "rebuttal.report", "sweep", "--out", "paper"]],
+        [RUN, SWEEP, ["-m", "rebuttal.status", "sweep"], ["-m", "rebuttal.report", "run", "sweep", "--out", "paper"]],
         ASCII,
         marks=pytest.mark.slow,
     ),
@@ -56,8 +51,8 @@ def test_a_sign_that_cannot_be_shown_is_replaced(commands, environment, tmp_path
             assert rb"\u03ba" in done.stdout  # κ
 
 
-def test_an_error_with_signs_is_one_line(place):
-    done = python("-m", "rebuttal.train", "dataset=image_folder", "dataset.root='κ ß'", cwd=place, environment=ASCII)
+def test_an_error_with_signs_is_one_line(tmp_path):
+    done = python("-m", "rebuttal.train", "dataset=image_folder", "dataset.root='κ ß'", cwd=tmp_path, environment=ASCII)
     assert done.returncode == 2
     assert done.stderr.startswith(rb"rebuttal: dataset.root=\u03ba \xdf: ") and done.stderr.count(b"\n") == 1
 
@@ -85,7 +80,7 @@ folder.write_error(ValueError("κ"))
         assert "κ" in (tmp_path / "run" / name).read_text(encoding="utf-8"), name
 
 
-def test_the_standard_streams_of_a_caller_are_as_before(place):
+def test_the_standard_streams_of_a_caller_are_as_before(tmp_path):
     code = "import sys, rebuttal; rebuttal.run('toy', ['debug=tiny']); print(sys.stdout.errors, sys.stderr.errors)"
-    done = python("-c", code, cwd=place, environment={"PYTHONIOENCODING": "ascii:strict"})
+    done = python("-c", code, cwd=tmp_path, environment={"PYTHONIOENCODING": "ascii:strict"})
     assert done.stdout.splitlines()[-1] == b"strict backslashreplace"

@@ -257,6 +257,34 @@ def test_a_log_is_closed_once_with_the_run_s_end_even_if_it_failed_before(stop, 
     assert log.ends == [({"fit/x": 1.0} if stop is None else {}, how)]
 
 
+class Interrupting:
+    """What a library may leave to be destroyed at any time; a destructor swallows what a signal's handler raises."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __del__(self):
+        signal.raise_signal(self.number)
+
+
+class Interrupted(Closed):
+    def at(self, training, step, values):
+        Interrupting(signal.SIGTERM)
+        self.written = step
+
+
+def test_a_signal_that_comes_while_a_tracker_writes_is_handled_after_it():
+    log = Interrupted(fails=False)
+    forwarder = Forwarder(lambda: log)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), forwarder.closed_at_end():
+            forwarder.watcher("fit/1")({"step": 1, "loss": 0.5})
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert log.written == 1 and log.ends == [({}, "killed")]
+
+
 def test_an_mlflow_run_that_cannot_be_opened_does_not_stay_running(tmp_path, monkeypatch):
     from mlflow import MlflowClient
 

@@ -13,6 +13,7 @@ from rebuttal.config import build
 from rebuttal.errors import ConfigError
 from rebuttal.runs.project import Project, find_project
 from tests.command_line import ROOT, command, process
+from tests.parameters import some_slow
 
 NET = """
 from torch import nn
@@ -34,14 +35,12 @@ def own_project(folder, package, code="."):
     return folder
 
 
-STARTS = [
-    pytest.param(["-m", "rebuttal.train"], marks=pytest.mark.slow),
-    ["-c", "import rebuttal.train; rebuttal.train.main()"],
-]
+STARTS = [["-m", "rebuttal.train"], ["-c", "import rebuttal.train; rebuttal.train.main()"]]
+LAUNCHERS = ["basic", "local", "joblib", "submitit_local"]
 
 
-@pytest.mark.parametrize("code", [".", pytest.param("src", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("code", some_slow([".", "src"], "src"))
+@pytest.mark.parametrize("start", some_slow(STARTS, STARTS[0]))
 def test_no_command_needs_its_packages_and_folders(code, start, tmp_path):
     """From a folder within the project too; `-c` with a safe path finds what a console script finds."""
     project = own_project(tmp_path / "project", "own_code", code)
@@ -105,10 +104,7 @@ def test_a_project_that_has_moved_repeats_its_runs(tmp_path):
     assert str(before) not in (now / "second/.hydra/hydra.yaml").read_text()
 
 
-OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in ("local", "joblib", "submitit_local")]
-
-
-@pytest.mark.parametrize("launcher", ["basic", *OTHERS])
+@pytest.mark.parametrize("launcher", some_slow(LAUNCHERS, *LAUNCHERS[1:]))
 def test_the_jobs_of_a_sweep_find_the_same_code(launcher, tmp_path):
     project = own_project(tmp_path, "own_in_a_sweep", "src")
     (project / "notebooks").mkdir()

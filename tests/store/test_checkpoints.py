@@ -15,7 +15,6 @@ from torch.nn import functional as F
 from rebuttal.store.checkpoints import Checkpoint, State, pack, unpack
 from rebuttal.training import SGD, AdamW, Cosine
 from rebuttal.training.loop import Support, train
-from rebuttal.training.signals import signals_deferred
 
 X = torch.randn(50, 6, generator=torch.Generator().manual_seed(0))
 Y = (X[:, 0] > 0).long()
@@ -177,21 +176,6 @@ def test_a_warning_while_the_network_is_looked_at_leaves_the_whole_epoch(recipe,
     assert told == history and all(torch.equal(again[name], weights[name]) for name in weights)
 
 
-def test_of_two_warnings_both_arrive_the_one_that_requeues_first():
-    heard = []
-    numbers = (signal.SIGTERM, signal.SIGUSR2)
-    before = [signal.signal(number, lambda number, frame: heard.append(number)) for number in numbers]
-    try:
-        with signals_deferred() as deferred:
-            for number in numbers:
-                signal.raise_signal(number)
-            assert deferred and not heard
-    finally:
-        for number, handler in zip(numbers, before):
-            signal.signal(number, handler)
-    assert heard == [signal.SIGUSR2, signal.SIGTERM] and not deferred
-
-
 def test_a_checkpoint_that_cannot_be_read_is_not_taken_for_damaged(tmp_path, monkeypatch):
     """A file server that does not answer is no reason to train anew, and to write over what was there."""
 
@@ -216,10 +200,3 @@ def test_a_warning_that_nobody_heeds_changes_nothing(recipe):
         signal.signal(signal.SIGUSR2, before)
     assert len(heard) == 10
     assert told == history and all(torch.equal(again[name], weights[name]) for name in weights)
-
-
-def test_handlers_are_as_they_were():
-    before = signal.getsignal(signal.SIGTERM)
-    with signals_deferred() as deferred:
-        assert not deferred and signal.getsignal(signal.SIGTERM) != before
-    assert signal.getsignal(signal.SIGTERM) == before

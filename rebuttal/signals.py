@@ -1,9 +1,10 @@
-"""Deferral of signals that would end the process, so that no training step is left unfinished."""
+"""Deferral of signals that would end the process: no training step and no write of a tracker is left half done."""
 
 from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -12,12 +13,14 @@ DEFERRED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)  # SIGUSR2: SLURM's, 
 
 Handler = Callable[[int, FrameType | None], object] | int | None
 
+PATIENCE = 1.0  # seconds after a Ctrl-C from which another one is not deferred; wrappers pass on one twice at once
+
 
 class DeferredSignals:
     """The signals that arrived while they were deferred, and the handlers that they are meant for."""
 
     def __init__(self) -> None:
-        self._signals: set[int] = set()
+        self._signals: dict[int, float] = {}  # when each came first
         self._handlers: dict[int, Handler] = {}
 
     def __bool__(self) -> bool:
@@ -36,16 +39,19 @@ class DeferredSignals:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         for number in sorted(self._signals, key=lambda number: number != signal.SIGUSR2):
-            self._signals.discard(number)
+            del self._signals[number]
             signal.raise_signal(number)
 
     def _record(self, number: int, frame: FrameType | None) -> None:
-        self._signals.add(number)
+        now = time.monotonic()
+        if now - self._signals.setdefault(number, now) > PATIENCE and number == signal.SIGINT:
+            self.deliver()
 
 
 @contextmanager
 def signals_deferred() -> Iterator[DeferredSignals]:
-    """Within the block record the signals that would end the process; deliver them at its end."""
+    """Within the block record the signals that would end the process; deliver them at its end. A second Ctrl-C is
+    delivered at once, within the block."""
     deferred = DeferredSignals()
     deferred.defer()
     try:
