@@ -56,17 +56,16 @@ def _random_states() -> Iterator[None]:
 def _torch_switches() -> Iterator[None]:
     """The number type of new tensors, and the choice of algorithms."""
     dtype, cudnn = torch.get_default_dtype(), torch.backends.cudnn
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    only_warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    deterministic = torch.get_deterministic_debug_mode()
     enabled, benchmark = cudnn.enabled, cudnn.benchmark
     torch.set_default_dtype(torch.float32)
-    torch.use_deterministic_algorithms(False)
+    torch.set_deterministic_debug_mode("default")  # use_deterministic_algorithms imports torch's compiler: seconds
     cudnn.enabled, cudnn.benchmark = True, False
     try:
         yield
     finally:
         torch.set_default_dtype(dtype)
-        torch.use_deterministic_algorithms(deterministic, warn_only=only_warns)
+        torch.set_deterministic_debug_mode(deterministic)
         cudnn.enabled, cudnn.benchmark = enabled, benchmark
 
 
