@@ -92,7 +92,8 @@ def already_run():
 
 
 # Pages whose commands take seconds each, and which show little that the others do not.
-SLOW = {"models_by_name", "own_model", "random_walk", "two_stage", "own_experiment", "own_dataset", "own_null"}
+SLOW = {"models_by_name", "own_model", "own_experiment", "own_dataset", "own_null", "python", "resume"}
+SLOW |= {"random_walk", "two_stage", "frequency", "smoothness", "architectures", "corruption"}
 
 
 def runnable_pages():
@@ -226,6 +227,7 @@ def test_the_make_targets_of_the_pages_exist():
     assert named and named <= targets
 
 
+@pytest.mark.slow
 def test_the_site_builds_without_a_warning_and_asks_no_other_server(tmp_path):
     call("mkdocs", ["build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")], ROOT)
     pages = [path.read_text(encoding="utf-8") for path in (tmp_path / "site").rglob("*.html")]

@@ -25,6 +25,7 @@ from tests import golden
 from tests.command_line import command
 from tests.conftest import save_images
 from tests.golden import EXPERIMENTS
+from tests.parameters import some_slow
 
 
 def runs(folder):
@@ -43,7 +44,7 @@ def images(tmp_path):
     return f"dataset.root={root}"
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("experiment", some_slow(EXPERIMENTS, "architectures"))
 def test_every_experiment_runs_in_debug_size_and_leaves_what_a_run_leaves(experiment, tmp_path, monkeypatch):
     images = golden.save_golden_images(tmp_path / "images")
     done = command(*golden.overrides(experiment, images), cwd=tmp_path)
@@ -76,6 +77,7 @@ def test_every_experiment_runs_in_debug_size_and_leaves_what_a_run_leaves(experi
     assert run.parent.name == experiment
 
 
+@pytest.mark.slow
 def test_a_folder_that_holds_this_very_run_is_left_as_it_is_and_another_is_written_anew(tmp_path):
     at = ["debug=tiny", "hydra.run.dir=run"]
     assert command(*at, cwd=tmp_path).returncode == 0
@@ -106,6 +108,7 @@ def test_a_run_that_dies_while_it_writes_into_the_folder_of_another_leaves_nothi
     assert found(1, "run") == other != first
 
 
+@pytest.mark.slow
 def test_a_figure_that_fails_costs_no_number_and_is_drawn_by_a_rerun(tmp_path, monkeypatch):
     at = ["debug=tiny", "hydra.run.dir=run"]
     with monkeypatch.context() as patch:
@@ -173,6 +176,7 @@ def test_a_sweep_is_one_call_and_a_failing_job_does_not_stop_the_others(images, 
     assert all("corruption.fraction=2" in path.read_text().splitlines()[0] for path in failed)
 
 
+@pytest.mark.slow
 def test_on_failure_stop_begins_no_other_job_and_the_same_command_goes_on(tmp_path):
     sweep = [
         "-m",
@@ -276,6 +280,7 @@ INTERPOLATED = [
 ]
 
 
+@pytest.mark.slow
 def test_an_interpolation_on_the_command_line(tmp_path):
     done = command(*INTERPOLATED, "training.weight_decay=0.01", "hydra.run.dir=run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -310,6 +315,7 @@ def test_an_interpolation_in_a_sweep(launcher, tmp_path):
     assert line.startswith("rebuttal: seed: refers to a key that is not there")
 
 
+@pytest.mark.slow
 def test_an_objective_that_no_run_has_is_refused_of_a_finished_sweep_too(tmp_path):
     sweep = ["-m", "debug=tiny", "seed=0", "hydra.sweeper.params=null"]
     assert command(*sweep, "objective=student/kappa", cwd=tmp_path).returncode == 0

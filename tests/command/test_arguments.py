@@ -151,6 +151,7 @@ def test_the_home_in_hydra_s_own_folders():
     assert prepare_override("hydra.run.dir='a~b'", repr) == "hydra.run.dir='a~b'"
 
 
+@pytest.mark.slow
 def test_overrides_on_both_sides_of_a_flag(tmp_path):
     done = command("debug=tiny", "-m", "seed=0", "hydra.sweeper.params=null", "hydra.sweep.dir=sweep", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

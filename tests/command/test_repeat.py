@@ -113,6 +113,7 @@ def test_a_run_of_before_the_parts_of_recipes_were_groups_is_repeated(tmp_path, 
     assert found == today and capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_configs_of_the_user_s_own_are_found_again(tmp_path):
     (tmp_path / "mine" / "model").mkdir(parents=True)
     (tmp_path / "mine/model/tiny.yaml").write_text("_target_: rebuttal.models.MLP\nhidden: [4]\n")
@@ -134,6 +135,7 @@ def test_of_a_strange_run_only_folders_of_configs_are_searched(tmp_path):
     assert not any("antigravity" in text for text in expand([folder]))
 
 
+@pytest.mark.slow
 def test_a_run_that_failed_and_a_job_that_came_from_the_store_can_be_repeated(tmp_path):
     failed = command("debug=tiny", "training.lr=1e30", "training.optimizer=sgd", "hydra.run.dir=failed", cwd=tmp_path)
     assert failed.returncode == 2
@@ -166,6 +168,7 @@ def test_a_run_of_python_s_can_be_repeated_by_folder_and_by_the_command_that_the
     assert mended.returncode == 0 and yaml.safe_load((again / "config.yaml").read_text())["seed"] == 3
 
 
+@pytest.mark.slow
 def test_a_config_that_was_composed_in_python_is_repeated_in_python(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):

@@ -51,8 +51,8 @@ def test_a_finished_sweep_is_answered_with_the_very_runs_that_hydra_would_make(f
         SWEEP,
         ["-m", "experiment=baseline,corruption", "debug=tiny"],  # whose own sweeps are not asked for then
         ["-m", "experiment=corruption", "corruption.fraction=0,1", "seed=range(2)"],
-        ["-m", "model=mlp,linear", "hydra.sweeper.max_batch_size=1"],
-        ["-m", "model=glob(mlp_*)", "training.lr=1e-3"],
+        pytest.param(["-m", "model=mlp,linear", "hydra.sweeper.max_batch_size=1"], marks=pytest.mark.slow),
+        pytest.param(["-m", "model=glob(mlp_*)", "training.lr=1e-3"], marks=pytest.mark.slow),
         ["hydra.mode=MULTIRUN", "seed=0,1"],
     ],
 )

@@ -78,6 +78,7 @@ def lines(done):
     return [line for line in done.stdout.splitlines() if line.startswith(("LEARNT", "TRIAL"))]
 
 
+@pytest.mark.slow
 def test_a_metric_that_is_undefined_fails_its_trial_and_the_study_goes_on(study, tmp_path):
     done = study("objective=fit/epochs_to_fit", "training.epochs=1,2")
     undefined = "objective=fit/epochs_to_fit: undefined in this run"
@@ -97,6 +98,7 @@ def test_a_metric_that_is_defined_is_learnt_and_a_failed_trial_is_not(study, tmp
     assert table(done.stdout) == ({0: "done", 1: "failed", 2: "done"}, "2 done, 1 failed")
 
 
+@pytest.mark.slow
 def test_a_study_that_is_to_stop_names_why(study):
     done = study("objective=fit/epochs_to_fit", "training.epochs=1,2", "hydra.sweeper.max_failure_rate=0.0")
     assert done.returncode == 1 and len(lines(done)) == 1
@@ -131,6 +133,7 @@ def test_the_objective_of_a_trial_is_the_mean_over_its_seeds(study, tmp_path):
     assert metric(tmp_path / "again") == accuracies[1]
 
 
+@pytest.mark.slow
 def test_a_trial_fails_with_any_of_its_seeds_and_the_study_goes_on(study, tmp_path):
     (tmp_path / "rare.py").write_text(RARE)
     rare = ["packages=[rare]", "model._target_=rare.Rare", "~model.hidden", "~model.dropout"]

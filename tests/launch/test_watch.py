@@ -147,7 +147,7 @@ def test_a_status_file_or_list_of_jobs_that_is_damaged_meanwhile(tmp_path, monke
     assert seen.returncode == 2 and "sweep.json: cannot be read as the list of a sweep's jobs" in seen.stderr
 
 
-@pytest.mark.parametrize("flags", [["--multi"], ["--multirun"], ["-m"]])
+@pytest.mark.parametrize("flags", some_slow([["--multi"], ["--multirun"], ["-m"]], ["--multirun"]))
 @pytest.mark.parametrize("place", [0, 3, 9])
 def test_flags_anywhere_and_shortened_as_hydra_takes_them(flags, place, tmp_path):
     asked = [*BASELINE, "hydra.sweeper.params=null", "hydra.sweep.dir=sweep", "seed=0,1", *FAILING]
@@ -191,7 +191,10 @@ def test_shuffled_values_are_in_the_order_in_which_hydra_takes_them(tmp_path):
     (["hydra.launcher.n_jobs=two"], "hydra.launcher.n_jobs=two: allowed: a whole number from 1, or -1: as many as"),
     (["hydra.launcher.n_jobs=1.5"], "hydra.launcher.n_jobs=1.5: allowed: a whole number from 1, or -1: as many as"),
     (["hydra.launcher.n_jobs=null"], "hydra.launcher.n_jobs=null: allowed: a whole number from 1, or -1: as many"),
-    (["hydra.launcher.batch_size=0"], "hydra.launcher: ValueError: batch_size must be 'auto' or a positive integer"),
+    pytest.param(
+        ["hydra.launcher.batch_size=0"], "hydra.launcher: ValueError: batch_size must be 'auto' or a positive integer",
+        marks=pytest.mark.slow,
+    ),
     (["hydra.sweeper.max_batch_size=0"], "hydra.sweeper.max_batch_size=0: allowed: a whole number from 1, or null"),
     (["training.lr=interval(0,1)"], "training.lr=interval(0,1): hydra/sweeper=basic sweeps lists, ranges and globs"),
     (["model=glob(nix*)"], "model=glob(nix*): there is nothing to sweep; allowed: at least one value"),

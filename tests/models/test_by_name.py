@@ -18,6 +18,7 @@ from rebuttal.runs.build import build_run, resolve
 from rebuttal.seeds import torch_stream
 from rebuttal.store.identity import describe, fingerprint
 from tests.command_line import command
+from tests.parameters import some_slow
 
 needs_timm = pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="the extra timm is not installed")
 
@@ -56,7 +57,10 @@ STEMS = {
 }
 
 
-@pytest.mark.parametrize("name", STEMS)
+HEAVY = ("densenet121", "googlenet", "mobilenet_v2", "mobilenet_v3_small", "mnasnet0_5", "convnext_tiny", "vit_b_32")
+
+
+@pytest.mark.parametrize("name", some_slow(STEMS, *HEAVY))
 def test_a_network_of_torchvision_takes_small_images_of_any_channels(name):
     small, own = STEMS[name]
     with torch.device("meta"):

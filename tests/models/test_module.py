@@ -268,6 +268,7 @@ def node(target, **arguments):
     return {"_target_": "rebuttal.models.Module", "target": target, "arguments": arguments}
 
 
+@pytest.mark.slow
 def test_own_code_runs_through_an_experiment_and_is_found_again(mine, tmp_path):
     own = ["model=module", f"model.target={mine}.nets:net", "model.arguments={depth: 2}", f"packages=[{mine}]"]
     run = ["experiment=two_stage", "debug=tiny", "shape=[1,8,8]", "store=s", *own]

@@ -26,18 +26,19 @@ def python(*arguments, cwd, environment):
 
 RUN = ["-m", "rebuttal.train", *SMALL, "hydra.run.dir=run"]
 SWEEP = ["-m", "rebuttal.train", "-m", *SMALL, "hydra/launcher=local", "hydra.sweep.dir=sweep"]
+FROM_PYTHON = ["-c", f"import rebuttal; rebuttal.run('toy', {SMALL}, folder='python')"]
 COMMANDS = [
     ([RUN], ASCII),
     pytest.param([RUN], LATIN, marks=pytest.mark.slow),
     pytest.param([RUN], C, marks=pytest.mark.slow),
-    ([["-m", "rebuttal.train", "-m", *SMALL, "plan=true"]], ASCII),
+    pytest.param([["-m", "rebuttal.train", "-m", *SMALL, "plan=true"]], ASCII, marks=pytest.mark.slow),
     ([["-m", "rebuttal.train", "--help"]], ASCII),
     pytest.param(
         [RUN, SWEEP, ["-m", "rebuttal.status", "sweep"], ["-m", "rebuttal.report", "run", "sweep", "--out", "paper"]],
         ASCII,
         marks=pytest.mark.slow,
     ),
-    ([["-c", f"import rebuttal; rebuttal.run('toy', {SMALL}, folder='python')"]], ASCII),
+    pytest.param([FROM_PYTHON], ASCII, marks=pytest.mark.slow),
 ]
 
 
@@ -57,6 +58,7 @@ def test_an_error_with_signs_is_one_line(tmp_path):
     assert done.stderr.startswith(rb"rebuttal: dataset.root=\u03ba \xdf: ") and done.stderr.count(b"\n") == 1
 
 
+@pytest.mark.slow
 def test_files_are_utf_8_whatever_the_locale(tmp_path):
     code = """
 import logging

@@ -29,6 +29,7 @@ def test_a_study_fills_every_table_figure_and_claim(study, tmp_path):
     assert cells.loc[("student of classes", "kappa"), "mean"] == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_reports_are_reproducible_remove_stale_files_and_keep_those_of_the_user(study, tmp_path):
     folder, out = study(), tmp_path / "out"
     write_report(find_results([folder]), out)

@@ -232,7 +232,10 @@ def reports(family, seeds, claims, draws, rng):
         yield judge(ledger, [run(s, **{f"fit__m{i}": row[i] for i in range(claims)}) for s, row in enumerate(known)])
 
 
-@pytest.mark.parametrize(("seeds", "claims"), [(3, 1), (5, 1), (8, 1), (12, 4)])
+SLOW = [pytest.param(8, 1, marks=pytest.mark.slow), pytest.param(12, 4, marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize(("seeds", "claims"), [(3, 1), (5, 1), *SLOW])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_at_most_five_percent_of_reports_hold_a_wrong_verdict_of_either_kind(family, seeds, claims):
     found = list(reports(family, seeds, claims, 1000, np.random.default_rng(7)))
@@ -260,8 +263,11 @@ def test_seeds_that_share_networks_do_not_make_a_verdict():
     assert wrong <= 50
 
 
+UNBOUNDED = ["normal", "heavy tails", "skewed", "very skewed", "uniform"]
+
+
 @pytest.mark.parametrize("seeds", some_slow([5, 6, 9, 12], 6, 9, 12))
-@pytest.mark.parametrize("family", ["normal", "heavy tails", "skewed", "very skewed", "uniform"])
+@pytest.mark.parametrize("family", some_slow(UNBOUNDED, "normal", "skewed", "uniform"))
 def test_intervals_cover_the_true_median_at_their_nominal_rate(family, seeds):
     found = [v for (v,) in reports(family, seeds, 1, 4000, np.random.default_rng(1))]
     covered = sum(v.low <= 0 <= v.high for v in found) / len(found)

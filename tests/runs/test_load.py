@@ -322,6 +322,7 @@ def kept(snapshots, monkeypatch):
     return rebuttal.load("with")
 
 
+@pytest.mark.slow
 def test_snapshots_are_the_weights_of_the_training_from_its_first_step_to_its_last(kept):
     inputs, _ = kept.inputs("test")
     fit, session = kept.stages["teacher"], kept._session()

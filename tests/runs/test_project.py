@@ -36,9 +36,9 @@ def own_project(folder, package, code="."):
 
 
 STARTS = [["-m", "rebuttal.train"], ["-c", "import rebuttal.train; rebuttal.train.main()"]]
-LAUNCHERS = ["basic", "local", "joblib", "submitit_local"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", some_slow([".", "src"], "src"))
 @pytest.mark.parametrize("start", some_slow(STARTS, STARTS[0]))
 def test_no_command_needs_its_packages_and_folders(code, start, tmp_path):
@@ -56,6 +56,7 @@ def test_no_command_needs_its_packages_and_folders(code, start, tmp_path):
         assert json.loads((place / "run/metrics.json").read_text())["teacher/parameters"] == 100 * 10 + 10
 
 
+@pytest.mark.slow
 def test_without_a_file_the_packages_that_a_command_lists_are_found_where_it_is_given(tmp_path):
     project = own_project(tmp_path / "project", "own_unlisted", ".")
     (project / "rebuttal.yaml").unlink()
@@ -104,7 +105,8 @@ def test_a_project_that_has_moved_repeats_its_runs(tmp_path):
     assert str(before) not in (now / "second/.hydra/hydra.yaml").read_text()
 
 
-@pytest.mark.parametrize("launcher", some_slow(LAUNCHERS, *LAUNCHERS[1:]))
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["basic", "local", "joblib", "submitit_local"])
 def test_the_jobs_of_a_sweep_find_the_same_code(launcher, tmp_path):
     project = own_project(tmp_path, "own_in_a_sweep", "src")
     (project / "notebooks").mkdir()
