@@ -5,12 +5,11 @@ from __future__ import annotations
 import copy
 import logging
 import math
-import os
-import signal
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -18,14 +17,13 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import configure_log
 from hydra.types import RunMode
-from joblib.externals.loky import ProcessPoolExecutor
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 from omegaconf import DictConfig, OmegaConf
 
 from rebuttal.errors import ConfigError, UserError, as_one_line, exit_if_user_error
 from rebuttal.launch.expand import as_typed, own_configs, packages_in
 from rebuttal.launch.gpu_slots import gpu_slot, share_of_threads
 from rebuttal.launch.packing import cores_of_task
+from rebuttal.launch.processes import ProcessDied, own_process
 from rebuttal.launch.settings import jobs_per_task, uses_basic_sweeper
 from rebuttal.launch.stopping import stop_with_parent, unwound_on_sigterm
 from rebuttal.launch.sweep import NotBegun, Sweep
@@ -51,23 +49,19 @@ def run_job(cfg: DictConfig, prepared: Prepared | None = None) -> Any:
         return _run_here(cfg, prepared)
     try:
         return _run_in_process_of_its_own(cfg)
-    except TerminatedWorkerError:
+    except ProcessDied:
         if uses_basic_sweeper(HydraConfig.get()):
             return None
         raise UserError("its process died without an error message") from None
 
 
 def _run_in_process_of_its_own(cfg: DictConfig) -> Any:
-    """One that the system kills does not take the others with it, and CUDA starts afresh."""
-    with ProcessPoolExecutor(1) as executor:
-        child = executor.submit(os.getpid).result()
-        job = executor.submit(_run_in_child, _resolved_hydra(), cfg)
+    with own_process() as process:
         try:
-            return job.result()
-        except BaseException:
-            if not job.done():  # an interruption of this process; the job is to save a checkpoint, too
-                with suppress(ProcessLookupError):
-                    os.kill(child, signal.SIGTERM)
+            return process.run(partial(_run_in_child, _resolved_hydra(), cfg))
+        except BaseException as stop:
+            if not isinstance(stop, Exception):  # an interruption of this process; the job is to save a checkpoint, too
+                process.terminate()
             raise
 
 
@@ -80,7 +74,6 @@ def _resolved_hydra() -> dict[str, Any]:
 
 
 def _run_in_child(hydra: dict[str, Any], cfg: DictConfig) -> Any:
-    stop_with_parent()
     HydraConfig.instance().cfg = OmegaConf.create({"hydra": hydra})  # type: ignore[assignment]  # as Hydra itself does
     configure_log(OmegaConf.create(hydra["job_logging"]), hydra["verbose"])
     return _run_here(cfg)

@@ -10,17 +10,14 @@ import signal
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from hydra.core.utils import JobStatus
-from joblib.externals.loky import ProcessPoolExecutor
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from rebuttal.errors import UserError
 from rebuttal.launch.gpu_slots import cores
-from rebuttal.launch.stopping import stop_with_parent
+from rebuttal.launch.processes import OwnProcess, ProcessDied, own_process
 
 T = TypeVar("T")
 
@@ -34,7 +31,7 @@ class Job:
 
     def outcome(self, error: Exception | None) -> tuple[JobStatus, Any]:
         """How it ended without a result of its own, for Hydra."""
-        if isinstance(error, TerminatedWorkerError):
+        if isinstance(error, ProcessDied):
             error = UserError("its process died without an error message")
         return (JobStatus.COMPLETED if error is None else JobStatus.FAILED), error
 
@@ -55,7 +52,7 @@ def run_jobs(jobs: Sequence[Callable[[], T]], at_a_time: int) -> list[T | Except
     """Run each job in a process of its own; return what it returned or, of one that raised or died, the error.
 
     If this process is interrupted, the jobs get SIGTERM, on which they save a checkpoint; no further one starts."""
-    running: set[int] = set()
+    running: set[OwnProcess] = set()
     stopped = threading.Event()
     with ThreadPoolExecutor(at_a_time) as threads:
         futures = [threads.submit(_in_process_of_its_own, job, running, stopped) for job in jobs]
@@ -66,7 +63,7 @@ def run_jobs(jobs: Sequence[Callable[[], T]], at_a_time: int) -> list[T | Except
             for future in futures:
                 future.cancel()
             for process in list(running):
-                _terminate(process)
+                process.terminate()
             raise
 
 
@@ -80,26 +77,18 @@ def _outcomes(futures: Sequence[Future[T]]) -> list[T | Exception]:
     return found
 
 
-def _in_process_of_its_own(job: Callable[[], T], running: set[int], stopped: threading.Event) -> T:
-    with ProcessPoolExecutor(1) as executor:
-        process: int = executor.submit(_begin).result()
+def _in_process_of_its_own(job: Callable[[], T], running: set[OwnProcess], stopped: threading.Event) -> T:
+    with own_process() as process:
+        process.run(_leave_warnings_to_the_task)
         running.add(process)
         try:
             if stopped.is_set():  # since this job was chosen
-                _terminate(process)
-            result: T = executor.submit(job).result()
-            return result
+                process.terminate()
+            return process.run(job)
         finally:
             running.discard(process)
 
 
-def _begin() -> int:
-    """Prepare a job's process. SLURM may send its warning to all processes of a task; only the task's own answers."""
-    stop_with_parent()
+def _leave_warnings_to_the_task() -> None:
+    """SLURM may send its warning to all processes of a task; only the task's own answers."""
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
-    return os.getpid()
-
-
-def _terminate(process: int) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(process, signal.SIGTERM)

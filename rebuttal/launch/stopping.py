@@ -50,10 +50,21 @@ def stop_with_parent() -> None:
     """In a worker process: stop it, as SIGTERM does, once the process that started it is gone. Once for a process."""
     parent = multiprocessing.parent_process()
     if parent is not None and parent.pid is not None:
-        threading.Thread(target=_watch, args=(parent.pid,), daemon=True).start()
+        threading.Thread(target=_watch, args=(parent.pid, os.getppid()), daemon=True).start()
 
 
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
+def _watch(parent: int, system_s: int) -> None:
+    """`system_s`: the parent that the system knows, which may be a server that forks for `parent`."""
+    while os.getppid() == system_s and _exists(parent):
         time.sleep(SECONDS_BETWEEN_LOOKS)
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _exists(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -7,12 +7,12 @@ from functools import partial
 
 import pytest
 from hydra.core.utils import JobStatus
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from rebuttal.errors import ConfigError, UserError
 from rebuttal.launch.expand import read_command
 from rebuttal.launch.gpu_slots import cores, share_of_threads
 from rebuttal.launch.packing import Job, cores_of_task, in_tasks, run_jobs
+from rebuttal.launch.processes import ProcessDied
 
 SWEEP = ["-m", "experiment=toy", "hydra/launcher=slurm", "hydra.sweep.dir=sweep"]
 
@@ -35,7 +35,7 @@ def test_a_job_that_fails_or_dies_takes_no_other_with_it():
     first, failed, killed, last = run_jobs([done, fail, partial(os.abort), done], at_a_time=2)
     assert (first, last) == (9, 9)
     assert isinstance(failed, ValueError) and str(failed) == "as asked"
-    assert isinstance(killed, TerminatedWorkerError)
+    assert isinstance(killed, ProcessDied)
     status, error = Job(0, ()).outcome(killed)
     assert status == JobStatus.FAILED and isinstance(error, UserError)
     assert str(error) == "its process died without an error message"

@@ -1,0 +1,68 @@
+"""Jobs in processes of their own, so that one that is killed takes no other with it, and CUDA starts afresh.
+
+They are forked from a server that has imported what every run imports, which takes seconds, and has done nothing else.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from joblib.externals.loky import ProcessPoolExecutor
+from joblib.externals.loky.process_executor import TerminatedWorkerError as ProcessDied
+
+from rebuttal.launch.stopping import stop_with_parent
+
+__all__ = ["OwnProcess", "ProcessDied", "own_process"]
+
+T = TypeVar("T")
+
+IMPORTED = ["rebuttal.runs.execute", "torch._dynamo"]  # the latter by torch's optimisers
+
+
+@dataclass(frozen=True)
+class OwnProcess:
+    """A process for one job, `number` to the system."""
+
+    number: int
+    executor: ProcessPoolExecutor
+
+    def run(self, job: Callable[[], T]) -> T:
+        """Return what the job returns. Raises what it raises, and `ProcessDied` if its process was killed."""
+        result: T = self.executor.submit(job).result()
+        return result
+
+    def terminate(self) -> None:
+        """Stop the job by SIGTERM, on which it saves a checkpoint. The block of `own_process` waits for that."""
+        with suppress(ProcessLookupError):
+            os.kill(self.number, signal.SIGTERM)
+
+
+@contextmanager
+def own_process() -> Iterator[OwnProcess]:
+    """A process in this one's folder and with its environment variables; it ends with the block, or with this one."""
+    with ProcessPoolExecutor(1, context=_server()) as executor:
+        number = executor.submit(_begin, dict(os.environ), Path.cwd()).result()
+        yield OwnProcess(number, executor)
+
+
+@cache
+def _server() -> Any:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(IMPORTED)
+    return context
+
+
+def _begin(environment: dict[str, str], folder: Path) -> int:
+    os.environ.clear()  # the server has those of when it began
+    os.environ.update(environment)
+    os.chdir(folder)
+    stop_with_parent()
+    return os.getpid()
