@@ -24,7 +24,8 @@ __all__ = ["OwnProcess", "ProcessDied", "own_process"]
 
 T = TypeVar("T")
 
-IMPORTED = ["rebuttal.runs.execute", "torch._dynamo"]  # the latter by torch's optimisers
+# The second by torch's optimisers; without the last no process can be begun by a worker of joblib's.
+IMPORTED = ["rebuttal.runs.execute", "torch._dynamo", "joblib.externals.loky"]
 
 
 @dataclass(frozen=True)

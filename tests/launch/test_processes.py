@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from joblib.externals.loky import ProcessPoolExecutor
 
 from rebuttal.launch.processes import ProcessDied, own_process
 
@@ -43,6 +44,17 @@ def test_one_that_is_stopped_is_told_from_one_that_fails():
         process.run(partial(time.sleep, 60))
     with own_process() as process, pytest.raises(ZeroDivisionError):
         process.run(partial(divmod, 1, 0))
+
+
+def begun():
+    with own_process() as process:
+        return process.run(os.getpid), process.number
+
+
+def test_a_worker_of_joblib_s_can_begin_one():
+    with ProcessPoolExecutor(1) as worker:
+        number, told = worker.submit(begun).result()
+    assert number == told != os.getpid()
 
 
 WORK = """
