@@ -90,7 +90,7 @@ clean:
 	touch $@
 
 # Renew both lists of versions, for Python 3.10 and newer on every system; pip's own constraint, if one is set, holds.
-COMPILE = printf 'hatchling\neditables\n' | .venv-lock/bin/uv pip compile --quiet --upgrade --universal --no-annotate \
+COMPILE = printf 'hatchling>=1.27\neditables>=0.5\n' | .venv-lock/bin/uv pip compile --quiet --upgrade --universal --no-annotate \
   --python-version 3.10 --extra dev --generate-hashes --custom-compile-command 'make lock' pyproject.toml - \
   $$(.venv-lock/bin/pip config get global.constraint 2>/dev/null | sed 's/^/--constraints /')
 lock:

@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from csv import DictReader
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property
 from inspect import signature
@@ -89,7 +90,11 @@ class Run:
     def history(self) -> pd.DataFrame:
         """A row an epoch and stage that trained, as in `history.csv`; empty if none did."""
         path = self.folder / HISTORY
-        return pd.read_csv(path) if path.exists() else pd.DataFrame()
+        if not path.exists():
+            return pd.DataFrame()
+        with path.open(newline="", encoding="utf-8") as file:  # pandas before version 3 rounds what it reads
+            rows = list(DictReader(file))
+        return pd.DataFrame([{k: v if k == "stage" else _number(v) for k, v in row.items()} for row in rows])
 
     @cached_property
     def arrays(self) -> dict[str, np.ndarray]:
@@ -325,3 +330,10 @@ def _remedy(folder: Path, store: str | Path | None, packages: Sequence[str]) -> 
     words = [f"from_run={folder}"] + ([] if store is None else [f"store={store}"])
     words += [f"packages=[{','.join(packages)}]"] if packages else []
     return f"to train it: {shlex.join(['python', '-m', 'rebuttal.train', *words])}"
+
+
+def _number(text: str) -> float:
+    try:
+        return int(text)
+    except ValueError:
+        return float(text or "nan")
