@@ -24,8 +24,8 @@ __all__ = ["OwnProcess", "ProcessDied", "own_process"]
 
 T = TypeVar("T")
 
-# The second by torch's optimisers; without the last no process can be begun by a worker of joblib's.
-IMPORTED = ["rebuttal.runs.execute", "torch._dynamo", "joblib.externals.loky"]
+# torch._dynamo by torch's optimisers; without joblib's own no process can be begun by a worker of joblib's.
+IMPORTED = ["rebuttal.launch.fork_server", "rebuttal.runs.execute", "torch._dynamo", "joblib.externals.loky"]
 
 
 @dataclass(frozen=True)
@@ -65,5 +65,7 @@ def _begin(environment: dict[str, str], folder: Path) -> int:
     os.environ.clear()  # the server has those of when it began
     os.environ.update(environment)
     os.chdir(folder)
+    for number in (signal.SIGTERM, signal.SIGUSR2):  # which the server ignores
+        signal.signal(number, signal.SIG_DFL)
     stop_with_parent()
     return os.getpid()

@@ -10,7 +10,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
+from multiprocessing.process import BaseProcess
 from types import FrameType
 
 SECONDS_BETWEEN_LOOKS = 1
@@ -50,21 +51,23 @@ def stop_with_parent() -> None:
     """In a worker process: stop it, as SIGTERM does, once the process that started it is gone. Once for a process."""
     parent = multiprocessing.parent_process()
     if parent is not None and parent.pid is not None:
-        threading.Thread(target=_watch, args=(parent.pid, os.getppid()), daemon=True).start()
+        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
 
 
-def _watch(parent: int, system_s: int) -> None:
-    """`system_s`: the parent that the system knows, which may be a server that forks for `parent`."""
-    while os.getppid() == system_s and _exists(parent):
+def _watch(parent: BaseProcess) -> None:
+    lives = partial(_is_parent, parent.pid) if _is_parent(parent.pid) else partial(_is_alive, parent)
+    while lives():
         time.sleep(SECONDS_BETWEEN_LOOKS)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _exists(process: int) -> bool:
+def _is_parent(number: int | None) -> bool:
+    return os.getppid() == number
+
+
+def _is_alive(parent: BaseProcess) -> bool:
+    """Of one for which a server has forked this process. Also a process that nobody has waited for yet is not."""
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
+        return parent.is_alive()
+    except (TypeError, ValueError):  # there is no server: the parent was gone before the first look
         return False
-    except PermissionError:
-        return True
-    return True

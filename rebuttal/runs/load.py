@@ -332,8 +332,9 @@ def _remedy(folder: Path, store: str | Path | None, packages: Sequence[str]) -> 
     return f"to train it: {shlex.join(['python', '-m', 'rebuttal.train', *words])}"
 
 
-def _number(text: str) -> float:
-    try:
-        return int(text)
-    except ValueError:
-        return float(text or "nan")
+def _number(text: str) -> float | str:
+    """The number that it is, else the text: a stage of the user's may write any."""
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text or "nan")
+    return text

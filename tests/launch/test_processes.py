@@ -78,10 +78,45 @@ def test_it_ends_with_the_process_that_began_it(tmp_path):
         time.sleep(0.1)
     child = int(told.read_text())
     os.kill(child, 0)
-    parent.send_signal(signal.SIGKILL)
-    parent.wait()
+    parent.send_signal(signal.SIGKILL)  # and nobody waits for it
     deadline = time.monotonic() + 20
     with pytest.raises(ProcessLookupError):
         while time.monotonic() < deadline:
             os.kill(child, 0)
             time.sleep(0.1)
+    parent.wait()
+
+
+SAVING = """
+import os, pathlib, signal, sys, time
+from rebuttal.launch.processes import own_process
+def save(number, frame):
+    time.sleep(0.7)
+    pathlib.Path("saved").write_text("")
+    os._exit(1)
+def work():
+    signal.signal(signal.SIGTERM, save)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    pathlib.Path("begun").write_text("")
+    time.sleep(3)
+    pathlib.Path("done").write_text("")
+if __name__ == "__main__":
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    with own_process() as process:
+        process.run(work)
+"""
+
+
+@pytest.mark.parametrize(("number", "left"), [(signal.SIGTERM, "saved"), (signal.SIGUSR2, "done")])
+def test_a_signal_to_all_processes_of_a_command_does_not_kill_a_job_that_saves(number, left, tmp_path):
+    (tmp_path / "work.py").write_text(SAVING)
+    parent = subprocess.Popen([sys.executable, "work.py"], cwd=tmp_path, start_new_session=True)
+    while not (tmp_path / "begun").exists():
+        assert parent.poll() is None
+        time.sleep(0.1)
+    os.killpg(parent.pid, number)
+    deadline = time.monotonic() + 20
+    while not (tmp_path / left).exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert (tmp_path / left).exists()
+    parent.wait()
