@@ -195,7 +195,10 @@ def test_64_jobs_in_8_tasks_one_killed_one_failing_and_one_task_requeued(tmp_pat
     said, complaint = sweep.communicate(timeout=SEVERAL_MINUTES)
     assert sweep.returncode == 1 and complaint.endswith("rerun the command to resume it\n"), said + complaint
     (counts,) = re.findall(r"^sweep: (.*)$", said, re.M)
-    assert sorted(counts.split(", ")) == ["1 cut short", "1 failed", "62 done"]
+    ended = {state: int(count) for count, _, state in (part.partition(" ") for part in counts.split(", "))}
+    assert ended.pop("cut short") == ended.pop("failed") == 1
+    # A job of the requeued task that was stopped when its results were stored takes them from there.
+    assert set(ended) <= {"done", "from store"} and sum(ended.values()) == 62 and ended.get("from store", 0) < 8
     states = {number: status(folder / str(number))["state"] for number in range(64)}
     assert states.pop(FAILING) == "failed" and states.pop(KILLED) == "running"  # its process had no time to say more
     assert set(states.values()) == {"done"}
