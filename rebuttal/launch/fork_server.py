@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import signal
 
-IGNORED = (signal.SIGTERM, signal.SIGUSR2)
+from rebuttal.launch.processes import IGNORED
 
 for number in IGNORED:
     signal.signal(number, signal.SIG_IGN)

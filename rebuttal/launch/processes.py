@@ -24,6 +24,7 @@ __all__ = ["OwnProcess", "ProcessDied", "own_process"]
 
 T = TypeVar("T")
 
+IGNORED = (signal.SIGTERM, signal.SIGUSR2)  # by the server: what is sent to all processes is for its jobs
 # torch._dynamo by torch's optimisers; without joblib's own no process can be begun by a worker of joblib's.
 IMPORTED = ["rebuttal.launch.fork_server", "rebuttal.runs.execute", "torch._dynamo", "joblib.externals.loky"]
 
@@ -65,7 +66,7 @@ def _begin(environment: dict[str, str], folder: Path) -> int:
     os.environ.clear()  # the server has those of when it began
     os.environ.update(environment)
     os.chdir(folder)
-    for number in (signal.SIGTERM, signal.SIGUSR2):  # which the server ignores
+    for number in IGNORED:
         signal.signal(number, signal.SIG_DFL)
     stop_with_parent()
     return os.getpid()

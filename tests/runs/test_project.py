@@ -13,7 +13,6 @@ from rebuttal.config import build
 from rebuttal.errors import ConfigError
 from rebuttal.runs.project import Project, find_project
 from tests.command_line import ROOT, command, process
-from tests.parameters import some_slow
 
 NET = """
 from torch import nn
@@ -39,8 +38,8 @@ STARTS = [["-m", "rebuttal.train"], ["-c", "import rebuttal.train; rebuttal.trai
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("code", some_slow([".", "src"], "src"))
-@pytest.mark.parametrize("start", some_slow(STARTS, STARTS[0]))
+@pytest.mark.parametrize("code", [".", "src"])
+@pytest.mark.parametrize("start", STARTS)
 def test_no_command_needs_its_packages_and_folders(code, start, tmp_path):
     """From a folder within the project too; `-c` with a safe path finds what a console script finds."""
     project = own_project(tmp_path / "project", "own_code", code)
