@@ -59,7 +59,7 @@ def cost(work: Work, device: torch.device) -> Cost:
     kept = (1 + _states(work.recipe)) * weights
     return Cost(
         parameters=parameter_count(network),
-        flops=work.recipe.epochs * (work.examples * both + work.evaluated * forward),
+        flops=work.recipe.epochs * work.examples * both + work.evaluations * work.evaluated * forward,
         memory=data + kept + _peak_bytes(network, inputs, batch, evaluated),
         disk=weights,
         seconds=_seconds(work, inputs, batch, evaluated, device),
@@ -143,7 +143,7 @@ def _seconds_of_training(work: Work, inputs: Tensor, batch: int, evaluated: int,
     network = new_network(work.model, work.preprocess, work.source, 0, "cost").to(device)
     evaluation = _seconds_of_evaluation(network.eval(), _repeated(inputs, evaluated).to(device)) / evaluated
     step = _seconds_of_step(network, _repeated(inputs, TIMED_BATCHES * batch).to(device), batch, work.recipe)
-    return work.recipe.epochs * (steps_per_epoch * step + work.evaluated * evaluation)
+    return work.recipe.epochs * steps_per_epoch * step + work.evaluations * work.evaluated * evaluation
 
 
 def _repeated(inputs: Tensor, count: int) -> Tensor:
@@ -181,7 +181,7 @@ def _seconds_of_step(network: nn.Module, inputs: Tensor, batch: int, recipe: Rec
             recipe.loss,
             replace(frozen, epochs=epochs),
             order,
-            lambda _: {},
+            None,
             "cost",
             support,
         )

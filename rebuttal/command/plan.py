@@ -132,7 +132,7 @@ def rows(networks: Iterable[Network]) -> list[Row]:
     for network in networks:
         work = network.work
         what = [describe(work.model), work.recipe.identity(work.preprocess)]
-        where = [network.kind, work.source.shape, work.source.classes, work.examples, work.evaluated]
+        where = [network.kind, work.source.shape, work.source.classes, work.examples, work.evaluated, work.evaluations]
         alike.setdefault(str([*where, *what]), []).append(network)
     timed = track(list(alike.values()), "timing a few steps of each")
     return [Row(same, cost(same[0].work, same[0].session.device)) for same in timed]

@@ -18,6 +18,7 @@ from rebuttal.figures.style import (
     STYLE,
     WIDTH,
     Row,
+    curve,
     line_styles,
     loss_panel,
     panels,
@@ -31,10 +32,10 @@ def mimic_curves(history: list[Row], metrics: Row) -> Figure:
     """Plot the student's loss and its agreement with its teacher by epoch, against what a constant would reach."""
     with rc_context(STYLE):
         figure, (left, right) = panels(2)
-        epochs = [row["epoch"] for row in history]
-        loss_panel(left, epochs, history)
-        right.plot(epochs, [row["train_accuracy"] for row in history], color=BLUE, label="training inputs")
-        right.plot(epochs, [row["agreement"] for row in history], color=ORANGE, label="held-out inputs")
+        loss_panel(left, history)
+        curve(right, history, "running_accuracy", color=BLUE, alpha=0.4, label="during the epoch")
+        curve(right, history, "train_accuracy", color=BLUE, marker=".", label="training inputs")
+        curve(right, history, "agreement", color=ORANGE, marker=".", label="held-out inputs")
         right.axhline(metrics["majority_agreement"], color=GREY, linestyle="--", label="majority class")
         right.axhline(metrics["chance_agreement"], color=GREY, linestyle=":", label="chance")
         share_panel(right, "epoch", "agreement with teacher")

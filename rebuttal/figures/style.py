@@ -44,9 +44,16 @@ def panels(count: int, height: float = 1.0) -> tuple[Figure, list[Axes]]:
     return figure, list(figure.subplots(1, count))
 
 
-def loss_panel(axes: Axes, epochs: list[int], history: list[Row]) -> None:
+def curve(axes: Axes, history: list[Row], name: str, **style: Any) -> None:
+    """Plot a quantity by epoch, at the epochs that have it; nothing if none does."""
+    points = [(row["epoch"], row[name]) for row in history if name in row]
+    if points:
+        axes.plot(*zip(*points), **style)
+
+
+def loss_panel(axes: Axes, history: list[Row]) -> None:
     """Plot the training loss by epoch."""
-    axes.plot(epochs, [row["loss"] for row in history], color=BLUE)
+    curve(axes, history, "loss", color=BLUE)
     axes.set_yscale("log")
     axes.set_xlabel("epoch")
     axes.set_ylabel("training loss")

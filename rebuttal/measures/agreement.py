@@ -85,11 +85,6 @@ def centred(logits: Tensor) -> Tensor:
     return logits - logits.mean(dim=1, keepdim=True)
 
 
-def accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Return the share of inputs whose argmax is the label."""
-    return (logits.argmax(dim=1) == labels).double().mean().item()
-
-
 def wilson(successes: int, n: int) -> tuple[float, float]:
     """Return Wilson's 95 % score interval of a proportion."""
     interval = binomtest(successes, n).proportion_ci(0.95, method="wilson")

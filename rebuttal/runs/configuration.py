@@ -22,6 +22,7 @@ NOT_COMPARED = {
     "judged",
     "checkpoint",
     "snapshots",
+    "evaluate",
     "batch_size",
     "threads",
     "jobs_per_gpu",

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pydantic import NonNegativeInt
-from torch import nn
 
 from rebuttal.config import checked
 from rebuttal.data.dataset import CorruptionOption, DatasetOption
 from rebuttal.data.examples import Examples
-from rebuttal.measures.agreement import accuracy, wilson
+from rebuttal.measures.agreement import wilson
 from rebuttal.models.model import ModelOption
 from rebuttal.models.preprocess import CropAndNormalise, PreprocessOption
 from rebuttal.seeds import derive, generator, torch_stream
@@ -20,7 +19,7 @@ from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome, Read, Work
 from rebuttal.store.entries import Artifact
 from rebuttal.store.identity import describe
-from rebuttal.training.evaluation import predict, time_to_fit
+from rebuttal.training.evaluation import Evaluation, evaluated_epochs, time_to_fit
 from rebuttal.training.loop import train
 from rebuttal.training.recipe import Recipe
 
@@ -129,7 +128,8 @@ class Fit:
         source = session.open(self.dataset)
         train, test = (source.identity(split)["size"] for split in ("train", "test"))
         reads: tuple[Read, ...] = ((self.dataset, "train", self.data_seed), (self.dataset, "test", self.data_seed))
-        return Work(self.model, self.preprocess, self.training, source, train, train + test, reads)
+        evaluations = evaluated_epochs(self.training.epochs, session.settings.evaluate)
+        return Work(self.model, self.preprocess, self.training, source, train, train + test, evaluations, reads)
 
     def metric_names(self, session: Session) -> tuple[str, ...]:
         return METRICS
@@ -159,13 +159,8 @@ class Fit:
         true_labels = session.examples(self.dataset, "train", self.data_seed).labels
         test_set = session.examples(self.dataset, "test", self.data_seed)
         network = self.initial_network(session)
-
-        def evaluate(network: nn.Module) -> dict[str, float]:
-            return {
-                "train_accuracy": accuracy(predict(network, train_set.inputs), train_set.labels),
-                "test_accuracy": accuracy(predict(network, test_set.inputs), test_set.labels),
-            }
-
+        held_out = {"test_accuracy": (test_set.inputs, test_set.labels)}
+        evaluation = Evaluation(train_set.inputs, train_set.labels, held_out, session.settings.evaluate)
         seed = self.seeds.of("order", self.seed)
         with torch_stream(seed, "fit", "dropout"):
             history = train(
@@ -175,7 +170,7 @@ class Fit:
                 self.training.loss,
                 self.training,
                 generator(seed, "fit", "order"),
-                evaluate,
+                evaluation,
                 "fit",
                 session.support("fit", self.identity(session)),
                 derive(seed, "fit", "augmentation"),

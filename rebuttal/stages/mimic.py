@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 from pydantic import NonNegativeInt, PositiveFloat
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from rebuttal.config import checked
 from rebuttal.data.dataset import Dataset, DatasetOption
 from rebuttal.errors import ConfigError
-from rebuttal.measures.agreement import AGREEMENT, accuracy, agreement, centred, confusion
+from rebuttal.measures.agreement import AGREEMENT, agreement, centred, confusion
 from rebuttal.models.model import Model, ModelOption
 from rebuttal.models.preprocess import CropAndNormalise, PreprocessOption
 from rebuttal.seeds import derive, generator, torch_stream
@@ -25,7 +25,7 @@ from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome, Read, Stage, Work
 from rebuttal.store.entries import Artifact
 from rebuttal.store.identity import describe
-from rebuttal.training.evaluation import predict, time_to_fit
+from rebuttal.training.evaluation import Evaluation, evaluated_epochs, predict, time_to_fit
 from rebuttal.training.loop import train
 from rebuttal.training.recipe import Recipe
 from rebuttal.training.step import Loss
@@ -108,9 +108,9 @@ class Mimic:
         size = session.open(self._dataset).identity("student")["size"]
         held_out = self.teacher.fit.dataset
         reads: tuple[Read, ...] = ((self._dataset, "student", self._data_seed), (held_out, "test", self._data_seed))
-        return Work(
-            self._model, self.preprocess, self.training, source, size, size + source.identity("test")["size"], reads
-        )
+        evaluated = size + source.identity("test")["size"]
+        evaluations = evaluated_epochs(self.training.epochs, session.settings.evaluate)
+        return Work(self._model, self.preprocess, self.training, source, size, evaluated, evaluations, reads)
 
     def metric_names(self, session: Session) -> tuple[str, ...]:
         return METRICS
@@ -161,15 +161,9 @@ class Mimic:
         inputs = session.examples(self._dataset, "student", self._data_seed).inputs
         held_out = session.examples(self.teacher.fit.dataset, "test", self._data_seed).inputs
         logits, held_out_logits = predict(teacher, inputs), predict(teacher, held_out)
-        classes, held_out_classes = logits.argmax(dim=1), held_out_logits.argmax(dim=1)
         network = self._new_student(session, inputs)
-
-        def evaluate(network: nn.Module) -> dict[str, float]:
-            return {
-                "train_accuracy": accuracy(predict(network, inputs), classes),
-                "agreement": accuracy(predict(network, held_out), held_out_classes),
-            }
-
+        measured = {"agreement": (held_out, held_out_logits.argmax(dim=1))}
+        evaluation = Evaluation(inputs, logits.argmax(dim=1), measured, session.settings.evaluate)
         targets, loss = self._objective(logits)
         seed = self.seeds.of("order", self.seed)
         with torch_stream(seed, "mimic", "dropout"):
@@ -177,8 +171,11 @@ class Mimic:
             support = session.support("mimic", self.identity(session))
             name = f"mimic ({self.target})"
             augmentation = derive(seed, "mimic", "augmentation")
-            history = train(network, inputs, targets, loss, self.training, order, evaluate, name, support, augmentation)
-        final = predict(network, held_out)
+            history = train(
+                network, inputs, targets, loss, self.training, order, evaluation, name, support, augmentation
+            )
+        final = evaluation.logits.get("agreement")  # none if a finished training was resumed
+        final = predict(network, held_out) if final is None else final
         metrics = {
             **agreement(held_out_logits, final),
             "train_agreement": history[-1]["train_accuracy"],

@@ -21,6 +21,7 @@ from rebuttal.store.beside import SNAPSHOT, is_log_spaced, snapshot_identity
 from rebuttal.store.checkpoints import Checkpoint
 from rebuttal.store.entries import Artifact, Store
 from rebuttal.store.identity import canonical, name_of
+from rebuttal.training.evaluation import Schedule
 from rebuttal.training.loop import Support
 
 KEPT_BYTES = 2 * 2**30  # of cached examples
@@ -45,6 +46,7 @@ class Settings:
     on_failure: Literal["go_on", "stop"]
     judged: bool = True  # configs of past runs do not have it
     snapshots: Literal["none", "log"] = "none"  # nor this
+    evaluate: Schedule = "log"  # nor this
     seeds_per_trial: PositiveInt = 1
     tracker: TrackerOption
     packages: tuple[Annotated[str, Field(pattern=r"^\w+(\.\w+)*$")], ...]

@@ -27,8 +27,8 @@ Metrics = dict[str, Any]  # numbers by name; None: undefined or censored
 
 @dataclass(frozen=True)
 class Work:
-    """The training of a stage: on `examples` inputs, with `evaluated` inputs evaluated after each epoch; `reads`: where
-    these come from, with the seed."""
+    """The training of a stage: on `examples` inputs, with `evaluated` inputs evaluated after `evaluations` of its
+    epochs; `reads`: where these come from, with the seed."""
 
     model: Model
     preprocess: Preprocessing
@@ -36,6 +36,7 @@ class Work:
     source: Source
     examples: int
     evaluated: int
+    evaluations: int
     reads: tuple[Read, ...] = ()
 
     @property

@@ -17,7 +17,7 @@ from rebuttal.progress.console import track
 from rebuttal.seeds import derive
 from rebuttal.signals import signals_deferred
 from rebuttal.store.checkpoints import Checkpoint, State
-from rebuttal.training.evaluation import EVALUATION_BATCH, predict
+from rebuttal.training.evaluation import Evaluation, is_fitted, predict
 from rebuttal.training.recipe import Recipe
 from rebuttal.training.step import BatchGradients, Loss
 
@@ -52,17 +52,18 @@ def train(
     loss: Loss,
     recipe: Recipe,
     order: np.random.Generator,
-    evaluate: Callable[[nn.Module], dict[str, float]],
+    evaluation: Evaluation | None,
     name: str,
     support: Support | None = None,
     augmentation_seed: int = 0,
 ) -> list[dict[str, float]]:
     """Train `network` in place on `inputs` (n, *shape) and `targets` (n, …); return one row per epoch.
 
-    `order` shuffles the examples each epoch. `evaluate` is called on the network, in evaluation mode, at the end of
-    each epoch; its numbers, among them `train_accuracy`, are added to the row. Nothing is read back from the device
-    before the end of an epoch. `augmentation_seed`: of what the recipe's augmentation draws. `name` identifies the
-    training in messages. If the support's checkpoint holds its state, it is resumed, on the CPU to the same bits.
+    `order` shuffles the examples each epoch. A row has the mean `loss` of the epoch's steps and, with an `evaluation`,
+    their `running_accuracy` and the accuracies that are due: `train_accuracy` also in the first epoch in which it is
+    100 %, and in the last one. Nothing is read back from the device before the end of an epoch. `augmentation_seed`: of
+    what the recipe's augmentation draws. `name` identifies the training in messages. If the support's checkpoint holds
+    its state, it is resumed, on the CPU to the same bits.
     Raises `TrainingError` if the loss, or at the end an output, is not finite, or a batch does not fit into memory.
     """
     support = support or Support()
@@ -85,7 +86,8 @@ def train(
         network.train()
         with signals_deferred() as deferred:
             for batch in training.rest_of_epoch(len(inputs)):
-                training.descend(gradients.backward(chosen(batch, training.step), targets.index_select(0, batch)))
+                mean, logits = gradients.backward(chosen(batch, training.step), targets.index_select(0, batch))
+                training.descend(mean, None if evaluation is None else evaluation.right(logits, batch))
                 support.after_step(training.step, steps, network)
                 if deferred or checkpoint.due():
                     checkpoint.save(training.state())
@@ -93,12 +95,12 @@ def train(
                     deferred.deliver()
             _check_finite(training.losses, epoch, recipe, name)
             network.eval()
-            training.end_epoch(evaluate(network))
+            training.end_epoch(evaluation)
             if deferred:
                 checkpoint.save(training.state())
         support.watch(training.history[-1])
     network.eval()
-    _check_last_step(network, inputs, recipe, name)
+    _check_last_step(network, inputs, recipe, name, evaluation)
     return training.history
 
 
@@ -135,6 +137,7 @@ class _Training:
         self.optimizer = recipe.make_optimizer(network)
         self._rates = [group["lr"] / recipe.lr for group in self.optimizer.param_groups]  # of each group, relative
         self.losses = torch.empty(steps_per_epoch, device=device)  # of the current epoch, by step
+        self.right = torch.full_like(self.losses, math.nan)  # how many inputs of each batch are classified rightly
         self.history: list[dict[str, float]] = []
         self.step = 0
         self._shuffle_state = order.bit_generator.state  # before the current epoch was shuffled
@@ -149,25 +152,39 @@ class _Training:
             self.optimizer.zero_grad(set_to_none=True)
             yield batch
 
-    def descend(self, loss: Tensor) -> None:
-        """Apply one optimiser step with the gradients that the parameters hold; `loss` is that of the batch."""
+    def descend(self, loss: Tensor, right: Tensor | None) -> None:
+        """Apply one optimiser step with the gradients that the parameters hold. `loss`: of the batch; `right`: how many
+        of its inputs are classified rightly, if that is asked."""
         self.optimizer.step()
         self.losses[self.step % self.steps_per_epoch] = loss
+        if right is not None:
+            self.right[self.step % self.steps_per_epoch] = right
         self.step += 1
 
-    def end_epoch(self, evaluation: dict[str, float]) -> None:
+    def end_epoch(self, evaluation: Evaluation | None) -> None:
         """Append the epoch's row to the history."""
         row: dict[str, float] = {"epoch": len(self.history) + 1, "step": self.step}
         row["lr"] = self.recipe.learning_rate(self.step - 1, self.steps_per_epoch)
         row["loss"] = self.losses.mean().item()
-        self.history.append(row | evaluation)
+        if evaluation is not None:
+            right = self.right.sum().item()
+            row |= {} if math.isnan(right) else {"running_accuracy": right / len(evaluation.classes)}
+            last = row["epoch"] == self.recipe.epochs or _reached(row, self.recipe)
+            row |= evaluation.after(self.network, int(row["epoch"]), last, self._goal())
+        self.history.append(row)
         self._shuffle_state = self.order.bit_generator.state
+
+    def _goal(self) -> float | None:
+        """The training accuracy of which it is to be known in which epoch it is reached first."""
+        if self.recipe.stop_accuracy is not None:
+            return self.recipe.stop_accuracy
+        return None if any(map(is_fitted, self.history)) else 1.0
 
     def state(self) -> State:
         tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         for i, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{i}.{name}": tensor for name, tensor in values.items() if tensor is not None}
-        tensors |= {"losses": self.losses, "random": torch.get_rng_state()}
+        tensors |= {"losses": self.losses, "right": self.right, "random": torch.get_rng_state()}
         if self.losses.is_cuda:
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.losses.device)
         facts = {"step": self.step, "history": self.history, "order": self._shuffle_state}
@@ -182,6 +199,7 @@ class _Training:
             values.setdefault(int(i), {})[key] = tensor
         self.optimizer.load_state_dict({"state": values, "param_groups": self.optimizer.state_dict()["param_groups"]})
         self.losses.copy_(tensors["losses"])
+        self.right.copy_(tensors.get("right", self.right))  # checkpoints of earlier versions do not have it
         torch.set_rng_state(tensors["random"])
         if self.losses.is_cuda and "random.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random.cuda"], self.losses.device)
@@ -210,9 +228,14 @@ def _check_finite(losses: Tensor, epoch: int, recipe: Recipe, name: str) -> None
         )
 
 
-def _check_last_step(network: nn.Module, inputs: Tensor, recipe: Recipe, name: str) -> None:
+def _check_last_step(
+    network: nn.Module, inputs: Tensor, recipe: Recipe, name: str, evaluation: Evaluation | None
+) -> None:
     """Raise `TrainingError` if the outputs are not finite: after the last step no loss is computed."""
-    if not predict(network, inputs[:EVALUATION_BATCH]).isfinite().all():
+    logits = None if evaluation is None else evaluation.logits.get("train_accuracy")  # nor if it was finished before
+    if logits is None:
+        logits = predict(network, inputs[: recipe.batch_size])
+    if not logits.isfinite().all():
         raise TrainingError(f"{name}: after the last step the network's outputs are not finite; {_advice(recipe)}")
 
 
@@ -224,6 +247,6 @@ def _advice(recipe: Recipe) -> str:
 
 
 def _reached(row: dict[str, float], recipe: Recipe) -> bool:
-    accurate = recipe.stop_accuracy is not None and row["train_accuracy"] >= recipe.stop_accuracy
+    accurate = recipe.stop_accuracy is not None and row.get("train_accuracy", 0.0) >= recipe.stop_accuracy
     low = recipe.stop_loss is not None and row["loss"] <= recipe.stop_loss
     return accurate or low

@@ -32,8 +32,8 @@ class BatchGradients:
         self.inseparable = next((why for module in network.modules() if (why := _why_whole(module))), None)
         self.in_pieces = in_pieces
 
-    def backward(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Add the gradients of the batch's mean loss to the parameters, and return that loss.
+    def backward(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Add the gradients of the batch's mean loss to the parameters; return that loss, and the logits (n, K).
 
         Raises `TrainingError` if the batch does not fit into memory and must not, or cannot, be split further."""
         while True:
@@ -49,15 +49,17 @@ class BatchGradients:
             self.pieces *= 2
             log.warning("%s: out of memory; batches are processed in %d pieces from now on", self.name, self.pieces)
 
-    def _backward(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        losses = []
+    def _backward(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        losses, outputs = [], []
         for x, y in zip(inputs.tensor_split(self.pieces), targets.tensor_split(self.pieces)):
             with _autocast(inputs.device, self.recipe.precision):
-                value = self.loss(self.network(x), y)
+                logits = self.network(x)
+                value = self.loss(logits, y)
             value = value if self.pieces == 1 else value * (len(x) / len(inputs))
             value.backward()
             losses.append(value.detach())
-        return losses[0] if self.pieces == 1 else torch.stack(losses).sum()
+            outputs.append(logits.detach())
+        return (losses[0], outputs[0]) if self.pieces == 1 else (torch.stack(losses).sum(), torch.cat(outputs))
 
     def _out_of_memory_message(self) -> str:
         message = f"{self.name}: out of memory; training.batch_size={self.recipe.batch_size}: try a smaller one"

@@ -16,7 +16,7 @@ from rebuttal.models.preprocess import CropAndNormalise
 from rebuttal.stages.networks import new_network
 from rebuttal.stages.stage import Work
 from rebuttal.training import SGD, AdamW
-from rebuttal.training.evaluation import predict
+from rebuttal.training.evaluation import Evaluation
 from rebuttal.training.loop import train
 
 CPU = torch.device("cpu")
@@ -26,7 +26,9 @@ CPU = torch.device("cpu")
 def work(recipe, tmp_path):
     def build(model, shape, examples=100, evaluated=150, crop=None, **settings):
         source = UniformNoise(shape=shape, classes=10, train_size=9, student_size=9, test_size=9).open(tmp_path)
-        return Work(model, CropAndNormalise(crop=crop), recipe(**settings), source, examples, evaluated)
+        return Work(
+            model, CropAndNormalise(crop=crop), recipe(**settings), source, examples, evaluated, settings["epochs"]
+        )
 
     return build
 
@@ -80,10 +82,8 @@ def test_the_memory_is_what_the_allocator_gives(work, tmp_path, model, optimizer
     def whole():
         network = new_network(asked.model, asked.preprocess, asked.source, 0, "test")
         own, order = inputs.clone(), np.random.default_rng(0)
-        train(network, own[:batch], labels[:batch], F.cross_entropy, asked.recipe, order, look(own), "test")
-
-    def look(own):
-        return lambda network: {"train_accuracy": predict(network, own).argmax(dim=1).double().mean().item()}
+        evaluation = Evaluation(own[:batch], labels[:batch], {"all": (own, labels)})
+        train(network, own[:batch], labels[:batch], F.cross_entropy, asked.recipe, order, evaluation, "test")
 
     real = most_allocated(whole, tmp_path)
     assert real * (1 - scratch) - 20_000 < cost(asked, CPU).memory < real * 1.02
@@ -114,12 +114,9 @@ def test_the_time_is_that_of_the_very_training(work):
     def seconds():
         network = new_network(asked.model, asked.preprocess, asked.source, 0, "test")
         began = time.perf_counter()
-
-        def look(network):
-            return {"train_accuracy": (predict(network, inputs).argmax(dim=1) == labels).double().mean().item()}
-
+        evaluation = Evaluation(inputs[:2000], labels[:2000], {"held out": (inputs[2000:], labels[2000:])})
         order = np.random.default_rng(0)
-        train(network, inputs[:2000], labels[:2000], F.cross_entropy, asked.recipe, order, look, "test")
+        train(network, inputs[:2000], labels[:2000], F.cross_entropy, asked.recipe, order, evaluation, "test")
         return time.perf_counter() - began
 
     ratios = [cost(asked, CPU).seconds / seconds() for _ in range(3)]

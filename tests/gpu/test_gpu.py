@@ -34,7 +34,7 @@ from rebuttal.stages import Fit
 from rebuttal.stages.networks import new_network
 from rebuttal.stages.session import Session
 from rebuttal.training import SGD, AdamW, Cosine
-from rebuttal.training.evaluation import predict
+from rebuttal.training.evaluation import Evaluation, predict
 from rebuttal.training.loop import Support, train
 from tests import golden
 from tests.measures.conftest import subject
@@ -174,7 +174,7 @@ def test_a_training_resumes_with_the_same_dropout_and_order(optimizer, kills, re
         network = nn.Sequential(*layers).to(DEVICE)
         torch.manual_seed(seed)
         order = np.random.default_rng(seed)
-        train(network, *(data.inputs, data.labels), F.cross_entropy, settings, order, lambda _: {}, "fit", support)
+        train(network, *(data.inputs, data.labels), F.cross_entropy, settings, order, None, "fit", support)
         return network.state_dict()
 
     expected, other = fit(), fit(seed=4)
@@ -192,12 +192,8 @@ def test_tf32_is_on_in_the_steps_of_that_precision_and_never_in_evaluation(preci
     network, on = Watched().to(DEVICE), precision == "tf32"
     inputs, labels = torch.rand(60, 5, device=DEVICE), torch.zeros(60, dtype=torch.long, device=DEVICE)
 
-    def evaluate(network):
-        predict(network, inputs)
-        return {"train_accuracy": 0.0}
-
-    order = np.random.default_rng(0)
-    train(network, inputs, labels, F.cross_entropy, recipe(epochs=2, precision=precision), order, evaluate, "fit")
+    settings, order = recipe(epochs=2, precision=precision), np.random.default_rng(0)
+    train(network, inputs, labels, F.cross_entropy, settings, order, Evaluation(inputs, labels), "fit")
     assert set(network.seen) == {("train", on, on), ("backward", on, on), ("evaluate", False, False)}
 
 

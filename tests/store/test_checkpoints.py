@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from rebuttal.store.checkpoints import Checkpoint, State, pack, unpack
 from rebuttal.training import SGD, AdamW, Cosine
+from rebuttal.training.evaluation import Evaluation
 from rebuttal.training.loop import Support, train
 
 X = torch.randn(50, 6, generator=torch.Generator().manual_seed(0))
@@ -29,14 +30,10 @@ def network():
     return nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 2))
 
 
-def accuracy(net):
-    return {"train_accuracy": (net(X).argmax(dim=1) == Y).double().mean().item()}
-
-
-def fit(recipe, support=None, seed=3, look=accuracy):
+def fit(recipe, support=None, seed=3, look=Evaluation):
     net = network()
     torch.manual_seed(seed)
-    history = train(net, X, Y, F.cross_entropy, recipe, np.random.default_rng(seed), look, "fit", support)
+    history = train(net, X, Y, F.cross_entropy, recipe, np.random.default_rng(seed), look(X, Y), "fit", support)
     return net.state_dict(), history
 
 
@@ -153,13 +150,12 @@ def test_a_warning_leaves_a_checkpoint_of_whole_steps_then_reaches_who_waits_for
 def test_a_warning_while_the_network_is_looked_at_leaves_the_whole_epoch(recipe, tmp_path, epoch, stop_accuracy):
     settings = recipe(epochs=3, batch_size=10, stop_accuracy=stop_accuracy)
     weights, history = fit(settings)
-    looks = []
 
-    def warned_accuracy(net):
-        looks.append(net)
-        if len(looks) == epoch:
-            signal.raise_signal(signal.SIGUSR2)
-        return accuracy(net)
+    class Warned(Evaluation):
+        def after(self, network, now, last, goal):
+            if now == epoch:
+                signal.raise_signal(signal.SIGUSR2)
+            return super().after(network, now, last, goal)
 
     def requeue(number, frame):
         raise SystemExit(-1)
@@ -168,7 +164,7 @@ def test_a_warning_while_the_network_is_looked_at_leaves_the_whole_epoch(recipe,
     support = Support(Checkpoint(tmp_path / "checkpoint", interval=1000))
     try:
         with pytest.raises(SystemExit):
-            fit(settings, support, look=warned_accuracy)
+            fit(settings, support, look=Warned)
     finally:
         signal.signal(signal.SIGUSR2, before)
     assert unpack((tmp_path / "checkpoint").read_bytes(), "checkpoint").facts["history"] == history[:epoch]

@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+
+from rebuttal.training import SGD, AdamW
+from rebuttal.training.evaluation import Evaluation, allowed_errors, evaluated_epochs, is_due, predict, time_to_fit
+from rebuttal.training.loop import train
+
+N = 600
+X = torch.randn(N, 12, generator=torch.Generator().manual_seed(0))
+Y = torch.randint(3, (N,), generator=torch.Generator().manual_seed(1))
+NEW = torch.randn(900, 12, generator=torch.Generator().manual_seed(2))
+OLD = torch.randint(3, (900,), generator=torch.Generator().manual_seed(3))
+
+
+def network(*more):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(12, 64), *more, nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 3))
+
+
+def fit(net, recipe, schedule, loss=F.cross_entropy):
+    torch.manual_seed(1)
+    evaluation = Evaluation(X, Y, {"test_accuracy": (NEW, OLD)}, schedule)
+    return train(net, X, Y, loss, recipe, np.random.default_rng(0), evaluation, "fit"), evaluation
+
+
+def test_the_epochs_of_each_schedule():
+    due = [epoch for epoch in range(1, 101) if is_due(epoch, "log")]
+    assert due == [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96]
+    assert evaluated_epochs(100, "log") == 14 and evaluated_epochs(96, "log") == 13 and evaluated_epochs(1, "log") == 1
+    assert all(is_due(epoch, "every") and not is_due(epoch, "last") for epoch in due)
+    assert (evaluated_epochs(100, "every"), evaluated_epochs(100, "last")) == (100, 1)
+
+
+TRAININGS = {
+    "to all": (network, {}),
+    "with dropout": (lambda: network(nn.Dropout(0.2)), {}),
+    "with batch-norm": (lambda: network(nn.BatchNorm1d(64)), {}),
+    "up and down": (network, {"optimizer": SGD(), "lr": 0.5, "epochs": 80, "batch_size": 60}),
+    "one step an epoch": (network, {"batch_size": N, "epochs": 300}),
+    "to 90 %": (network, {"stop_accuracy": 0.9}),
+    "to all, and it ends": (network, {"stop_accuracy": 1.0}),
+    "to a loss": (network, {"stop_loss": 0.2}),
+}
+
+
+@pytest.mark.parametrize("schedule", ["log", "last"])
+@pytest.mark.parametrize("name", TRAININGS)
+def test_no_schedule_changes_the_training_its_end_or_the_time_to_fit(name, schedule, recipe):
+    build, changes = TRAININGS[name]
+    asked = recipe(**{"optimizer": AdamW(), "lr": 1e-2, "epochs": 70, "batch_size": 100} | changes)
+    always, sometimes = build(), build()
+    every, _ = fit(always, asked, "every")
+    some, evaluation = fit(sometimes, asked, schedule)
+    assert all(torch.equal(a, b) for a, b in zip(always.state_dict().values(), sometimes.state_dict().values()))
+    assert len(every) == len(some) and time_to_fit(every) == time_to_fit(some)
+    assert all(row.items() <= known.items() for row, known in zip(some, every))
+    assert some[-1] == every[-1]
+    assert torch.equal(evaluation.logits["test_accuracy"], predict(sometimes, NEW))
+    taken = [row["epoch"] for row in some if "test_accuracy" in row]
+    fitted = time_to_fit(some)["epochs_to_fit"]
+    assert set(taken) == {e for e in range(1, len(some) + 1) if is_due(e, schedule) or e in (len(some), fitted)}
+
+
+def test_the_trainings_above_are_of_every_kind(recipe):
+    """Fitted early, late and never; and fitted, then not, then again."""
+    build, changes = TRAININGS["up and down"]
+    every, _ = fit(build(), recipe(**{"lr": 1e-2, "epochs": 70, "batch_size": 100} | changes), "every")
+    accuracies = [row["train_accuracy"] for row in every]
+    assert min(np.diff(accuracies)) < -0.05
+    every, _ = fit(network(), recipe(lr=1e-2, epochs=70, batch_size=100), "every")
+    assert 4 < time_to_fit(every)["epochs_to_fit"] < 70
+
+
+def test_running_accuracy_is_that_of_the_steps(recipe):
+    """With one step an epoch and no noise it is the accuracy after the epoch before."""
+    every, _ = fit(network(), recipe(lr=3e-3, epochs=20, batch_size=N), "every")
+    assert [row["running_accuracy"] for row in every[1:]] == [row["train_accuracy"] for row in every[:-1]]
+
+
+def test_an_epoch_that_is_not_due_costs_few_inputs(recipe):
+    net, seen = network(), []
+    net.register_forward_hook(lambda module, inputs, _: None if module.training else seen.append(len(inputs[0])))
+    fit(net, recipe(lr=1e-3, epochs=30, batch_size=N), "last")
+    assert sum(seen) <= 2 * N + len(NEW) + 28 * 128  # once to learn which are wrong, and at the end
+
+
+def test_inputs_that_are_nearly_right_prove_nothing(recipe):
+    """In a batch of another size rounding may decide them otherwise."""
+    logits = torch.zeros(N, 3)
+    logits[:, 2] = 1.0
+    classes = torch.full((N,), 2)
+    logits[:5, 0] = 1.0 + 1e-5  # wrong by less than rounding may be in other networks
+    evaluation = Evaluation(torch.arange(N)[:, None], classes, {}, "last")
+    assert evaluation.after(lambda rows: logits[rows[:, 0]], 1, False, 1.0) == {}
+    logits[:5, 0] = 0.0
+    assert evaluation.after(lambda rows: logits[rows[:, 0]], 2, False, 1.0) == {"train_accuracy": 1.0}
+
+
+@given(n=st.integers(1, 3000), goal=st.floats(0.01, 1.0))
+@settings(max_examples=300, deadline=None)
+def test_allowed_errors_are_the_most_that_reach_the_goal(n, goal):
+    most = allowed_errors(n, goal)
+    assert (n - most) / n >= goal or most < 0
+    assert most == n or (n - most - 1) / n < goal
