@@ -146,13 +146,23 @@ def test_pictures_and_tables_of_another_run_in_the_folder_are_not_taken_for_this
     assert set(pd.read_csv(tmp_path / "sweep/0/history.csv")["stage"]) == {"fit"}
 
 
-def test_the_second_run_trains_nothing_and_gives_the_same_numbers(tmp_path):
+def pictures(run):
+    return {path.name: path.read_bytes() for path in (run / "figures").iterdir()}
+
+
+def test_the_second_run_trains_nothing_draws_nothing_and_gives_the_same_numbers(tmp_path, monkeypatch):
     first = command("debug=tiny", cwd=tmp_path)
-    second = command("debug=tiny", "device=cpu", f"hydra.run.dir={tmp_path / 'elsewhere'}", cwd=tmp_path)
-    assert first.returncode == second.returncode == 0
-    one, two = (metrics_of(folder) for folder in [*runs(tmp_path / "outputs"), tmp_path / "elsewhere"])
-    assert one == two
-    assert "0 results computed" in second.stdout
+    with monkeypatch.context() as patch:
+        patch.setattr("rebuttal.figures.training.training_curves", None)
+        second = command("debug=tiny", "device=cpu", f"hydra.run.dir={tmp_path / 'elsewhere'}", cwd=tmp_path)
+        assert first.returncode == second.returncode == 0
+        (first,) = runs(tmp_path / "outputs")
+        one, two = metrics_of(first), metrics_of(tmp_path / "elsewhere")
+        assert one == two and pictures(first) == pictures(tmp_path / "elsewhere")
+        assert "0 results computed" in second.stdout and "failed" not in second.stdout
+        patch.setattr("rebuttal.runs.folder._drawing_code", lambda: "newer")
+        again = command("debug=tiny", f"hydra.run.dir={tmp_path / 'newer'}", cwd=tmp_path)
+        assert "the figures of stage teacher failed" in again.stdout
     changed = command("debug=tiny", "training.lr=0.002", cwd=tmp_path)
     assert "0 results computed" not in changed.stdout
     forced = command("debug=tiny", "force=true", cwd=tmp_path)

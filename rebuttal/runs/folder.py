@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import logging
@@ -11,6 +12,7 @@ import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -182,7 +184,8 @@ class RunFolder:
         metrics = flat_metrics(outcomes)
         about = _about(config, stages, session, networks_used(session), asked)
         self._replace(found | about | {"metrics.json": as_json(metrics)}, asked)
-        figures, failed = _figures(stages, session)
+        drawn = None if session.store.made else _drawn(stages, session)
+        figures, failed = _figures(stages, session) if drawn is None else (drawn, [])
         session.status.figures_failed(failed)
         self._files.write(figures)
         if not failed:
@@ -216,6 +219,7 @@ class RunFolder:
         """Put the run into the store, so that the same run in another folder finds it complete."""
         tensors = {name: torch.frombuffer(bytearray(content), dtype=torch.uint8) for name, content in files.items()}
         record = {"metrics": metrics, "networks": networks_used(session), "entries": sorted(session.store.used)}
+        record["drawn_by"] = _drawing_code()
         session.store.keep("run", run_identity(stages, session), Artifact(record, tensors))
 
     def print_summary(self, outcomes: dict[str, Outcome], session: Session) -> None:
@@ -328,6 +332,20 @@ def _figures(stages: dict[str, Stage], session: Session) -> tuple[dict[str, byte
             log.error("the figures of stage %s failed (%s: %s)", name, type(error).__name__, error)
             failed.append(name)
     return found, failed
+
+
+def _drawn(stages: dict[str, Stage], session: Session) -> dict[str, bytes] | None:
+    """The figures of the run in the store, if the same code drew them."""
+    stored = _stored(stages, session)
+    if stored is None or stored.record.get("drawn_by") != _drawing_code():
+        return None
+    return {n: tensor.numpy().tobytes() for n, tensor in stored.tensors.items() if n.startswith("figures/")}
+
+
+def _drawing_code() -> dict[str, str]:
+    """What decides a figure besides the numbers."""
+    code = b"".join(path.read_bytes() for path in sorted((Path(__file__).parents[1] / "figures").glob("*.py")))
+    return {"matplotlib": version("matplotlib"), "figures": hashlib.sha256(code).hexdigest()}
 
 
 def _measure_table(stage: str, outcome: Outcome) -> Table:
