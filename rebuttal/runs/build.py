@@ -13,6 +13,7 @@ from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue
 
 from rebuttal.config import GROUPS, at_home, build, construct
 from rebuttal.errors import ConfigError, nearest
+from rebuttal.runs.precision import settle
 from rebuttal.stages.networks import rehearse
 from rebuttal.stages.session import Session, Settings
 from rebuttal.stages.stage import Stage, trainings
@@ -90,8 +91,10 @@ def settings_of(config: dict[str, Any], packages: Iterable[str] = ()) -> Setting
 
 
 def build_run(config: dict[str, Any], packages: Iterable[str] = ()) -> tuple[Settings, dict[str, Stage]]:
-    """Build everything that a resolved config names. `packages`: see `settings_of`. Raises `ConfigError`."""
+    """Build everything that a resolved config names, in which `precision: auto` is replaced by what it becomes here.
+    `packages`: see `settings_of`. Raises `ConfigError`."""
     settings = settings_of(config, packages)
+    settle(config, settings)
     _build_groups(config, settings.packages)
     nodes = config.get("stages") or {}
     if not nodes:

@@ -22,7 +22,7 @@ from rebuttal.stages.function import FunctionOption
 from rebuttal.stages.networks import Network, empty_network, new_network, parameter_count, restore_network
 from rebuttal.stages.seeds import StudentSeeds
 from rebuttal.stages.session import Session
-from rebuttal.stages.stage import Metrics, Outcome, Read, Stage, Work
+from rebuttal.stages.stage import Metrics, Outcome, Read, Stage, Work, precision_in_words
 from rebuttal.store.entries import Artifact
 from rebuttal.store.identity import describe
 from rebuttal.training.evaluation import Evaluation, evaluated_epochs, predict, time_to_fit
@@ -126,7 +126,8 @@ class Mimic:
 
     def run(self, session: Session) -> Outcome:
         record = self.artifact(session).record
-        return Outcome(record["metrics"], record["history"], _words(record["metrics"]))
+        words = _words(record["metrics"]) + precision_in_words(self.training)
+        return Outcome(record["metrics"], record["history"], words)
 
     def figures(self, session: Session) -> dict[str, Figure]:
         from rebuttal.figures import students

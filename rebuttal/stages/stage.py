@@ -88,6 +88,11 @@ class Stage(Protocol):
         ...
 
 
+def precision_in_words(recipe: Recipe) -> str:
+    """What is added to a summary of a training in another precision than float32."""
+    return "" if recipe.precision == "float32" else f"; trained in {recipe.precision}"
+
+
 def kappa_in_words(kappa: float | None) -> str:
     return "κ undefined" if kappa is None else f"κ {kappa:.2f}"
 

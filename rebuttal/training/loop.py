@@ -19,7 +19,7 @@ from rebuttal.signals import signals_deferred
 from rebuttal.store.checkpoints import Checkpoint, State
 from rebuttal.training.evaluation import Evaluation, is_fitted, predict
 from rebuttal.training.recipe import Recipe
-from rebuttal.training.step import BatchGradients, Loss
+from rebuttal.training.step import BatchGradients, Loss, fast_layout
 
 log = logging.getLogger(__name__)
 
@@ -85,14 +85,15 @@ def train(
             break
         network.train()
         with signals_deferred() as deferred:
-            for batch in training.rest_of_epoch(len(inputs)):
-                mean, logits = gradients.backward(chosen(batch, training.step), targets.index_select(0, batch))
-                training.descend(mean, None if evaluation is None else evaluation.right(logits, batch))
-                support.after_step(training.step, steps, network)
-                if deferred or checkpoint.due():
-                    checkpoint.save(training.state())
-                if deferred:
-                    deferred.deliver()
+            with fast_layout(network, training.optimizer, recipe.precision):
+                for batch in training.rest_of_epoch(len(inputs)):
+                    mean, logits = gradients.backward(chosen(batch, training.step), targets.index_select(0, batch))
+                    training.descend(mean, None if evaluation is None else evaluation.right(logits, batch))
+                    support.after_step(training.step, steps, network)
+                    if deferred or checkpoint.due():
+                        checkpoint.save(training.state())
+                    if deferred:
+                        deferred.deliver()
             _check_finite(training.losses, epoch, recipe, name)
             network.eval()
             training.end_epoch(evaluation)

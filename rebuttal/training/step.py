@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +52,7 @@ class BatchGradients:
     def _backward(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         losses, outputs = [], []
         for x, y in zip(inputs.tensor_split(self.pieces), targets.tensor_split(self.pieces)):
-            with _autocast(inputs.device, self.recipe.precision):
+            with autocast(inputs.device, self.recipe.precision):
                 logits = self.network(x)
                 value = self.loss(logits, y)
             value = value if self.pieces == 1 else value * (len(x) / len(inputs))
@@ -70,6 +70,28 @@ class BatchGradients:
         return f"{message}, or batch_size=auto, which gives the same results in smaller pieces"
 
 
+@contextmanager
+def fast_layout(network: nn.Module, optimizer: torch.optim.Optimizer, precision: str) -> Iterator[None]:
+    """Within the block the weights of 2-D convolutions, and what the optimiser keeps of them, lie in memory as is the
+    fastest for that precision: channels last in bfloat16. Outside they lie as ever; no value changes."""
+    if precision != "bfloat16":
+        yield
+        return
+    try:
+        _lay_out(network, optimizer, torch.channels_last)
+        yield
+    finally:
+        _lay_out(network, optimizer, torch.contiguous_format)
+
+
+def _lay_out(network: nn.Module, optimizer: torch.optim.Optimizer, layout: torch.memory_format) -> None:
+    network.to(memory_format=layout)
+    for values in optimizer.state.values():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.ndim == 4:
+                values[name] = value.contiguous(memory_format=layout)
+
+
 def _why_whole(module: nn.Module) -> str | None:
     """Why a module gives another result for a batch in pieces; None if it does not."""
     if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -84,5 +106,6 @@ def _tf32(precision: str) -> AbstractContextManager[object]:
     return float32_arithmetic(tf32=True) if precision == "tf32" else nullcontext()
 
 
-def _autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Within the block matrix products and convolutions are computed in bfloat16, if that is the precision."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()

@@ -30,8 +30,8 @@ def network():
     return nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 2))
 
 
-def fit(recipe, support=None, seed=3, look=Evaluation):
-    net = network()
+def fit(recipe, support=None, seed=3, look=Evaluation, build=network):
+    net = build()
     torch.manual_seed(seed)
     history = train(net, X, Y, F.cross_entropy, recipe, np.random.default_rng(seed), look(X, Y), "fit", support)
     return net.state_dict(), history
@@ -64,6 +64,27 @@ def test_going_on_equals_never_having_stopped_bit_for_bit(recipe, tmp_path, opti
     assert told == history
     assert all(torch.equal(again[name], weights[name]) for name in weights)
     assert steps == [(step, 15) for step in range(kills[-1], 16)]  # the step that was killed, and those after it
+
+
+def convolutional():
+    torch.manual_seed(1)
+    body = nn.Conv2d(3, 8, 2), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 1), nn.Flatten(), nn.LazyLinear(2)
+    net = nn.Sequential(nn.Unflatten(1, (3, 1, 2)), nn.ZeroPad2d(1), *body)
+    net(X[:2])
+    return net
+
+
+@pytest.mark.parametrize("optimizer", [SGD(), AdamW()])
+def test_convolutions_in_bfloat16_go_on_bit_for_bit_too(recipe, tmp_path, optimizer):
+    """There weights and momentum lie channels last in memory during an epoch."""
+    settings, path = recipe(optimizer=optimizer, epochs=3, batch_size=10, precision="bfloat16"), tmp_path / "checkpoint"
+    weights, history = fit(settings, build=convolutional)
+    for kill in (3, 7, 12):
+        with pytest.raises(Killed):
+            fit(settings, Support(at_every_step(path), killed_at(kill)), build=convolutional)
+    again, told = fit(settings, Support(at_every_step(path)), build=convolutional)
+    assert told == history and all(torch.equal(again[name], weights[name]) for name in weights)
+    assert all(tensor.is_contiguous() for tensor in again.values())
 
 
 def test_a_checkpoint_at_an_interval_is_not_written_before_it_is_over(tmp_path):

@@ -1,0 +1,108 @@
+"""What `training.precision=auto` becomes: bfloat16 where the processor has instructions for it and a timed trial of the
+model wins, else float32. A run's config, and so the identity of its networks, has what it became."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rebuttal.config import build
+from rebuttal.device import configured, has_bfloat16, machine, resolve
+from rebuttal.errors import UserError
+from rebuttal.models.model import Model
+from rebuttal.seeds import torch_stream
+from rebuttal.stages.session import Settings
+from rebuttal.store.entries import Artifact, Store
+from rebuttal.store.identity import describe
+from rebuttal.training.step import autocast, fast_layout
+
+log = logging.getLogger(__name__)
+
+SHAPE, CLASSES, BATCH = (3, 32, 32), 10, 32  # of the trial
+ROUNDS = 3
+WIN = 0.9  # of float32's time, below which bfloat16 wins
+VERSION = 1  # raised when the same machine and model are to be tried again
+
+
+def settle(config: dict[str, Any], settings: Settings) -> None:
+    """Replace every `precision: auto` in a resolved config by what it becomes on the run's device."""
+    for owner in _with_recipes(config):
+        if owner["training"].get("precision") == "auto":
+            node = _model_of(owner)
+            model = None if node is None else build(node, "model", settings.packages)
+            owner["training"]["precision"] = "float32" if model is None else _chosen(model, settings)
+
+
+def _with_recipes(node: Any) -> Iterator[dict[str, Any]]:
+    """Yield every part of a config that has a recipe."""
+    for part in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from _with_recipes(part)
+    if isinstance(node, dict) and isinstance(node.get("training"), dict):
+        yield node
+
+
+def _model_of(owner: dict[str, Any]) -> Any:
+    """The model that the recipe of this part trains: its own, or that of the teacher it learns from."""
+    if owner.get("model") is not None:
+        return owner["model"]
+    within = [part for part in owner.values() if isinstance(part, dict)]
+    return next((found for part in within if (found := _model_of(part)) is not None), None)
+
+
+def _chosen(model: Model, settings: Settings) -> str:
+    """A machine decides once for each model, so that its networks are found again: the trial is kept in the store."""
+    device = resolve(settings.device)
+    if not has_bfloat16(device):
+        return "float32"
+    where = machine()
+    if device.type == "cuda":
+        where["gpu"] = torch.cuda.get_device_name(device)
+    asked = {"version": VERSION, "model": describe(model), "cpu": where["cpu"], "gpu": where["gpu"]}
+    store = Store(settings.store)
+    with configured(settings.device, settings.threads):
+        tried = store.get_or_make("precision", asked, lambda: Artifact({"seconds": _trial(model, device)}, {}))
+    seconds = tried.record["seconds"]
+    return "bfloat16" if seconds and seconds["bfloat16"] < WIN * seconds["float32"] else "float32"
+
+
+def _trial(model: Model, device: torch.device) -> dict[str, float] | None:
+    """Seconds of a training step by precision; None for a model without convolutions, or not for images like these."""
+    with torch_stream(0, "precision", "trial"):
+        try:
+            network = model.network(SHAPE, CLASSES).to(device).train()
+        except (UserError, RuntimeError, ValueError, TypeError):
+            return None
+        if not any(parameter.ndim == 4 for parameter in network.parameters()):
+            return None
+        inputs = torch.rand(BATCH, *SHAPE, device=device)
+        times: dict[str, list[float]] = {"float32": [], "bfloat16": []}
+        for _ in range(1 + ROUNDS):  # alternately, for a machine that others use too; the first time is not counted
+            for precision, seconds in times.items():
+                seconds.append(_seconds(network, inputs, precision))
+    found = {precision: min(seconds[1:]) for precision, seconds in times.items()}
+    log.info("precision of %s: a step of %d images takes %s", type(model).__name__, BATCH, _in_words(found))
+    return found
+
+
+def _seconds(network: nn.Module, inputs: Tensor, precision: str) -> float:
+    optimizer = torch.optim.SGD(network.parameters(), 0.0)
+    labels = torch.arange(BATCH, device=inputs.device) % CLASSES
+    with fast_layout(network, optimizer, precision):
+        began = time.perf_counter()
+        with autocast(inputs.device, precision):
+            loss = F.cross_entropy(network(inputs), labels)
+        loss.backward()
+        loss.item()  # waits for the device
+        took = time.perf_counter() - began
+    network.zero_grad()
+    return took
+
+
+def _in_words(seconds: dict[str, float]) -> str:
+    return " and ".join(f"{1000 * value:.0f} ms in {precision}" for precision, value in seconds.items())
