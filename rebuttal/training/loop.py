@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from rebuttal.errors import TrainingError
 from rebuttal.progress.console import track
 from rebuttal.seeds import derive
-from rebuttal.signals import signals_deferred
+from rebuttal.signals import DeferredSignals, signals_deferred
 from rebuttal.store.checkpoints import Checkpoint, State
 from rebuttal.training.evaluation import Evaluation, is_fitted, predict
 from rebuttal.training.recipe import Recipe
@@ -90,10 +90,7 @@ def train(
                     mean, logits = gradients.backward(chosen(batch, training.step), targets.index_select(0, batch))
                     training.descend(mean, None if evaluation is None else evaluation.right(logits, batch))
                     support.after_step(training.step, steps, network)
-                    if deferred or checkpoint.due():
-                        checkpoint.save(training.state())
-                    if deferred:
-                        deferred.deliver()
+                    _save_if_due(checkpoint, training, deferred)
             _check_finite(training.losses, epoch, recipe, name)
             network.eval()
             training.end_epoch(evaluation)
@@ -109,6 +106,14 @@ def _resume(training: _Training, checkpoint: Checkpoint, message: str) -> None:
     if state := checkpoint.load():
         training.restore(state)
         log.info(message, training.step)
+
+
+def _save_if_due(checkpoint: Checkpoint, training: _Training, deferred: DeferredSignals) -> None:
+    """After a step: save the state at its interval, and before the process heeds a signal."""
+    if deferred or checkpoint.due():
+        checkpoint.save(training.state())
+    if deferred:
+        deferred.deliver()
 
 
 def _augmented(inputs: Tensor, recipe: Recipe, seed: int, batch: Tensor, step: int) -> Tensor:
