@@ -184,14 +184,14 @@ class RunFolder:
         metrics = flat_metrics(outcomes)
         about = _about(config, stages, session, networks_used(session), asked)
         self._replace(found | about | {"metrics.json": as_json(metrics)}, asked)
-        drawn = None if session.store.made else _drawn(stages, session)
+        drawn = _drawn(metrics, found, stages, session)
         figures, failed = _figures(stages, session) if drawn is None else (drawn, [])
         session.status.figures_failed(failed)
         self._files.write(figures)
         if not failed:
             # Only now does the folder hold the run, and may the store: a rerun draws what is missing.
             self._files.write({FIGURES_DONE: as_json(True)})
-            self._keep(metrics, found | figures, stages, session)
+            self._keep(metrics, found | figures, stages, session, anew=drawn is None)
         self._files.discard([NEEDS])
 
     def write_error(self, error: BaseException) -> None:
@@ -214,13 +214,13 @@ class RunFolder:
         (self.folder / "figures").mkdir(exist_ok=True)
 
     def _keep(
-        self, metrics: dict[str, Any], files: dict[str, bytes], stages: dict[str, Stage], session: Session
+        self, metrics: dict[str, Any], files: dict[str, bytes], stages: dict[str, Stage], session: Session, anew: bool
     ) -> None:
         """Put the run into the store, so that the same run in another folder finds it complete."""
         tensors = {name: torch.frombuffer(bytearray(content), dtype=torch.uint8) for name, content in files.items()}
         record = {"metrics": metrics, "networks": networks_used(session), "entries": sorted(session.store.used)}
         record["drawn_by"] = _drawing_code()
-        session.store.keep("run", run_identity(stages, session), Artifact(record, tensors))
+        session.store.keep("run", run_identity(stages, session), Artifact(record, tensors), anew)
 
     def print_summary(self, outcomes: dict[str, Outcome], session: Session) -> None:
         """Print what the run found."""
@@ -334,17 +334,22 @@ def _figures(stages: dict[str, Stage], session: Session) -> tuple[dict[str, byte
     return found, failed
 
 
-def _drawn(stages: dict[str, Stage], session: Session) -> dict[str, bytes] | None:
-    """The figures of the run in the store, if the same code drew them."""
+def _drawn(
+    metrics: dict[str, Any], found: dict[str, bytes], stages: dict[str, Stage], session: Session
+) -> dict[str, bytes] | None:
+    """The figures of the run in the store, if the same code drew them of the same numbers."""
     stored = _stored(stages, session)
-    if stored is None or stored.record.get("drawn_by") != _drawing_code():
+    if stored is None or stored.record.get("drawn_by") != _drawing_code() or stored.record["metrics"] != metrics:
         return None
-    return {n: tensor.numpy().tobytes() for n, tensor in stored.tensors.items() if n.startswith("figures/")}
+    files = {name: tensor.numpy().tobytes() for name, tensor in stored.tensors.items()}
+    figures = {name: files.pop(name) for name in list(files) if name.startswith("figures/")}
+    return figures if files == found else None
 
 
 def _drawing_code() -> dict[str, str]:
     """What decides a figure besides the numbers."""
-    code = b"".join(path.read_bytes() for path in sorted((Path(__file__).parents[1] / "figures").glob("*.py")))
+    folders = (Path(__file__).parents[1] / name for name in ("figures", "stages"))
+    code = b"".join(path.read_bytes() for folder in folders for path in sorted(folder.glob("*.py")))
     return {"matplotlib": version("matplotlib"), "figures": hashlib.sha256(code).hexdigest()}
 
 

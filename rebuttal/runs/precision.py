@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 from rebuttal.config import build
 from rebuttal.device import configured, has_bfloat16, machine, resolve
-from rebuttal.errors import UserError
 from rebuttal.models.model import Model
 from rebuttal.seeds import torch_stream
 from rebuttal.stages.session import Settings
@@ -76,15 +75,16 @@ def _trial(model: Model, device: torch.device) -> dict[str, float] | None:
     with torch_stream(0, "precision", "trial"):
         try:
             network = model.network(SHAPE, CLASSES).to(device).train()
-        except (UserError, RuntimeError, ValueError, TypeError):
+            if not any(parameter.ndim == 4 for parameter in network.parameters()):
+                return None
+            inputs = torch.rand(BATCH, *SHAPE, device=device)
+            times: dict[str, list[float]] = {"float32": [], "bfloat16": []}
+            for _ in range(1 + ROUNDS):  # alternately, for a machine that others use too; the first is not counted
+                for precision, seconds in times.items():
+                    seconds.append(_seconds(network, inputs, precision))
+        except Exception as error:  # of any model, which may be for other images
+            log.info("precision of %s: not tried (%s: %s)", type(model).__name__, type(error).__name__, error)
             return None
-        if not any(parameter.ndim == 4 for parameter in network.parameters()):
-            return None
-        inputs = torch.rand(BATCH, *SHAPE, device=device)
-        times: dict[str, list[float]] = {"float32": [], "bfloat16": []}
-        for _ in range(1 + ROUNDS):  # alternately, for a machine that others use too; the first time is not counted
-            for precision, seconds in times.items():
-                seconds.append(_seconds(network, inputs, precision))
     found = {precision: min(seconds[1:]) for precision, seconds in times.items()}
     log.info("precision of %s: a step of %d images takes %s", type(model).__name__, BATCH, _in_words(found))
     return found

@@ -34,7 +34,7 @@ from rebuttal.store.origin import origin
 
 log = logging.getLogger(__name__)
 
-FOLDERS = ("images", "fit", "mimic", "judge", "measure", "run", "code", "forced", *beside.KINDS)
+FOLDERS = ("images", "fit", "mimic", "judge", "measure", "run", "precision", "code", "forced", *beside.KINDS)
 RECORD, WEIGHTS = "record.json", "weights.safetensors"  # the files of an entry
 SECONDS_BETWEEN_TRIES = 0.5  # to acquire a lock; many jobs of a cluster may wait for one network
 

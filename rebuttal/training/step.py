@@ -85,7 +85,9 @@ def fast_layout(network: nn.Module, optimizer: torch.optim.Optimizer, precision:
 
 
 def _lay_out(network: nn.Module, optimizer: torch.optim.Optimizer, layout: torch.memory_format) -> None:
-    network.to(memory_format=layout)
+    for tensor in (*network.parameters(), *network.buffers()):
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.contiguous(memory_format=layout)
     for values in optimizer.state.values():
         for name, value in values.items():
             if isinstance(value, Tensor) and value.ndim == 4:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from torch import nn
 
 from rebuttal.config import CONFIG_DIR
 from rebuttal.models import MLP, VGG11
@@ -73,8 +74,13 @@ def test_a_model_without_convolutions_or_for_other_inputs_stays_in_float32():
         def network(self, shape, classes):
             raise ValueError("for 28×28 only")
 
+    class For28(VGG11):
+        def network(self, shape, classes):
+            return nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Linear(4 * 28 * 28, classes))
+
     cpu = torch.device("cpu")
-    assert precision._trial(MLP(hidden=(9,)), cpu) is None and precision._trial(Narrow(hidden=(9,)), cpu) is None
+    for model in (MLP(hidden=(9,)), Narrow(hidden=(9,)), For28()):
+        assert precision._trial(model, cpu) is None
     before = torch.get_rng_state()
     seconds = precision._trial(VGG11(), cpu)
     assert set(seconds) == {"float32", "bfloat16"} and min(seconds.values()) > 0

@@ -53,6 +53,7 @@ def test_tf32_on_the_cpu_is_float32(recipe):
 @pytest.mark.parametrize(("precision", "last"), [("bfloat16", True), ("float32", False), ("tf32", False)])
 def test_convolutions_lie_channels_last_in_bfloat16_and_have_the_same_values(precision, last):
     network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8 * 36, 2))
+    network.register_buffer("five", torch.rand(1, 2, 1, 2, 2))
     optimizer = torch.optim.AdamW(network.parameters())
     network(torch.rand(4, 3, 8, 8)).sum().backward()
     optimizer.step()
