@@ -84,7 +84,7 @@ def forecast(arguments: Sequence[str]) -> Forecast:
     found = Forecast(per_task=jobs_per_task(request.composed.hydra.launcher) if request.folder else 1)
     sessions: dict[Any, Session] = {}  # shared by many jobs, so that a dataset is opened once
     for cfg in track(list(request.configs()), "plan"):
-        settings, stages = build_run(resolve(cfg), request.packages())
+        settings, stages = build_run(resolve(cfg), request.packages(), request.may_try)
         place = (settings.store, settings.force, settings.device, settings.threads)
         if place not in sessions:
             sessions[place] = Session(settings)

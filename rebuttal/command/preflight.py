@@ -78,7 +78,7 @@ def _check_job(cfg: DictConfig, request: Request, sessions: dict[Any, Session]) 
     from rebuttal.runs.build import build_run, check, rehearse_trainings, resolve
     from rebuttal.stages.session import Session
 
-    settings, stages = build_run(resolve(cfg), request.packages())
+    settings, stages = build_run(resolve(cfg), request.packages(), request.may_try)
     if request.runs_elsewhere():  # where other devices and files may be
         return
     place = (settings.store, settings.device, settings.force)

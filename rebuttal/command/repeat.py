@@ -54,7 +54,8 @@ def _repeated(folder: Path, now: list[str]) -> list[str]:
     overridden = {_place(override) for override in new} | NOT_REPEATED
     kept = [typed(override) for override in parse(old) if _place(override) not in overridden]
     then = as_composed_now(_unresolved(_loaded(folder / _HYDRA_FOLDER / "config.yaml")))
-    return [*searched, *kept, *_as_it_was(then, today, {o.package or o.key_or_group for o in new} | NOT_REPEATED)]
+    set_now = {o.package or o.key_or_group for o in new} | NOT_REPEATED
+    return [*searched, *kept, *_as_it_was(then, today, set_now), *_as_decided(folder, then, set_now)]
 
 
 def _searched(now: list[str], then: list[str]) -> list[str]:
@@ -68,10 +69,28 @@ def _searched(now: list[str], then: list[str]) -> list[str]:
 def _as_it_was(then: dict[str, Any], today: DictConfig, overridden: set[str]) -> Iterator[str]:
     """Yield an override for each key to which the configs gave another value then, unless the user sets it now."""
     for key, old, now in _changed(then, _unresolved(today)):
-        if any(key == place or key.startswith(f"{place}.") for place in overridden):
+        if _is_in(key, overridden):
             continue
         print(f"rebuttal: {key}={old}, as in that run; the configs say {now} today", file=sys.stderr)
         yield f"++{key}={quoted(old)}"
+
+
+def _as_decided(folder: Path, then: dict[str, Any], overridden: set[str]) -> Iterator[str]:
+    """Yield an override for each precision that a trial chose then, unless the user sets it or the model now: what was
+    faster there need not be so here."""
+    from rebuttal.runs.precision import settled
+
+    if not (folder / "config.yaml").exists() or _is_in("training.precision", overridden):
+        return
+    for key, became in settled(then, _unresolved(_loaded(folder / "config.yaml"))).items():
+        owner = key.removesuffix("training.precision")
+        if not _is_in(key, overridden) and not {"model", f"{owner}model"} & overridden:
+            print(f"rebuttal: {key}={became}, as in that run; auto would choose again", file=sys.stderr)
+            yield f"++{key}={became}"
+
+
+def _is_in(key: str, places: set[str]) -> bool:
+    return any(key == place or key.startswith(f"{place}.") for place in places)
 
 
 def _changed(then: dict[str, Any], today: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -72,13 +72,17 @@ def _stored_runs(request: Request) -> list[_Run] | None:
     """Each job's run; None as soon as one is not in the store."""
     from rebuttal.runs.build import build_run, check_objective, resolve
     from rebuttal.runs.folder import in_store
+    from rebuttal.runs.precision import is_undecided
     from rebuttal.stages.session import Session
 
     runs: list[_Run] = []
     session = None
     for cfg in request.configs():
         config = resolve(cfg)
-        settings, stages = build_run(config, request.packages())
+        undecided = is_undecided(config)
+        settings, stages = build_run(config, request.packages(), request.may_try)
+        if undecided and not request.may_try(settings.device):
+            return None
         if session is None or settings.store != session.settings.store:
             session = Session(settings)  # shared by many jobs, so that a dataset is opened once
         check_objective(settings.objective, stages, session)

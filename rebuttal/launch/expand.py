@@ -105,6 +105,15 @@ class Request:
         """True if the jobs may run on other machines."""
         return self.launcher == SLURM
 
+    def may_try(self, device: str) -> bool:
+        """True if this process may try networks on the device of that name: it is here, and is no GPU that the jobs of
+        a sweep claim."""
+        if self.runs_elsewhere():
+            return False
+        from rebuttal.device import resolve
+
+        return self.folder is None or resolve(device).type == "cpu"
+
     def uses_own_configs(self) -> bool:
         """True if configs come from a folder of the user's."""
         searches = any(o.key_or_group == SEARCHPATH for o in self.jobs[0]) if self.jobs else False

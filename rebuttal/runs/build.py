@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -90,11 +90,13 @@ def settings_of(config: dict[str, Any], packages: Iterable[str] = ()) -> Setting
     return settings
 
 
-def build_run(config: dict[str, Any], packages: Iterable[str] = ()) -> tuple[Settings, dict[str, Stage]]:
+def build_run(
+    config: dict[str, Any], packages: Iterable[str] = (), may_try: Callable[[str], bool] = lambda device: True
+) -> tuple[Settings, dict[str, Stage]]:
     """Build everything that a resolved config names, in which `precision: auto` is replaced by what it becomes here.
-    `packages`: see `settings_of`. Raises `ConfigError`."""
+    `packages`: see `settings_of`. `may_try`: see `settle`. Raises `ConfigError`."""
     settings = settings_of(config, packages)
-    settle(config, settings)
+    settle(config, settings, may_try)
     _build_groups(config, settings.packages)
     nodes = config.get("stages") or {}
     if not nodes:

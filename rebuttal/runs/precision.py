@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from rebuttal.config import build
 from rebuttal.device import configured, has_bfloat16, machine, resolve
+from rebuttal.errors import UserError
 from rebuttal.models.model import Model
 from rebuttal.seeds import torch_stream
 from rebuttal.stages.session import Settings
@@ -29,21 +30,61 @@ WIN = 0.9  # of float32's time, below which bfloat16 wins
 VERSION = 1  # raised when the same machine and model are to be tried again
 
 
-def settle(config: dict[str, Any], settings: Settings) -> None:
-    """Replace every `precision: auto` in a resolved config by what it becomes on the run's device."""
-    for owner in _with_recipes(config):
-        if owner["training"].get("precision") == "auto":
-            node = _model_of(owner)
-            model = None if node is None else build(node, "model", settings.packages)
-            owner["training"]["precision"] = "float32" if model is None else _chosen(model, settings)
+AUTO = "auto"
+UNDECIDED = "float32"  # what a recipe is checked with where its networks cannot be tried
 
 
-def _with_recipes(node: Any) -> Iterator[dict[str, Any]]:
-    """Yield every part of a config that has a recipe."""
-    for part in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
-        yield from _with_recipes(part)
+def settle(config: dict[str, Any], settings: Settings, may_try: Callable[[str], bool] = lambda device: True) -> None:
+    """Replace every `precision: auto` in a resolved config by what it becomes on the run's device.
+
+    `may_try`: whether this process may try networks on a device of that name; where it may not, all become `UNDECIDED`.
+    """
+    for owner in _undecided(config):
+        node = _model_of(owner)
+        model = None if node is None else build(node, "model", settings.packages)
+        tried = model is not None and may_try(settings.device)
+        owner["training"]["precision"] = _chosen(cast("Model", model), settings) if tried else UNDECIDED
+
+
+def is_undecided(config: dict[str, Any]) -> bool:
+    """True if a part of a resolved config leaves its precision to a trial."""
+    return any(True for _ in _undecided(config))
+
+
+def settled(then: dict[str, Any], became: dict[str, Any]) -> dict[str, str]:
+    """What each `auto` of a past run became, by its key.
+
+    `then`: the run's config as composed; `became`: the same, resolved and settled."""
+    shared = then.get("training")
+    by_default = shared.get("precision") if isinstance(shared, dict) else None
+    found = {}
+    for place, owner in _with_recipes(became):
+        recipe = _at(then, [*place, "training"])
+        asked = recipe.get("precision", by_default) if isinstance(recipe, dict) else by_default
+        if asked == AUTO:
+            found[".".join([*place, "training", "precision"])] = str(owner["training"]["precision"])
+    return found
+
+
+def _at(node: Any, place: Sequence[str]) -> Any:
+    for name in place:
+        node = node.get(name) if isinstance(node, dict) else None
+    return node
+
+
+def _undecided(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for _, owner in _with_recipes(config):
+        if owner["training"].get("precision") == AUTO:
+            yield owner
+
+
+def _with_recipes(node: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    """Yield the key, and the content, of every part of a config that has a recipe."""
+    parts = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for name, part in parts:
+        yield from _with_recipes(part, (*place, str(name)))
     if isinstance(node, dict) and isinstance(node.get("training"), dict):
-        yield node
+        yield place, node
 
 
 def _model_of(owner: dict[str, Any]) -> Any:
@@ -63,11 +104,19 @@ def _chosen(model: Model, settings: Settings) -> str:
     if device.type == "cuda":
         where["gpu"] = torch.cuda.get_device_name(device)
     asked = {"version": VERSION, "model": describe(model), "cpu": where["cpu"], "gpu": where["gpu"]}
-    store = Store(settings.store)
-    with configured(settings.device, settings.threads):
-        tried = store.get_or_make("precision", asked, lambda: Artifact({"seconds": _trial(model, device)}, {}))
-    seconds = tried.record["seconds"]
+    seconds = _kept_trial(asked, model, device, settings)
     return "bfloat16" if seconds and seconds["bfloat16"] < WIN * seconds["float32"] else "float32"
+
+
+def _kept_trial(asked: dict[str, Any], model: Model, device: torch.device, settings: Settings) -> Any:
+    with configured(settings.device, settings.threads):
+        try:
+            store = Store(settings.store)
+            made = store.get_or_make("precision", asked, lambda: Artifact({"seconds": _trial(model, device)}, {}))
+            return made.record["seconds"]
+        except (OSError, UserError) as error:  # the run says so, if it needs the store
+            log.info("precision of %s: not kept (%s)", type(model).__name__, error)
+            return _trial(model, device)
 
 
 def _trial(model: Model, device: torch.device) -> dict[str, float] | None:

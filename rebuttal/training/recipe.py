@@ -6,7 +6,7 @@ import math
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import nn
 
 from rebuttal.config import LIMIT, checked
@@ -16,6 +16,12 @@ from rebuttal.training.augmentations import AugmentationOption
 from rebuttal.training.losses import CrossEntropy, LossOption
 from rebuttal.training.optimizers import SGD, AdamW, OptimizerOption
 from rebuttal.training.schedules import Constant, Cosine, Exponential, ScheduleOption
+
+
+def _settled(precision: Any) -> Any:
+    if precision not in ("float32", "tf32", "bfloat16"):
+        raise ValueError("allowed: auto (in the config of a run), float32, tf32, bfloat16")
+    return precision
 
 
 @checked
@@ -41,7 +47,7 @@ class Recipe:
     augmentation: AugmentationOption | None
     stop_accuracy: Annotated[float, Field(gt=0, le=1)] | None
     stop_loss: PositiveFloat | None
-    precision: Literal["float32", "tf32", "bfloat16"]
+    precision: Annotated[Literal["float32", "tf32", "bfloat16"], BeforeValidator(_settled)]
 
     def learning_rate(self, step: int, steps_per_epoch: int) -> float:
         """Return the learning rate of optimiser step `step` = 0, 1, …"""
