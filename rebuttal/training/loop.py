@@ -81,7 +81,7 @@ def train(
     for epoch in track(range(1, recipe.epochs + 1), name):
         if epoch <= len(training.history):
             continue
-        if training.history and _reached(training.history[-1], recipe):
+        if training.history and reached(training.history[-1], recipe):
             break
         network.train()
         with signals_deferred() as deferred:
@@ -91,14 +91,14 @@ def train(
                     training.descend(mean, None if evaluation is None else evaluation.right(logits, batch))
                     support.after_step(training.step, steps, network)
                     _save_if_due(checkpoint, training, deferred)
-            _check_finite(training.losses, epoch, recipe, name)
+            check_finite(training.losses, epoch, recipe, name)
             network.eval()
             training.end_epoch(evaluation)
             if deferred:
                 checkpoint.save(training.state())
         support.watch(training.history[-1])
     network.eval()
-    _check_last_step(network, inputs, recipe, name, evaluation)
+    check_last_step(network, inputs, recipe, name, evaluation)
     return training.history
 
 
@@ -175,7 +175,7 @@ class _Training:
         if evaluation is not None:
             right = self.right.sum().item()
             row |= {} if math.isnan(right) else {"running_accuracy": right / len(evaluation.classes)}
-            last = row["epoch"] == self.recipe.epochs or _reached(row, self.recipe)
+            last = row["epoch"] == self.recipe.epochs or reached(row, self.recipe)
             row |= evaluation.after(self.network, int(row["epoch"]), last, self._goal())
         self.history.append(row)
         self._shuffle_state = self.order.bit_generator.state
@@ -225,7 +225,7 @@ def batches(n: int, count: int, order: np.random.Generator, device: torch.device
     return iter(shuffled.tensor_split(count))
 
 
-def _check_finite(losses: Tensor, epoch: int, recipe: Recipe, name: str) -> None:
+def check_finite(losses: Tensor, epoch: int, recipe: Recipe, name: str) -> None:
     bad = (~losses.isfinite()).nonzero()
     if len(bad):
         raise TrainingError(
@@ -234,7 +234,7 @@ def _check_finite(losses: Tensor, epoch: int, recipe: Recipe, name: str) -> None
         )
 
 
-def _check_last_step(
+def check_last_step(
     network: nn.Module, inputs: Tensor, recipe: Recipe, name: str, evaluation: Evaluation | None
 ) -> None:
     """Raise `TrainingError` if the outputs are not finite: after the last step no loss is computed."""
@@ -252,7 +252,7 @@ def _advice(recipe: Recipe) -> str:
     )
 
 
-def _reached(row: dict[str, float], recipe: Recipe) -> bool:
+def reached(row: dict[str, float], recipe: Recipe) -> bool:
     accurate = recipe.stop_accuracy is not None and row.get("train_accuracy", 0.0) >= recipe.stop_accuracy
     low = recipe.stop_loss is not None and row["loss"] <= recipe.stop_loss
     return accurate or low
