@@ -20,7 +20,7 @@ from rebuttal.stages.stage import Metrics, Outcome, Read, Work, precision_in_wor
 from rebuttal.store.entries import Artifact
 from rebuttal.store.identity import describe
 from rebuttal.training.evaluation import Evaluation, evaluated_epochs, time_to_fit
-from rebuttal.training.loop import train
+from rebuttal.training.member import Member
 from rebuttal.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -154,39 +154,49 @@ class Fit:
 
         return {"curves": training_curves(self.artifact(session).record["history"])}
 
-    def _train(self, session: Session) -> Artifact:
+    def member(self, session: Session) -> Member:
+        """Return the training, prepared."""
         train_set = self.training_examples(session)
-        true_labels = session.examples(self.dataset, "train", self.data_seed).labels
         test_set = session.examples(self.dataset, "test", self.data_seed)
-        network = self.initial_network(session)
         held_out = {"test_accuracy": (test_set.inputs, test_set.labels)}
         evaluation = Evaluation(train_set.inputs, train_set.labels, held_out, session.settings.evaluate)
         seed = self.seeds.of("order", self.seed)
-        with torch_stream(seed, "fit", "dropout"):
-            history = train(
-                network,
-                train_set.inputs,
-                train_set.labels,
-                self.training.loss,
-                self.training,
-                generator(seed, "fit", "order"),
-                evaluation,
-                "fit",
-                session.support("fit", self.identity(session)),
-                derive(seed, "fit", "augmentation"),
-            )
+        return Member(
+            self.initial_network(session),
+            train_set.inputs,
+            train_set.labels,
+            self.training.loss,
+            self.training,
+            generator(seed, "fit", "order"),
+            evaluation,
+            "fit",
+            session.support("fit", self.identity(session)),
+            derive(seed, "fit", "augmentation"),
+        )
+
+    def trained(self, member: Member, session: Session) -> Artifact:
+        """Return the network and its record, once `member` was carried out."""
+        history, train_size = member.history, len(member.inputs)
+        true_labels = session.examples(self.dataset, "train", self.data_seed).labels
+        test_size = len(session.examples(self.dataset, "test", self.data_seed))
         metrics = {
-            **_accuracies(history[-1], len(train_set), len(test_set)),
+            **_accuracies(history[-1], train_size, test_size),
             "train_loss": history[-1]["loss"],
-            "label_noise": (train_set.labels != true_labels).double().mean().item(),
+            "label_noise": (member.targets != true_labels).double().mean().item(),
             "epochs": len(history),
             "steps": history[-1]["step"],
             **time_to_fit(history),
-            "parameters": parameter_count(network),
-            "train_size": len(train_set),
-            "test_size": len(test_set),
+            "parameters": parameter_count(member.network),
+            "train_size": train_size,
+            "test_size": test_size,
         }
-        return Artifact({"metrics": metrics, "history": history}, network.state_dict())
+        return Artifact({"metrics": metrics, "history": history}, member.network.state_dict())
+
+    def _train(self, session: Session) -> Artifact:
+        member = self.member(session)
+        with torch_stream(self.seeds.of("order", self.seed), "fit", "dropout"):
+            member.train_alone()
+        return self.trained(member, session)
 
 
 def _preprocess_identity(preprocess: Any) -> Any:

@@ -26,7 +26,7 @@ from rebuttal.stages.stage import Metrics, Outcome, Read, Stage, Work, precision
 from rebuttal.store.entries import Artifact
 from rebuttal.store.identity import describe
 from rebuttal.training.evaluation import Evaluation, evaluated_epochs, predict, time_to_fit
-from rebuttal.training.loop import train
+from rebuttal.training.member import Member
 from rebuttal.training.recipe import Recipe
 from rebuttal.training.step import Loss
 
@@ -157,7 +157,8 @@ class Mimic:
     def _dataset(self) -> Dataset:
         return self.teacher.fit.dataset if self.dataset is None else self.dataset
 
-    def _train(self, session: Session) -> Artifact:
+    def member(self, session: Session) -> Member:
+        """Return the training, prepared."""
         teacher = self.teacher.function(session)
         inputs = session.examples(self._dataset, "student", self._data_seed).inputs
         held_out = session.examples(self.teacher.fit.dataset, "test", self._data_seed).inputs
@@ -167,28 +168,38 @@ class Mimic:
         evaluation = Evaluation(inputs, logits.argmax(dim=1), measured, session.settings.evaluate)
         targets, loss = self._objective(logits)
         seed = self.seeds.of("order", self.seed)
-        with torch_stream(seed, "mimic", "dropout"):
-            order = generator(seed, "mimic", "order")
-            support = session.support("mimic", self.identity(session))
-            name = f"mimic ({self.target})"
-            augmentation = derive(seed, "mimic", "augmentation")
-            history = train(
-                network, inputs, targets, loss, self.training, order, evaluation, name, support, augmentation
-            )
-        final = evaluation.logits.get("agreement")  # none if a finished training was resumed
-        final = predict(network, held_out) if final is None else final
+        order, augmentation = generator(seed, "mimic", "order"), derive(seed, "mimic", "augmentation")
+        name, support = f"mimic ({self.target})", session.support("mimic", self.identity(session))
+        of_teacher = {"held_out_logits": held_out_logits}
+        return Member(
+            network, inputs, targets, loss, self.training, order, evaluation, name, support, augmentation, of_teacher
+        )
+
+    def trained(self, member: Member, session: Session) -> Artifact:
+        """Return the student and its record, once `member` was carried out."""
+        history = member.history
+        held_out = session.examples(self.teacher.fit.dataset, "test", self._data_seed).inputs
+        held_out_logits = member.kept["held_out_logits"]
+        final = member.evaluation.logits.get("agreement")  # none if a finished training was resumed
+        final = predict(member.network, held_out) if final is None else final
         metrics = {
             **agreement(held_out_logits, final),
             "train_agreement": history[-1]["train_accuracy"],
             "epochs": len(history),
             "steps": history[-1]["step"],
             **time_to_fit(history),
-            "parameters": parameter_count(network),
-            "student_size": len(inputs),
+            "parameters": parameter_count(member.network),
+            "student_size": len(member.inputs),
             "test_size": len(held_out),
         }
         record = {"metrics": metrics, "history": history, "confusion": confusion(held_out_logits, final).tolist()}
-        return Artifact(record, network.state_dict())
+        return Artifact(record, member.network.state_dict())
+
+    def _train(self, session: Session) -> Artifact:
+        member = self.member(session)
+        with torch_stream(self.seeds.of("order", self.seed), "mimic", "dropout"):
+            member.train_alone()
+        return self.trained(member, session)
 
     def _new_student(self, session: Session, inputs: Tensor) -> Network:
         source = session.open(self.teacher.fit.dataset)

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rebuttal.errors import TrainingError
-from rebuttal.training.evaluation import Evaluation, is_fitted
-from rebuttal.training.loop import Support, batches, check_finite, check_last_step, reached
+from rebuttal.training.loop import batches, check_finite, check_last_step, reached
 from rebuttal.training.losses import CrossEntropy, SquaredError
+from rebuttal.training.member import Member
 from rebuttal.training.optimizers import SGD, AdamW
 from rebuttal.training.recipe import Recipe
 from rebuttal.training.step import Loss
@@ -27,44 +25,26 @@ from rebuttal.training.step import Loss
 LAYERS = (nn.Flatten, nn.Linear, nn.ReLU, nn.Identity)
 
 
-@dataclass
-class Member:
-    """One training of a stack; see `loop.train` for the fields. `history`: a row an epoch. `failed`: what ended it
-    alone, while the others go on."""
-
-    network: nn.Sequential  # a preprocessing layer without parameters, then the body
-    inputs: Tensor
-    targets: Tensor
-    loss: Loss
-    recipe: Recipe
-    order: np.random.Generator
-    evaluation: Evaluation
-    name: str
-    support: Support = field(default_factory=Support)
-    history: list[dict[str, float]] = field(default_factory=list)
-    failed: TrainingError | None = None
-
-    def goal(self) -> float | None:
-        """The training accuracy of which it is to be known in which epoch it is reached first."""
-        if self.recipe.stop_accuracy is not None:
-            return self.recipe.stop_accuracy
-        return None if any(map(is_fitted, self.history)) else 1.0
-
-
-def stackable(network: nn.Sequential, recipe: Recipe) -> bool:
+def stackable(network: nn.Module, recipe: Recipe) -> bool:
     """Whether a network can be a member: linear layers and ReLU after a fixed preprocessing layer, in float32, with an
     optimiser that treats each weight apart."""
-    preprocess, body = network
+    preprocess, body = _parts(network)
     plain = isinstance(body, nn.Sequential) and all(type(layer) in LAYERS for layer in body)
     plain = plain and not list(preprocess.parameters())
     apart = type(recipe.optimizer) in (SGD, AdamW) and recipe.augmentation is None
     return plain and apart and recipe.precision == "float32"
 
 
-def alike(network: nn.Sequential, inputs: Tensor, targets: Tensor, recipe: Recipe) -> tuple[Any, ...]:
+def _parts(network: nn.Module) -> tuple[nn.Module, nn.Module]:
+    preprocess, body = network.children()
+    return preprocess, body
+
+
+def alike(member: Member) -> tuple[Any, ...]:
     """What the members of a stack have in common."""
-    shapes = tuple(tuple(p.shape) for p in network.parameters())
-    return (*shapes, len(inputs), targets.dtype, tuple(targets.shape[1:]), recipe.batch_size)
+    shapes = tuple(tuple(p.shape) for p in member.network.parameters())
+    targets = member.targets
+    return (*shapes, len(member.inputs), targets.dtype, tuple(targets.shape[1:]), member.recipe.batch_size)
 
 
 def train_stacked(members: Sequence[Member]) -> None:
@@ -85,7 +65,7 @@ class _Stack:
         self.count = math.ceil(len(first.inputs) / first.recipe.batch_size)  # steps an epoch
         self.step = 0
         with torch.inference_mode():
-            prepared = [member.network[0].eval()(member.inputs).flatten(1) for member in members]
+            prepared = [_parts(member.network)[0].eval()(member.inputs).flatten(1) for member in members]
         self.inputs = torch.stack([values.clone() for values in prepared])
         self.targets = torch.stack([member.targets for member in members])
         self.classes = torch.stack([member.evaluation.classes for member in members])

@@ -10,7 +10,8 @@ from rebuttal.training import SGD, AdamW, Cosine
 from rebuttal.training.evaluation import Evaluation
 from rebuttal.training.loop import train
 from rebuttal.training.losses import CrossEntropy, Margin, SquaredError
-from rebuttal.training.stack import Member, train_stacked
+from rebuttal.training.member import Member
+from rebuttal.training.stack import train_stacked
 
 N, D, K = 90, 12, 4
 
