@@ -62,6 +62,7 @@ AS_SOURCE = {"compare", "experiment", "size", "debug"}  # options that only set 
 LAUNCHERS = {
     "local": "hydra_plugins.hydra_joblib_launcher.config.JobLibLauncherConf",
     "slurm": "hydra_plugins.hydra_submitit_launcher.config.SlurmQueueConf",
+    "stacked": "hydra_plugins.rebuttal_stacked.Stacked",
 }
 # Keys that have neither comment nor sentence yet. Write one, then remove the key here.
 

@@ -23,6 +23,7 @@ NOT_COMPARED = {
     "checkpoint",
     "snapshots",
     "evaluate",
+    "stack",
     "batch_size",
     "threads",
     "jobs_per_gpu",

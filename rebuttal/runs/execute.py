@@ -23,6 +23,7 @@ from rebuttal.runs.folder import Asked, RunFolder, flat_metrics
 from rebuttal.runs.isolation import isolated
 from rebuttal.stages.session import Session, Settings
 from rebuttal.stages.stage import Outcome, Stage
+from rebuttal.stages.together import train_together
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,7 @@ def _kept_log() -> Iterator[list[LogRecord]]:
 
 
 def _run_stages(stages: dict[str, Stage], session: Session) -> dict[str, Outcome]:
+    train_together(stages.values(), session)
     outcomes = {}
     for number, (name, stage) in enumerate(stages.items(), start=1):
         session.status.stage(name, number, len(stages))

@@ -14,12 +14,11 @@ from torch.nn import functional as F
 
 from rebuttal.config import build
 from rebuttal.device import configured, has_bfloat16, machine, resolve
-from rebuttal.errors import UserError
 from rebuttal.models.model import Model
 from rebuttal.seeds import torch_stream
 from rebuttal.stages.session import Settings
-from rebuttal.store.entries import Artifact, Store
 from rebuttal.store.identity import describe
+from rebuttal.store.trials import kept_trial
 from rebuttal.training.step import autocast, fast_layout
 
 log = logging.getLogger(__name__)
@@ -103,20 +102,16 @@ def _chosen(model: Model, settings: Settings) -> str:
     where = machine()
     if device.type == "cuda":
         where["gpu"] = torch.cuda.get_device_name(device)
-    asked = {"version": VERSION, "model": describe(model), "cpu": where["cpu"], "gpu": where["gpu"]}
-    seconds = _kept_trial(asked, model, device, settings)
-    return "bfloat16" if seconds and seconds["bfloat16"] < WIN * seconds["float32"] else "float32"
-
-
-def _kept_trial(asked: dict[str, Any], model: Model, device: torch.device, settings: Settings) -> Any:
+    asked = {
+        "trial": "precision",
+        "version": VERSION,
+        "model": describe(model),
+        "cpu": where["cpu"],
+        "gpu": where["gpu"],
+    }
     with configured(settings.device, settings.threads):
-        try:
-            store = Store(settings.store)
-            made = store.get_or_make("precision", asked, lambda: Artifact({"seconds": _trial(model, device)}, {}))
-            return made.record["seconds"]
-        except (OSError, UserError) as error:  # the run says so, if it needs the store
-            log.info("precision of %s: not kept (%s)", type(model).__name__, error)
-            return _trial(model, device)
+        seconds = kept_trial(settings.store, asked, lambda: _trial(model, device))
+    return "bfloat16" if seconds and seconds["bfloat16"] < WIN * seconds["float32"] else "float32"
 
 
 def _trial(model: Model, device: torch.device) -> dict[str, float] | None:

@@ -192,10 +192,14 @@ class Fit:
         }
         return Artifact({"metrics": metrics, "history": history}, member.network.state_dict())
 
-    def _train(self, session: Session) -> Artifact:
-        member = self.member(session)
+    def carry_out(self, member: Member) -> None:
+        """Train `member` alone, or go on with it."""
         with torch_stream(self.seeds.of("order", self.seed), "fit", "dropout"):
             member.train_alone()
+
+    def _train(self, session: Session) -> Artifact:
+        member = self.member(session)
+        self.carry_out(member)
         return self.trained(member, session)
 
 

@@ -180,7 +180,7 @@ class Mimic:
         history = member.history
         held_out = session.examples(self.teacher.fit.dataset, "test", self._data_seed).inputs
         held_out_logits = member.kept["held_out_logits"]
-        final = member.evaluation.logits.get("agreement")  # none if a finished training was resumed
+        final = member.last_logits("agreement")
         final = predict(member.network, held_out) if final is None else final
         metrics = {
             **agreement(held_out_logits, final),
@@ -195,10 +195,14 @@ class Mimic:
         record = {"metrics": metrics, "history": history, "confusion": confusion(held_out_logits, final).tolist()}
         return Artifact(record, member.network.state_dict())
 
-    def _train(self, session: Session) -> Artifact:
-        member = self.member(session)
+    def carry_out(self, member: Member) -> None:
+        """Train `member` alone, or go on with it."""
         with torch_stream(self.seeds.of("order", self.seed), "mimic", "dropout"):
             member.train_alone()
+
+    def _train(self, session: Session) -> Artifact:
+        member = self.member(session)
+        self.carry_out(member)
         return self.trained(member, session)
 
     def _new_student(self, session: Session, inputs: Tensor) -> Network:

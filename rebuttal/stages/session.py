@@ -47,6 +47,7 @@ class Settings:
     judged: bool = True  # configs of past runs do not have it
     snapshots: Literal["none", "log"] = "none"  # nor this
     evaluate: Schedule = "log"  # nor this
+    stack: Literal["auto", "always", "never"] = "auto"  # nor this
     seeds_per_trial: PositiveInt = 1
     tracker: TrackerOption
     packages: tuple[Annotated[str, Field(pattern=r"^\w+(\.\w+)*$")], ...]

@@ -1,29 +1,42 @@
-"""Networks that a run needs at the same time, trained as one stack; each then comes from the store."""
+"""Networks that runs need at the same time, trained as one stack; each then comes from the store."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Protocol, cast
 
+from rebuttal.device import machine
 from rebuttal.errors import TrainingError
 from rebuttal.stages.networks import empty_network
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Stage, Work, trainings
+from rebuttal.store.checkpoints import Checkpoint
 from rebuttal.store.entries import Artifact
+from rebuttal.store.identity import describe, name_of
+from rebuttal.store.trials import kept_trial
 from rebuttal.training.member import Member
-from rebuttal.training.stack import alike, stackable, train_stacked
+from rebuttal.training.stack import alike, is_worth_it, stackable, train_stacked, trial
 
 log = logging.getLogger(__name__)
 
+MOST = 64  # networks in a stack: each holds a lock of the store, and a few frames of Python's stack
+BYTES = 2**30  # of inputs, of which a stack holds a copy for each member
+WIN = 0.9  # of the time one by one, below which a stack wins
+VERSION = 1  # raised when the same stack and machine are to be tried again
+
 
 class Trains(Protocol):
-    """A stage that trains a network, in two halves."""
+    """A stage that trains a network, in parts."""
 
     def member(self, session: Session) -> Member:
         """Return the training, prepared."""
+
+    def carry_out(self, member: Member) -> None:
+        """Train it alone."""
 
     def trained(self, member: Member, session: Session) -> Artifact:
         """Return the network and its record, once `member` was carried out."""
@@ -31,34 +44,54 @@ class Trains(Protocol):
 
 def train_together(stages: Iterable[Stage], session: Session) -> None:
     """Train what the stages need, and the store does not hold, in stacks where that is possible: first what needs no
-    other network, then what needs those. What is left trains alone when it is asked for."""
+    other network, then what needs those. What is left, or fails, trains alone when it is asked for."""
+    if session.settings.stack == "never":
+        return
     needed = trainings(stages, session)
+    tried: set[str] = set()
     while True:
-        ready = {n: stage for n, (stage, _) in needed.items() if not session.store.holds(n)}
-        ready = {n: stage for n, stage in ready.items() if _has_what_it_needs(stage, session)}
-        tried = [group for group in _groups(ready, session) if len(group) > 1]
-        before = set(session.store.made)
-        for group in tried:
-            log.info("%d networks are trained as one", len(group))
-            _train(group, [], session)
-        if set(session.store.made) == before:
+        ready = {n: stage for n, (stage, _) in needed.items() if n not in tried and _is_ready(n, stage, session)}
+        tried |= ready.keys()
+        if not ready:
             return
+        for group in _groups(ready, session):
+            _Stacks(session).train(group)
 
 
-def _has_what_it_needs(stage: Stage, session: Session) -> bool:
-    return all(session.store.holds(name) for name in trainings(stage.needs(session), session))
+def _is_ready(name: str, stage: Stage, session: Session) -> bool:
+    return not _is_there(name, session) and all(
+        _is_there(needed, session) for needed in trainings(stage.needs(session), session)
+    )
 
 
-def _groups(ready: dict[str, Stage], session: Session) -> Iterable[list[Stage]]:
-    """The stages that can be trained as one, in an order that every process has."""
-    possible = [(name, stage) for name, stage in sorted(ready.items()) if _can(stage, session)]
-    by_kind = sorted(possible, key=lambda pair: _kind(pair[1], session))  # stable
-    return [[stage for _, stage in of] for _, of in groupby(by_kind, key=lambda pair: _kind(pair[1], session))]
+def _is_there(name: str, session: Session) -> bool:
+    return name in session.store.made or session.store.holds(name)
 
 
-def _can(stage: Stage, session: Session) -> bool:
+def _groups(ready: dict[str, Stage], session: Session) -> Iterator[list[Stage]]:
+    """Yield stages, two or more, that can be trained as one, in an order that every process has."""
+    kinds = {name: _kind(stage, session) for name, stage in ready.items() if _can(name, stage, session)}
+    for _, group in groupby(sorted(kinds, key=lambda name: (kinds[name], name)), key=kinds.__getitem__):
+        names = list(group)
+        work = cast(Work, ready[names[0]].work(session))
+        most = min(MOST, BYTES // (_values(work) * 4))
+        parts = -(-len(names) // most) if most >= 2 else len(names)
+        for i in range(parts):
+            if len(part := [ready[name] for name in names[i::parts]]) > 1:
+                yield part
+
+
+def _values(work: Work) -> int:
+    """How many numbers the inputs of a training are."""
+    size = work.examples
+    for length in work.source.shape:
+        size *= length
+    return size
+
+
+def _can(name: str, stage: Stage, session: Session) -> bool:
     work = stage.work(session)
-    if work is None or not (hasattr(stage, "member") and hasattr(stage, "trained")):
+    if work is None or not (hasattr(stage, "member") and hasattr(stage, "trained")) or session.store.is_busy(name):
         return False
     return stackable(empty_network(work.model, work.preprocess, work.source), work.recipe)
 
@@ -70,38 +103,85 @@ def _kind(stage: Stage, session: Session) -> str:
     )
 
 
-def _train(rest: Sequence[Stage], claimed: list[tuple[Trains, Member]], session: Session) -> None:
-    """Claim each stage's place in the store, one within the other; then train those that nobody else has trained."""
-    if not rest:
-        _train_claimed(claimed)
-        return
-    stage, called = cast(Any, rest[0]), []
+@dataclass
+class _Stacks:
+    """Stages whose places in the store are claimed, each with its training, and the checkpoints of their stacks."""
 
-    def make() -> Artifact:
-        member = stage.member(session)
-        called.append(member)
-        claimed.append((stage, member))
-        _train(rest[1:], claimed, session)
-        if member.failed is not None:
-            raise member.failed
-        if not member.history:
-            member.train_alone()
-        return cast(Artifact, stage.trained(member, session))
+    session: Session
+    claimed: list[tuple[str, Trains, Member]] = field(default_factory=list)
+    checkpoints: list[Checkpoint] = field(default_factory=list)
 
-    with suppress(TrainingError):  # the stage raises it when it is its turn, and the others go on
-        session.store.get_or_make(stage.identity(session)["stage"], stage.identity(session), make)
-    if not called:
-        _train(rest[1:], claimed, session)
+    def train(self, stages: Sequence[Stage]) -> None:
+        """Train the stages in as few stacks as possible, and store what they train."""
+        self._claim(stages)
+        for checkpoint in self.checkpoints:
+            checkpoint.remove()
+
+    def _claim(self, rest: Sequence[Stage]) -> None:
+        """Claim each stage's place in the store, one within the other; then train those that nobody else has
+        trained."""
+        if not rest:
+            self._train_claimed()
+            return
+        stage, called = cast(Any, rest[0]), []
+        kind, identity = stage.identity(self.session)["stage"], stage.identity(self.session)
+
+        def make() -> Artifact:
+            member = stage.member(self.session)
+            called.append(member)
+            self.claimed.append((name_of(kind, identity), stage, member))
+            self._claim(rest[1:])
+            if member.failed is not None:
+                raise member.failed
+            if not member.history:
+                stage.carry_out(member)
+            return cast(Artifact, stage.trained(member, self.session))
+
+        with suppress(TrainingError):  # the stage raises it when it is its turn, and the others go on
+            self.session.store.get_or_make(kind, identity, make)
+        if not called:
+            self._claim(rest[1:])
+
+    def _train_claimed(self) -> None:
+        for names, members in self._alike():
+            checkpoint = self._checkpoint(names)
+            self.checkpoints.append(checkpoint)
+            if not checkpoint.is_there():
+                members = [member for member in members if not member.support.checkpoint.is_there()]
+            if len(members) > 1 and (checkpoint.is_there() or _is_faster(members, self.session)):
+                log.info("%d networks are trained as one", len(members))
+                train_stacked(members, checkpoint)
+
+    def _alike(self) -> Iterator[tuple[list[str], list[Member]]]:
+        found: dict[Any, tuple[list[str], list[Member]]] = {}
+        for name, _, member in self.claimed:
+            names, members = found.setdefault(alike(member), ([], []))
+            names.append(name)
+            members.append(member)
+        yield from found.values()
+
+    def _checkpoint(self, names: list[str]) -> Checkpoint:
+        """Where the state of the stack of these networks is kept."""
+        interval = self.session.settings.checkpoint
+        kind = names[0].partition("/")[0]
+        return Checkpoint() if interval is None else self.session.store.checkpoint(kind, {"stack": names}, interval)
 
 
-def _train_claimed(claimed: Sequence[tuple[Trains, Member]]) -> None:
-    for of_kind in _alike([member for _, member in claimed]):
-        if len(of_kind) > 1:
-            train_stacked(of_kind)
+def _is_faster(members: Sequence[Member], session: Session) -> bool:
+    """Whether these members train faster as one, by a trial that the machine makes once."""
+    if session.settings.stack == "always":
+        return True
+    if not is_worth_it(members):
+        return False
+    where = {key: machine()[key] for key in ("cpu", "gpu", "threads")}
+    asked = {"trial": "stack", "version": VERSION, **where, "members": len(members), "of": _facts(members[0])}
+    seconds = kept_trial(session.settings.store, asked, lambda: trial(members))
+    log.info("%d networks: %.3g s as one, %.3g s one by one", len(members), seconds["stacked"], seconds["alone"])
+    return bool(seconds["stacked"] < WIN * seconds["alone"])
 
 
-def _alike(members: Sequence[Member]) -> list[list[Member]]:
-    found: dict[Any, list[Member]] = {}
-    for member in members:
-        found.setdefault(alike(member), []).append(member)
-    return list(found.values())
+def _facts(member: Member) -> dict[str, Any]:
+    """What decides the cost of a step."""
+    shapes = [list(parameter.shape) for parameter in member.network.parameters()]
+    recipe = member.recipe
+    return {"shapes": shapes, "batch": min(recipe.batch_size, len(member.inputs)), "by": describe(recipe.optimizer)}

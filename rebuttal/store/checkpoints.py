@@ -60,6 +60,14 @@ class Checkpoint:
         ended = time.monotonic()
         self._next = ended + max(self._interval, (ended - began) / self._cost)
 
+    def is_there(self) -> bool:
+        return self.path is not None and self.path.is_file()
+
+    def remove(self) -> None:
+        """Remove the saved state, if there is one."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
     def load(self) -> State | None:
         """Return the saved state; None if there is none or it is damaged.
 

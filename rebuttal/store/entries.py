@@ -34,7 +34,7 @@ from rebuttal.store.origin import origin
 
 log = logging.getLogger(__name__)
 
-FOLDERS = ("images", "fit", "mimic", "judge", "measure", "run", "precision", "code", "forced", *beside.KINDS)
+FOLDERS = ("images", "fit", "mimic", "judge", "measure", "run", "trial", "code", "forced", *beside.KINDS)
 RECORD, WEIGHTS = "record.json", "weights.safetensors"  # the files of an entry
 SECONDS_BETWEEN_TRIES = 0.5  # to acquire a lock; many jobs of a cluster may wait for one network
 
@@ -129,6 +129,14 @@ class Store:
                 self._write(folder, identity, artifact)
         except OSError as error:
             log.warning("not stored (%s: %s)", folder.parent, error.strerror)
+
+    def is_busy(self, name: str) -> bool:
+        """True if another process computes the artifact of that name just now."""
+        try:
+            with lock_of(self.root / name).acquire(timeout=0):
+                return False
+        except (Timeout, OSError):
+            return True
 
     def checkpoint(self, kind: str, identity: Any, interval: float) -> Checkpoint:
         """The checkpoint of the training that computes an artifact. It is removed once the artifact is stored; one

@@ -90,7 +90,7 @@ def train(
                     mean, logits = gradients.backward(chosen(batch, training.step), targets.index_select(0, batch))
                     training.descend(mean, None if evaluation is None else evaluation.right(logits, batch))
                     support.after_step(training.step, steps, network)
-                    _save_if_due(checkpoint, training, deferred)
+                    save_if_due(checkpoint, training.state, deferred)
             check_finite(training.losses, epoch, recipe, name)
             network.eval()
             training.end_epoch(evaluation)
@@ -108,10 +108,10 @@ def _resume(training: _Training, checkpoint: Checkpoint, message: str) -> None:
         log.info(message, training.step)
 
 
-def _save_if_due(checkpoint: Checkpoint, training: _Training, deferred: DeferredSignals) -> None:
+def save_if_due(checkpoint: Checkpoint, state: Callable[[], State], deferred: DeferredSignals) -> None:
     """After a step: save the state at its interval, and before the process heeds a signal."""
     if deferred or checkpoint.due():
-        checkpoint.save(training.state())
+        checkpoint.save(state())
     if deferred:
         deferred.deliver()
 
@@ -188,8 +188,7 @@ class _Training:
 
     def state(self) -> State:
         tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
-        for i, values in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{i}.{name}": tensor for name, tensor in values.items() if tensor is not None}
+        tensors |= optimizer_tensors(self.optimizer)
         tensors |= {"losses": self.losses, "right": self.right, "random": torch.get_rng_state()}
         if self.losses.is_cuda:
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.losses.device)
@@ -199,11 +198,7 @@ class _Training:
     def restore(self, state: State) -> None:
         tensors = state.tensors
         self.network.load_state_dict(_with_prefix("network", tensors))
-        values: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in _with_prefix("optimizer", tensors).items():
-            i, _, key = name.partition(".")
-            values.setdefault(int(i), {})[key] = tensor
-        self.optimizer.load_state_dict({"state": values, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        restore_optimizer(self.optimizer, tensors)
         self.losses.copy_(tensors["losses"])
         self.right.copy_(tensors.get("right", self.right))  # checkpoints of earlier versions do not have it
         torch.set_rng_state(tensors["random"])
@@ -211,6 +206,21 @@ class _Training:
             torch.cuda.set_rng_state(tensors["random.cuda"], self.losses.device)
         self.step, self.history = state.facts["step"], state.facts["history"]
         self.order.bit_generator.state = self._shuffle_state = state.facts["order"]
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, name: str = "optimizer") -> dict[str, Tensor]:
+    """What an optimiser keeps of each parameter, by `<name>.<number>.<key>`."""
+    kept = optimizer.state_dict()["state"].items()
+    return {f"{name}.{i}.{key}": tensor for i, values in kept for key, tensor in values.items() if tensor is not None}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], name: str = "optimizer") -> None:
+    """Restore what `optimizer_tensors` gave."""
+    values: dict[int, dict[str, Tensor]] = {}
+    for place, tensor in _with_prefix(name, tensors).items():
+        i, _, key = place.partition(".")
+        values.setdefault(int(i), {})[key] = tensor
+    optimizer.load_state_dict({"state": values, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def _with_prefix(name: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -6,33 +6,66 @@ rate, schedule and end, and comes to what it would come to alone, up to rounding
 
 from __future__ import annotations
 
+import copy
+import logging
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rebuttal.errors import TrainingError
-from rebuttal.training.loop import batches, check_finite, check_last_step, reached
+from rebuttal.progress.console import track
+from rebuttal.signals import signals_deferred
+from rebuttal.store.checkpoints import Checkpoint, State
+from rebuttal.training.loop import (
+    batches,
+    check_finite,
+    check_last_step,
+    optimizer_tensors,
+    reached,
+    restore_optimizer,
+    save_if_due,
+)
 from rebuttal.training.losses import CrossEntropy, SquaredError
 from rebuttal.training.member import Member
 from rebuttal.training.optimizers import SGD, AdamW
 from rebuttal.training.recipe import Recipe
 from rebuttal.training.step import Loss
 
-LAYERS = (nn.Flatten, nn.Linear, nn.ReLU, nn.Identity)
+log = logging.getLogger(__name__)
+
+TRIAL_STEPS = 8  # of each round of a trial
+WORTH_A_TRIAL = 300  # steps of a training; a trial takes the time of some 20
 
 
 def stackable(network: nn.Module, recipe: Recipe) -> bool:
     """Whether a network can be a member: linear layers and ReLU after a fixed preprocessing layer, in float32, with an
     optimiser that treats each weight apart."""
     preprocess, body = _parts(network)
-    plain = isinstance(body, nn.Sequential) and all(type(layer) in LAYERS for layer in body)
-    plain = plain and not list(preprocess.parameters())
+    plain = _is_plain(body) and not list(preprocess.parameters())
     apart = type(recipe.optimizer) in (SGD, AdamW) and recipe.augmentation is None
     return plain and apart and recipe.precision == "float32"
+
+
+def _is_plain(body: nn.Module) -> bool:
+    """Whether a network flattens its inputs and has linear layers, ReLU between two of them, and nothing else."""
+    layers = [layer for layer in body if type(layer) is not nn.Identity] if type(body) is nn.Sequential else []
+    if not layers or type(layers[0]) is not nn.Flatten or (layers[0].start_dim, layers[0].end_dim) != (1, -1):
+        return False
+    linear, between = layers[1::2], layers[2::2]
+    return (
+        len(linear) == len(between) + 1
+        and all(type(layer) is nn.Linear and layer.bias is not None for layer in linear)
+        and all(type(layer) is nn.ReLU for layer in between)
+        and all(parameter.requires_grad for parameter in body.parameters())
+    )
 
 
 def _parts(network: nn.Module) -> tuple[nn.Module, nn.Module]:
@@ -47,13 +80,73 @@ def alike(member: Member) -> tuple[Any, ...]:
     return (*shapes, len(member.inputs), targets.dtype, tuple(targets.shape[1:]), member.recipe.batch_size)
 
 
-def train_stacked(members: Sequence[Member]) -> None:
-    """Train the members, which are `stackable` and `alike`, from their first step on; each has its history afterwards,
-    or the error that ended it."""
-    stack = _Stack(list(members))
-    while stack.members:
-        stack.epoch()
-        stack.keep([not stack.ended(member) for member in stack.members])
+def train_stacked(members: Sequence[Member], checkpoint: Checkpoint | None = None) -> None:
+    """Train the members, which are `stackable` and `alike`; each has its history afterwards, or the error that ended
+    it.
+
+    If `checkpoint` holds the state of these members, it is resumed, on the CPU to the same bits; members that had ended
+    then are left as they are, to be resumed alone. Whoever ends leaves a checkpoint of its own."""
+    checkpoint = checkpoint or Checkpoint()
+    state = checkpoint.load()
+    left = list(members) if state is None else _still_training(members, state)
+    if not left:
+        return
+    stack, words = _Stack(left), f"{len(left)} networks as one"
+    if state is not None:
+        stack.restore(state)
+        log.info("%s: resuming from step %d", words, stack.step)
+    for member in stack.members:
+        for row in member.history:
+            member.support.watch(row)
+        member.support.snapshot(stack.step, member.network)
+    for epoch in track(range(1, max(member.recipe.epochs for member in members) + 1), words):
+        if stack.members and epoch > len(stack.members[0].history):
+            stack.epoch(checkpoint)
+
+
+def is_worth_it(members: Sequence[Member]) -> bool:
+    """Whether a training of these members is so long that a trial of a few steps costs little."""
+    first = members[0]
+    return first.recipe.epochs * _steps_per_epoch(len(first.inputs), first.recipe) >= WORTH_A_TRIAL
+
+
+def trial(members: Sequence[Member]) -> dict[str, float]:
+    """Return the seconds of a few steps of all members, `stacked` and `alone`, one after the other."""
+    few = [_few_steps(member) for member in members]
+    times: dict[str, list[float]] = {"stacked": [], "alone": []}
+    for _ in range(3):  # alternately, for a machine that others use too; the first is not counted
+        together, first = copy.deepcopy(few), copy.deepcopy(few[0])
+        times["stacked"].append(_seconds(partial(train_stacked, together)))
+        times["alone"].append(len(members) * _seconds(first.train_alone))
+    return {way: min(seconds[1:]) for way, seconds in times.items()}
+
+
+def _few_steps(member: Member) -> Member:
+    """The member with so many inputs and epochs that it takes a few steps."""
+    n = min(TRIAL_STEPS * member.recipe.batch_size, len(member.inputs))
+    epochs = math.ceil(TRIAL_STEPS / _steps_per_epoch(n, member.recipe))
+    recipe = replace(member.recipe, epochs=epochs, stop_accuracy=None, stop_loss=None)
+    order = np.random.default_rng(0)
+    return Member(member.network, member.inputs[:n], member.targets[:n], member.loss, recipe, order, None, "trial")
+
+
+def _seconds(do: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    do()
+    return time.perf_counter() - began
+
+
+def _still_training(members: Sequence[Member], state: State) -> list[Member]:
+    """Those that were in the stack when its state was saved; others that had failed are so again."""
+    for member in members:
+        if (error := state.facts["failed"].get(_key(member))) is not None:
+            member.failed = TrainingError(error)
+    return [member for member in members if _key(member) in state.facts["training"]]
+
+
+def _key(member: Member) -> str:
+    path = member.support.checkpoint.path
+    return member.name if path is None else path.name
 
 
 class _Stack:
@@ -62,16 +155,20 @@ class _Stack:
     def __init__(self, members: list[Member]):
         self.members = members = sorted(members, key=_rates)  # those with equal rates are moved by one optimiser
         first = members[0]
-        self.count = math.ceil(len(first.inputs) / first.recipe.batch_size)  # steps an epoch
+        self.count = _steps_per_epoch(len(first.inputs), first.recipe)
         self.step = 0
         with torch.inference_mode():
             prepared = [_parts(member.network)[0].eval()(member.inputs).flatten(1) for member in members]
         self.inputs = torch.stack([values.clone() for values in prepared])
         self.targets = torch.stack([member.targets for member in members])
-        self.classes = torch.stack([member.evaluation.classes for member in members])
+        self.classes = torch.stack([_classes(member) for member in members])
+        self.losses = torch.empty(self.count, len(members), device=self.inputs.device)  # of the current epoch
+        self.right = torch.zeros_like(self.losses)  # how many inputs of each batch are classified rightly
         self.sizes: list[int] = []  # of the groups with equal rates
         self.weights: list[list[nn.Parameter]] = []  # by group, then by layer: weight, bias, weight, …
         self.optimizers: list[torch.optim.Optimizer] = []
+        self.shuffle_states = self._orders()  # before the current epoch was shuffled
+        self.failed: dict[str, str] = {}  # the errors that ended members, by their keys
         self._group()
 
     def _group(self) -> None:
@@ -89,23 +186,50 @@ class _Stack:
             yield self.members[begin : begin + size]
             begin += size
 
-    def epoch(self) -> None:
-        """Train every member for one epoch, and add its row."""
-        for member in self.members:
-            member.network.train()
-        taken = [list(batches(self.inputs.shape[1], self.count, m.order, self.inputs.device)) for m in self.members]
-        rows = torch.arange(len(self.members), device=self.inputs.device)[:, None]
-        losses = torch.empty(self.count, len(self.members), device=self.inputs.device)
-        right = torch.zeros(len(self.members), device=self.inputs.device)
-        for number, batch in enumerate(torch.stack(of) for of in zip(*taken)):
-            logits = self._logits(self.inputs[rows, batch])
-            losses[number] = self._descend(logits, self.targets[rows, batch])
-            right += (logits.argmax(dim=2) == self.classes[rows, batch]).sum(dim=1)
-            self.step += 1
+    def epoch(self, checkpoint: Checkpoint) -> None:
+        """Train every member for one epoch, or for what is left of it, and add its row; let those go that end."""
+        with signals_deferred() as deferred:
             for member in self.members:
-                member.support.after_step(self.step, member.recipe.epochs * self.count, member.network)
-        for i, member in enumerate(self.members):
-            self._end_epoch(member, losses[:, i], right[i].item())
+                member.network.train()
+            for batch in self._rest_of_epoch():
+                self._descend(batch)
+                self._tell_of_step()
+                save_if_due(checkpoint, self.state, deferred)
+            for i, member in enumerate(self.members):
+                self._end_epoch(member, self.losses[:, i], self.right[:, i])
+            self._keep([not self._ended(member) for member in self.members])
+            self.shuffle_states = self._orders()
+            if deferred:
+                checkpoint.save(self.state())
+
+    def _tell_of_step(self) -> None:
+        longest = max(self.members, key=lambda member: member.recipe.epochs)
+        longest.support.progress(self.step, longest.recipe.epochs * self.count)
+        for member in self.members:
+            member.support.snapshot(self.step, member.network)
+
+    def _rest_of_epoch(self) -> Iterator[Tensor]:
+        """Yield the remaining batches of the current epoch, as indices (M, n) of each member's inputs."""
+        done = self.step - len(self.members[0].history) * self.count
+        n, device = self.inputs.shape[1], self.inputs.device
+        taken = [list(batches(n, self.count, member.order, device))[done:] for member in self.members]
+        return (torch.stack(of) for of in zip(*taken))
+
+    def _descend(self, batch: Tensor) -> None:
+        """Take a step of every member on its inputs of the indices `batch` (M, n)."""
+        rows = torch.arange(len(self.members), device=batch.device)[:, None]
+        logits = self._logits(self.inputs[rows, batch])
+        losses = _losses([member.loss for member in self.members], logits, self.targets[rows, batch])
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        losses.sum().backward()
+        for optimizer, group in zip(self.optimizers, self._groups()):
+            for parameters in optimizer.param_groups:
+                parameters["lr"] = group[0].recipe.learning_rate(self.step, self.count)
+            optimizer.step()
+        self.losses[self.step % self.count] = losses.detach()
+        self.right[self.step % self.count] = (logits.argmax(dim=2) == self.classes[rows, batch]).sum(dim=1)
+        self.step += 1
 
     def _logits(self, values: Tensor) -> Tensor:
         """Return logits (M, n, K) of inputs (M, n, d)."""
@@ -116,41 +240,55 @@ class _Stack:
                 values = values.relu()
         return values
 
-    def _descend(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Take a step down each member's loss, (M,), which is returned."""
-        losses = _losses([member.loss for member in self.members], logits, targets)
-        for optimizer in self.optimizers:
-            optimizer.zero_grad(set_to_none=True)
-        losses.sum().backward()
-        for optimizer, group in zip(self.optimizers, self._groups()):
-            for parameters in optimizer.param_groups:
-                parameters["lr"] = group[0].recipe.learning_rate(self.step, self.count)
-            optimizer.step()
-        return losses.detach()
-
-    def _end_epoch(self, member: Member, losses: Tensor, right: float) -> None:
+    def _end_epoch(self, member: Member, losses: Tensor, right: Tensor) -> None:
         row: dict[str, float] = {"epoch": len(member.history) + 1, "step": self.step}
         row["lr"] = member.recipe.learning_rate(self.step - 1, self.count)
         row["loss"] = losses.mean().item()
-        row["running_accuracy"] = right / self.inputs.shape[1]
         try:
             check_finite(losses, int(row["epoch"]), member.recipe, member.name)
             member.network.eval()
-            last = row["epoch"] == member.recipe.epochs or reached(row, member.recipe)
-            row |= member.evaluation.after(member.network, int(row["epoch"]), last, member.goal())
-            member.history.append(row)
-            member.support.watch(row)
-            if self.ended(member):
+            member.end_epoch(row, right.sum().item())
+            if self._ended(member):
                 check_last_step(member.network, member.inputs, member.recipe, member.name, member.evaluation)
+                member.support.checkpoint.save(_finished(member, losses, right))
         except TrainingError as error:
             member.failed = error
 
-    def ended(self, member: Member) -> bool:
+    def _ended(self, member: Member) -> bool:
         if member.failed is not None:
             return True
         return len(member.history) == member.recipe.epochs or reached(member.history[-1], member.recipe)
 
-    def keep(self, kept: list[bool]) -> None:
+    def state(self) -> State:
+        """What restores the stack: what its members do not share with the start."""
+        training = {
+            _key(member): {"history": member.history, "order": order}
+            for member, order in zip(self.members, self.shuffle_states)
+        }
+        tensors = {"losses": self.losses, "right": self.right}
+        for group, (weights, optimizer) in enumerate(zip(self.weights, self.optimizers)):
+            tensors |= {f"weights.{group}.{i}": weight for i, weight in enumerate(weights)}
+            tensors |= optimizer_tensors(optimizer, f"optimizer.{group}")
+        return State({"step": self.step, "training": training, "failed": self.failed}, tensors)
+
+    def _orders(self) -> list[Any]:
+        return [member.order.bit_generator.state for member in self.members]
+
+    def restore(self, state: State) -> None:
+        """Restore the state of a stack of the same members."""
+        for group, (weights, optimizer) in enumerate(zip(self.weights, self.optimizers)):
+            for i, weight in enumerate(weights):
+                weight.data.copy_(state.tensors[f"weights.{group}.{i}"])
+            restore_optimizer(optimizer, state.tensors, f"optimizer.{group}")
+        self.losses.copy_(state.tensors["losses"])
+        self.right.copy_(state.tensors["right"])
+        self.step, self.failed = state.facts["step"], state.facts["failed"]
+        for member in self.members:
+            kept = state.facts["training"][_key(member)]
+            member.history, member.order.bit_generator.state = kept["history"], kept["order"]
+        self.shuffle_states = self._orders()
+
+    def _keep(self, kept: list[bool]) -> None:
         """Let the other members go with weights of their own, and close the ranks."""
         if all(kept):
             return
@@ -166,9 +304,15 @@ class _Stack:
         left = [number for number, size in enumerate(self.sizes) if size]
         self.weights, self.optimizers = [self.weights[i] for i in left], [self.optimizers[i] for i in left]
         self.sizes = [self.sizes[i] for i in left]
-        rows = torch.tensor([i for i, stays in enumerate(kept) if stays], device=self.inputs.device, dtype=torch.long)
+        self.failed |= {_key(member): str(member.failed) for member in self.members if member.failed is not None}
+        self._close([i for i, stays in enumerate(kept) if stays])
+
+    def _close(self, left: list[int]) -> None:
+        """Leave only these members."""
+        rows = torch.tensor(left, device=self.inputs.device, dtype=torch.long)
         self.inputs, self.targets, self.classes = (of[rows] for of in (self.inputs, self.targets, self.classes))
-        self.members = [member for member, stays in zip(self.members, kept) if stays]
+        self.losses, self.right = self.losses[:, rows], self.right[:, rows]
+        self.members = [self.members[i] for i in left]
 
     def _choose(self, number: int, chosen: Tensor) -> None:
         """Leave only the chosen members in a group's weights and in what its optimiser keeps of them."""
@@ -179,6 +323,25 @@ class _Stack:
                     state[name] = value[chosen]
             weight.data = weight.data[chosen]
             weight.grad = None
+
+
+def _steps_per_epoch(n: int, recipe: Recipe) -> int:
+    return math.ceil(n / recipe.batch_size)
+
+
+def _classes(member: Member) -> Tensor:
+    """The right class of each input, (n,); without an evaluation nobody asks."""
+    if member.evaluation is None:
+        return torch.zeros(len(member.inputs), dtype=torch.long, device=member.inputs.device)
+    return member.evaluation.classes
+
+
+def _finished(member: Member, losses: Tensor, right: Tensor) -> State:
+    """The state of a member that has ended, as one that trained alone would leave it."""
+    tensors = {f"network.{name}": tensor for name, tensor in member.network.state_dict().items()}
+    tensors |= {"losses": losses, "right": right, "random": torch.get_rng_state()}
+    order = member.order.bit_generator.state
+    return State({"step": member.history[-1]["step"], "history": member.history, "order": order}, tensors)
 
 
 def _rates(member: Member) -> str:

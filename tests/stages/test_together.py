@@ -1,13 +1,18 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import torch
 
 from rebuttal.errors import TrainingError
 from rebuttal.models import VGG11
+from rebuttal.stages import Fit
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import trainings
 from rebuttal.stages.together import train_together
 from rebuttal.stages.variants import repeated
+from rebuttal.store.entries import lock_of
+from rebuttal.store.identity import name_of
 from rebuttal.training import stack
 
 
@@ -18,12 +23,18 @@ def students(mimic):
 
 
 @pytest.fixture
+def session(session):
+    return Session(replace(session.settings, stack="always"))
+
+
+@pytest.fixture
 def stacks(monkeypatch):
     """The number of networks in each stack that is trained."""
     sizes = []
     train = stack.train_stacked
     monkeypatch.setattr(
-        "rebuttal.stages.together.train_stacked", lambda members: sizes.append(len(members)) or train(members)
+        "rebuttal.stages.together.train_stacked",
+        lambda members, checkpoint: sizes.append(len(members)) or train(members, checkpoint),
     )
     return sizes
 
@@ -46,8 +57,10 @@ def test_what_is_stored_is_not_trained_again(students, session, stacks):
     students[0].run(session)
     train_together(students[:3], session)
     assert stacks == [2, 2]
-    train_together(students[:3], session)
+    train_together(students[:3], Session(session.settings))
     assert stacks == [2, 2]
+    left = [path for path in Path(session.settings.store).rglob("*") if path.suffix == ".checkpoint"]
+    assert left == []
 
 
 def test_one_that_diverges_fails_when_it_is_its_turn(fit, session, stacks):
@@ -65,3 +78,81 @@ def test_what_cannot_be_stacked_is_left(fit, session, stacks):
     dataset = replace(fit.dataset, shape=(3, 32, 32), train_size=4, test_size=4)
     train_together([replace(fit, seed=seed, model=VGG11(), dataset=dataset) for seed in range(2)], session)
     assert stacks == [] and session.store.made == []
+
+
+def test_networks_are_not_trained_as_one_where_nobody_wants_that_or_a_trial_says_no(fit, session, stacks, monkeypatch):
+    trials = []
+
+    def gives(stacked):
+        monkeypatch.setattr(
+            "rebuttal.stages.together.trial",
+            lambda members: trials.append(len(members)) or {"stacked": stacked, "alone": 1.0},
+        )
+
+    def three(**changes):
+        return [replace(fit, seed=seed, training=replace(fit.training, **changes)) for seed in range(3)]
+
+    def within(stack, **other):
+        return Session(replace(session.settings, stack=stack, **other))
+
+    gives(0.1)
+    train_together(three(), within("never"))
+    train_together(three(), within("auto"))  # 90 steps at most: too few for a trial
+    assert stacks == [] and trials == []
+    train_together(three(epochs=101), within("auto"))
+    assert stacks == [3] and trials == [3]
+    gives(0.95)
+    train_together(three(epochs=102), within("auto"))  # what was found once is known
+    assert stacks == [3, 3] and trials == [3]
+    train_together(three(epochs=103)[:2], within("auto"))
+    assert stacks == [3, 3] and trials == [3, 2]
+
+
+def test_forced_networks_are_trained_as_one_once(students, session, stacks):
+    students[0].run(session)
+    forced = Session(replace(session.settings, force=True))
+    train_together(students[:3], forced)
+    assert stacks == [3, 3] and len(forced.store.made) == 6
+    students[0].run(forced)
+    assert len(forced.store.made) == 6
+
+
+def test_what_another_process_trains_is_left_to_it(fit, session, stacks):
+    fits = [replace(fit, seed=seed) for seed in range(3)]
+    name = name_of("fit", fits[1].identity(session))
+    folder = session.store.root / name
+    folder.parent.mkdir(parents=True)
+    with lock_of(folder):
+        train_together(fits, session)
+    assert stacks == [2] and name not in session.store.made and len(session.store.made) == 2
+
+
+def test_a_stack_is_as_large_as_memory_and_locks_allow(fit, session, stacks, monkeypatch):
+    monkeypatch.setattr("rebuttal.stages.together.MOST", 3)
+    train_together([replace(fit, seed=seed) for seed in range(5)], session)
+    assert sorted(stacks) == [2, 3]
+    monkeypatch.setattr("rebuttal.stages.together.BYTES", 4 * 60 * 20 * 2 - 1)  # less than two copies of the inputs
+    train_together([replace(fit, seed=seed) for seed in range(5, 8)], session)
+    assert sorted(stacks) == [2, 3]
+
+
+def test_networks_of_a_stack_that_was_killed_while_they_were_stored_are_not_trained_again(fit, session, stacks):
+    fits = [replace(fit, seed=seed) for seed in range(3)]
+    trained = Fit.trained
+
+    def interrupted(stage, *given):
+        if stage.seed == 1:
+            raise KeyboardInterrupt
+        return trained(stage, *given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Fit, "trained", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train_together(fits, session)
+    again = Session(session.settings)
+    train_together(fits, again)
+    apart = Session(replace(session.settings, store=f"{session.settings.store}-apart"))
+    train_together(fits, apart)
+    for one in fits:
+        pairs = zip(one.artifact(again).tensors.values(), one.artifact(apart).tensors.values())
+        assert all(torch.equal(mine, theirs) for mine, theirs in pairs)

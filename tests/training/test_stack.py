@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,12 +7,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from rebuttal.store.checkpoints import Checkpoint
 from rebuttal.training import SGD, AdamW, Cosine
 from rebuttal.training.evaluation import Evaluation
-from rebuttal.training.loop import train
+from rebuttal.training.loop import Support, train
 from rebuttal.training.losses import CrossEntropy, Margin, SquaredError
 from rebuttal.training.member import Member
-from rebuttal.training.stack import train_stacked
+from rebuttal.training.stack import is_worth_it, stackable, train_stacked, trial
 
 N, D, K = 90, 12, 4
 
@@ -94,3 +96,92 @@ def test_one_that_diverges_ends_alone(recipe):
     for one, (network, history) in zip((members[0], members[2]), expected):
         assert one.failed is None
         assert_alike(one, network, history, 1e-4)
+
+
+def with_ends(recipe, folder, progress=lambda step, steps: None):
+    """Five members with other rates and ends, one of which diverges, that keep checkpoints in `folder`."""
+    folder.mkdir(exist_ok=True)
+    plain = {"batch_size": 30, "optimizer": AdamW(), "epochs": 7}
+    recipes = [recipe(lr=0.01, **plain), recipe(lr=0.01, **plain), recipe(lr=0.02, **plain | {"epochs": 3})]
+    recipes += [recipe(lr=0.01, stop_loss=1.33, **plain), recipe(**plain | {"lr": 1e30, "optimizer": SGD()})]
+    members = [member(seed, settings) for seed, settings in enumerate(recipes)]
+    for i, one in enumerate(members):
+        one.support = Support(Checkpoint(folder / f"{i}.checkpoint"), progress)
+    return members, Checkpoint(folder / "stack.checkpoint")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """What the members are that nothing has stopped."""
+    kept = {}
+
+    def of(recipe):
+        if not kept:
+            members, checkpoint = with_ends(recipe, tmp_path_factory.mktemp("whole"))
+            train_stacked(members, checkpoint)
+            kept["members"] = members
+        return kept["members"]
+
+    return of
+
+
+@pytest.mark.parametrize("stop", range(1, 22))
+def test_a_stack_that_is_stopped_after_any_step_goes_on_to_the_same_bits(stop, recipe, whole, tmp_path):
+    def stopping(step, steps):
+        if step == stop + 1:
+            raise KeyboardInterrupt  # after the checkpoint of step `stop`
+
+    members, checkpoint = with_ends(recipe, tmp_path, stopping)
+    if stop < 21:
+        with pytest.raises(KeyboardInterrupt):
+            train_stacked(members, checkpoint)
+    else:  # all have ended; nothing is in the stack any more
+        train_stacked(members, checkpoint)
+    again, checkpoint = with_ends(recipe, tmp_path)
+    train_stacked(again, checkpoint)
+    for one in again:
+        if not one.history and one.failed is None:
+            one.train_alone()
+    for one, expected in zip(again, whole(recipe)):
+        assert str(one.failed) == str(expected.failed)
+        if one.failed is None:
+            assert one.history == expected.history
+            pairs = zip(one.network.state_dict().values(), expected.network.state_dict().values())
+            assert all(torch.equal(mine, theirs) for mine, theirs in pairs)
+    assert [one.failed is None for one in again] == [True] * 4 + [False]
+    assert {len(one.history) for one in again[:4]} >= {3, 7}
+
+
+@pytest.mark.parametrize(
+    ("body", "fits"),
+    [
+        (nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), True),
+        (nn.Sequential(nn.Identity(), nn.Flatten(), nn.Linear(4, 2)), True),
+        (nn.Sequential(nn.Flatten(), nn.Linear(4, 3, bias=False), nn.ReLU(), nn.Linear(3, 2)), False),
+        (nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Linear(3, 2)), False),
+        (nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.ReLU()), False),
+        (nn.Sequential(nn.Flatten(0), nn.Linear(4, 2)), False),
+        (nn.Sequential(nn.Linear(4, 2)), False),
+        (nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Dropout(0.1), nn.Linear(3, 2)), False),
+        (nn.Sequential(nn.Flatten(), nn.Linear(4, 2).requires_grad_(False)), False),
+        (nn.Linear(4, 2), False),
+    ],
+)
+def test_only_what_is_computed_alike_is_stacked(body, fits, recipe):
+    assert stackable(nn.Sequential(Scale(2.0), body), recipe()) == fits
+    assert not stackable(nn.Sequential(Scale(2.0), body), recipe(precision="bfloat16"))
+    assert not stackable(nn.Sequential(nn.Linear(4, 4), body), recipe())
+
+
+def test_a_trial_times_both_ways_and_leaves_the_members_as_they_were(recipe):
+    members = [member(seed, recipe(epochs=200, batch_size=45)) for seed in range(4)]
+    before = [copy.deepcopy(one.network.state_dict()) for one in members]
+    seconds = trial(members)
+    assert set(seconds) == {"stacked", "alone"} and min(seconds.values()) > 0
+    for one, state in zip(members, before):
+        assert one.history == [] and one.order.integers(2**62) == np.random.default_rng(int(one.name[-1])).integers(
+            2**62
+        )
+        assert all(torch.equal(value, state[name]) for name, value in one.network.state_dict().items())
+    assert is_worth_it(members)
+    assert not is_worth_it([replace(one, recipe=recipe(epochs=20, batch_size=45)) for one in members])
