@@ -19,8 +19,10 @@ from tests.test_train import metrics_of, runs
 pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("REBUTTAL_KILLS", "5"))
-# The toy with three trainings of some seconds, long enough to be hit in the middle of one with a checkpoint there.
+# The toy with a training of some seconds, and then a stack of two, long enough to be hit in the middle of either with a
+# checkpoint there.
 RUN = ["debug=tiny", "training.epochs=300", "dataset.train_size=300", "dataset.student_size=300", "checkpoint=0.1"]
+RUN += ["stack=always"]
 RUN += [f"~stages.{stage}" for stage in ("untrained_teacher", "hash_teacher", "curve", "comparison", "regions")]
 
 

@@ -73,7 +73,8 @@ def status(*arguments, cwd):
     return subprocess.run(asked, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
 
 
-LAUNCHERS = some_slow(["basic", "local", "joblib", "submitit_local"], "local", "joblib", "submitit_local")
+OTHERS = ("local", "joblib", "submitit_local", "stacked")
+LAUNCHERS = some_slow(["basic", *OTHERS], *OTHERS)
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)

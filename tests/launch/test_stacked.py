@@ -1,0 +1,61 @@
+"""`hydra/launcher=stacked`: what all jobs need is trained as one, and each job is what it is elsewhere."""
+
+import pandas as pd
+import pytest
+
+from rebuttal.stages import together
+from tests.command_line import command
+from tests.launch.test_watch import FAILING, table
+from tests.test_train import metrics_of
+
+SWEEP = ["-m", "experiment=baseline", "dataset=uniform_noise", "dataset.shape=[8]", "model=mlp_toy", "debug=tiny"]
+SWEEP += ["hydra.sweeper.params=null", "hydra.sweep.dir=sweep", "stack=always"]
+
+
+@pytest.fixture
+def stacks(monkeypatch):
+    sizes = []
+    train = together.train_stacked
+    monkeypatch.setattr(
+        together, "train_stacked", lambda members, checkpoint: sizes.append(len(members)) or train(members, checkpoint)
+    )
+    return sizes
+
+
+def stacked(*overrides, cwd):
+    # In this process, where `command` starts one for other launchers.
+    return command(
+        *SWEEP, *overrides, "hydra.launcher._target_=hydra_plugins.rebuttal_stacked.StackedLauncher", cwd=cwd
+    )
+
+
+def test_each_job_is_what_it_is_alone_and_trains_nothing_itself(stacks, tmp_path):
+    done = stacked("seed=0,1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert stacks == [2] and table(done.stdout) == ({0: "from store", 1: "from store"}, "2 from store")
+    alone = command(*SWEEP, "hydra.sweep.dir=alone", "seed=1", "stack=never", "store=apart", cwd=tmp_path)
+    assert alone.returncode == 0, alone.stderr
+    mine, theirs = metrics_of(tmp_path / "sweep/1"), metrics_of(tmp_path / "alone/0")
+    assert mine.keys() == theirs.keys()
+    assert mine["fit/train_loss"] == pytest.approx(theirs["fit/train_loss"], rel=1e-3)
+    same = ("fit/label_noise", "fit/steps", "fit/epochs", "fit/parameters", "fit/test_size")
+    assert [mine[name] for name in same] == [theirs[name] for name in same]
+    histories = (pd.read_csv(tmp_path / folder / "history.csv") for folder in ("sweep/1", "alone/0"))
+    assert len({tuple(history.columns) for history in histories}) == 1
+
+
+@pytest.mark.slow
+def test_a_job_that_fails_and_one_that_is_refused_say_so_and_the_others_are_done(stacks, tmp_path):
+    done = stacked("training.lr=1e-3,1e30,-1", "seed=0,1", *FAILING[1:], cwd=tmp_path)
+    assert done.returncode == 1 and stacks == [4]
+    states, counts = table(done.stdout)
+    assert states == {0: "from store", 1: "from store"} | dict.fromkeys(range(2, 6), "failed")
+    assert counts == "2 from store, 4 failed"
+    for job, why in {2: "the loss became", 4: "training.lr=-1: input should be greater than 0"}.items():
+        assert why in (tmp_path / f"sweep/{job}/error.txt").read_text()
+
+
+@pytest.mark.slow
+def test_force_trains_each_job_s_own(stacks, tmp_path):
+    done = stacked("force=true", "seed=0,1", cwd=tmp_path)
+    assert done.returncode == 0 and stacks == []
