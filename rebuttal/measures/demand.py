@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from rebuttal.config import checked
-from rebuttal.measures.measure import Findings, Probes, Subject, spread_at
-from rebuttal.training.evaluation import predict
+from rebuttal.measures.measure import Findings, Probes, Subject, logits_at, spread_at
 
 
 @checked
@@ -26,7 +25,7 @@ class LabelDemand:
         if not differ.any():
             return Findings({"demand_distance": None, "demand_one_hot": None, "demand_secant": None})
         distances = exact_distances(train.flatten(1)).masked_fill(~differ, torch.inf)
-        changes = exact_distances(predict(subject.function, train))
+        changes = exact_distances(logits_at(subject, train))
         nearest = distances.min().item()
         secant = (changes / distances.masked_fill(distances == 0, torch.inf)).max().item()
         scale = spread_at(subject, probes.inputs["test"])

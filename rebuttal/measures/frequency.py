@@ -12,11 +12,11 @@ from torch import Tensor
 
 from rebuttal.config import checked
 from rebuttal.errors import ConfigError
-from rebuttal.measures.gradients import jacobian
-from rebuttal.measures.measure import Findings, Probes, Subject, chunks, distribution
+from rebuttal.measures.gradients import margin_gradients
+from rebuttal.measures.measure import Findings, Probes, Subject, chunks, distribution, evaluate, logits_at
 from rebuttal.measures.plane import Plane
 from rebuttal.measures.spectra import Spectrum, hann
-from rebuttal.training.evaluation import EVALUATION_BATCH, predict
+from rebuttal.training.evaluation import EVALUATION_BATCH
 
 MIN_LOW_BINS = 12  # below the cutoff of a slice: with fewer, the window decides the share of the energy there
 
@@ -63,14 +63,6 @@ class GradientSpectrum:
         _, profile = spectrum.radial_profile(self.bins)
         energy = spectrum.power.mean(dim=(-2, -1)).clamp(min=torch.finfo(torch.float64).tiny)
         return found | Findings(numbers, {f"gradient_profile_{kind}": (profile / energy[:, None]).mean(dim=0).cpu()})
-
-
-def margin_gradients(subject: Subject, inputs: Tensor) -> Tensor:
-    """Return ∇ₓ(top logit − runner-up), (n, *shape)."""
-    logits, rows = jacobian(subject, inputs)
-    top, runner_up = logits.topk(2, dim=1).indices.T
-    each = torch.arange(len(inputs), device=inputs.device)
-    return (rows[each, top] - rows[each, runner_up]).reshape(inputs.shape)
 
 
 def _margin_gradients_in_chunks(subject: Subject, inputs: Tensor, memory: int) -> Tensor:
@@ -142,7 +134,7 @@ class SliceSpectrum:
 
 def slice_values(subject: Subject, plane: Plane, resolution: int) -> Tensor:
     """Return f on a plane: (K, resolution, resolution), float64."""
-    values = predict(subject.function, plane.grid(resolution)).double().cpu()
+    values = evaluate(subject, plane.grid(resolution)).double().cpu()
     return values.T.reshape(-1, resolution, resolution)
 
 
@@ -214,7 +206,7 @@ class LineSpectrum:
         found = []
         for x, u in zip(inputs.split(batch), direction.split(batch)):
             lines = x[:, None] + at.to(x).reshape(-1, *[1] * (x.ndim - 1)) * u[:, None]
-            values = predict(subject.function, lines.flatten(0, 1)).double().cpu().reshape(len(x), self.points, -1)
+            values = evaluate(subject, lines.flatten(0, 1)).double().cpu().reshape(len(x), self.points, -1)
             values = (values - values.mean(dim=1, keepdim=True)) * window[:, None]
             power = torch.fft.rfft(values, dim=1).abs().square().sum(dim=2)
             total = power.sum(dim=1).clamp(min=torch.finfo(power.dtype).tiny)
@@ -240,13 +232,16 @@ class FourierSensitivity:
         inputs = probes.inputs["test"][: self.probes]
         height, width = inputs.shape[-2:]
         heat = torch.zeros(height, width, dtype=torch.float64)
-        here = predict(subject.function, inputs).argmax(dim=1)
+        here = logits_at(subject, inputs).argmax(dim=1)
         signs = torch.from_numpy(probes.rng.choice([-1.0, 1.0], size=inputs.shape[:2])).to(inputs)
-        for i, j in _half_of_cells(height, width):
-            wave = basis_image(i, j, height, width).to(inputs)
-            added = self.norm / inputs.shape[1] ** 0.5 * signs[:, :, None, None] * wave
-            flips = (predict(subject.function, inputs + added).argmax(dim=1) != here).double().mean()
-            heat[i, j] = heat[-i % height, -j % width] = flips.cpu()
+        cells = list(_half_of_cells(height, width))
+        together = max(1, EVALUATION_BATCH // len(inputs))  # a wave at a time would leave a small batch
+        for some in (cells[i : i + together] for i in range(0, len(cells), together)):
+            waves = torch.stack([basis_image(*cell, height, width) for cell in some]).to(inputs)[:, None, None]
+            added = self.norm / inputs.shape[1] ** 0.5 * signs[:, :, None, None] * waves
+            there = evaluate(subject, (inputs + added).flatten(0, 1)).argmax(dim=1).reshape(len(some), -1)
+            for (i, j), flips in zip(some, (there != here).double().mean(dim=1).cpu()):
+                heat[i, j] = heat[-i % height, -j % width] = flips
         low = Spectrum(heat).radius <= self.cutoff
         numbers: dict[str, float | None] = {
             "fourier_flips_low": heat[low].mean().item(),

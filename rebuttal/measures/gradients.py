@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -25,10 +27,9 @@ class GradientNorms:
             return Findings()
         found = Findings()
         for kind, inputs in probes.inputs.items():
-            parts = [norms(*jacobian(subject, part)) for part in chunks(subject, inputs, probes.memory)]
+            slopes = slopes_at(subject, inputs, probes.memory)
             scale = spread_at(subject, inputs)
-            for name in parts[0]:
-                values = torch.cat([part[name] for part in parts])
+            for name, values in norms_of(slopes.logits, slopes.gram).items():
                 found |= distribution(f"{name}_{kind}", values, None if name == "softmax_jacobian" else scale)
         return found
 
@@ -36,24 +37,79 @@ class GradientNorms:
 def jacobian(subject: Subject, inputs: Tensor) -> tuple[Tensor, Tensor]:
     """Return logits (n, K) and their Jacobians (n, K, d) at inputs (n, *shape).
 
-    One batched backward pass computes all of them: in evaluation mode inputs do not interact, so the gradient of the
-    sum over inputs of logit k holds each input's own gradient.
+    One backward pass for each class: in evaluation mode inputs do not interact, so the gradient of the sum over inputs
+    of logit k holds each input's own gradient. All classes in one pass would take more memory, and longer for it.
     """
     inputs = inputs.detach().requires_grad_()
     with torch.enable_grad():
         logits = subject.function(inputs)
-    n, classes = logits.shape
-    cotangents = torch.eye(classes, dtype=logits.dtype, device=logits.device)[:, None].expand(-1, n, -1)
-    (rows,) = torch.autograd.grad(logits, inputs, cotangents, is_grads_batched=True)
-    return logits.detach(), rows.flatten(2).transpose(0, 1)
+    rows = logits.new_empty(*logits.shape, inputs[0].numel(), dtype=inputs.dtype)
+    for k, one_hot in enumerate(torch.eye(logits.shape[1], dtype=logits.dtype, device=logits.device)):
+        (row,) = torch.autograd.grad(logits, inputs, one_hot.expand_as(logits), retain_graph=True)
+        rows[:, k] = row.flatten(1)
+    return logits.detach(), rows
+
+
+def margin_gradients(subject: Subject, inputs: Tensor) -> Tensor:
+    """Return ∇ₓ(top logit − runner-up), (n, *shape), by one backward pass."""
+    inputs = inputs.detach().requires_grad_()
+    with torch.enable_grad():
+        top = subject.function(inputs).topk(2, dim=1).values
+        found: Tensor = torch.autograd.grad((top[:, 0] - top[:, 1]).sum(), inputs)[0]
+    return found
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """What the measures need of the Jacobians J at n inputs: `logits` (n, K); `gram`, JJᵀ, float64 (n, K, K);
+    `boundary`, the unit directions (n, *shape) towards the nearest decision boundary to first order."""
+
+    logits: Tensor
+    gram: Tensor
+    boundary: Tensor
+
+
+def slopes_at(subject: Subject, inputs: Tensor, memory: int) -> Slopes:
+    """Return the slopes at probes, computed once for all measures, with about `memory` bytes."""
+    return subject.once_at(inputs, "slopes", lambda: _slopes(subject, inputs, memory))
+
+
+def _slopes(subject: Subject, inputs: Tensor, memory: int) -> Slopes:
+    parts = []
+    for part in chunks(subject, inputs, memory):
+        logits, rows = jacobian(subject, part)
+        parts.append((logits, gram_of(rows), _towards_boundary(logits, rows).reshape(part.shape)))
+    logits, gram, boundary = (torch.cat(tensors) for tensors in zip(*parts))
+    return Slopes(logits, gram, boundary)
+
+
+def _towards_boundary(logits: Tensor, rows: Tensor) -> Tensor:
+    """Return unit directions (n, d) towards the nearest boundary to first order, from Jacobians (n, K, d)."""
+    each = torch.arange(len(logits), device=logits.device)
+    top = logits.argmax(dim=1)
+    gaps = logits[each, top, None] - logits
+    slopes = rows[each, top, None] - rows
+    steepness = slopes.norm(dim=2).clamp(min=torch.finfo(rows.dtype).tiny)
+    distances = (gaps / steepness).scatter(1, top[:, None], torch.inf)
+    nearest = distances.argmin(dim=1)
+    direction: Tensor = -slopes[each, nearest] / steepness[each, nearest, None]
+    return direction
+
+
+def gram_of(jacobians: Tensor) -> Tensor:
+    """Return the Gram matrices JJᵀ, float64 (n, K, K), of Jacobians (n, K, d)."""
+    return (jacobians @ jacobians.transpose(1, 2)).double()
 
 
 def norms(logits: Tensor, jacobians: Tensor) -> dict[str, Tensor]:
     """Return the four norms of `GradientNorms`, (n,) each, from logits (n, K) and Jacobians (n, K, d)."""
+    return norms_of(logits, gram_of(jacobians))
+
+
+def norms_of(logits: Tensor, gram: Tensor) -> dict[str, Tensor]:
+    """Return `norms` from logits (n, K) and Gram matrices (n, K, K): as ‖AJ‖_F² = tr(A JJᵀ Aᵀ), they decide them."""
     top, runner_up = logits.topk(2, dim=1).indices.T
     each = torch.arange(len(logits), device=logits.device)
-    # ‖AJ‖_F² = tr(A JJᵀ Aᵀ): everything follows from the small Gram matrices JJᵀ (n, K, K).
-    gram = (jacobians @ jacobians.transpose(1, 2)).double()
     margin = gram[each, top, top] + gram[each, runner_up, runner_up] - 2 * gram[each, top, runner_up]
     p = logits.double().softmax(dim=1)
     softmax = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]

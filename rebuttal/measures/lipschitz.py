@@ -10,7 +10,7 @@ from pydantic import NonNegativeInt, PositiveFloat
 from torch import Tensor
 
 from rebuttal.config import checked
-from rebuttal.measures.gradients import jacobian
+from rebuttal.measures.gradients import gram_of, jacobian, slopes_at
 from rebuttal.measures.layers import is_whitened, parts_of, unsupported
 from rebuttal.measures.measure import Findings, Probes, Subject, chunks, spread_at
 from rebuttal.measures.operator_norms import kept_norms, lipschitz_upper
@@ -51,21 +51,24 @@ class LipschitzBracket:
 
     def _lower(self, subject: Subject, probes: Probes) -> float:
         inputs = torch.cat(list(probes.inputs.values()))
-        steepness = torch.cat([_leading_singular(subject, part)[0] for part in chunks(subject, inputs, probes.memory)])
-        best = steepness.max().item()
+        grams = [slopes_at(subject, kind, probes.memory).gram for kind in probes.inputs.values()]
+        steepness = torch.linalg.eigvalsh(torch.cat(grams))[:, -1].clamp(min=0).sqrt()
+        best: float = steepness.max().item()
         points = inputs[steepness.topk(min(self.starts, len(inputs))).indices]
         length = self.step * inputs[0].numel() ** 0.5
-        for _ in range(self.steps if len(points) else 0):
-            here, leading = _leading_singular_in_chunks(subject, points, probes.memory)
+        if not self.steps or not len(points):
+            return best
+        here, leading = _leading_singular_in_chunks(subject, points, probes.memory)
+        for _ in range(self.steps):
             random = unit_vectors(points, probes.rng)
             for direction in (leading, -leading, random, -random):
                 candidate = (points + length * direction).clamp(0, 1)
-                there, _ = _leading_singular_in_chunks(subject, candidate, probes.memory)
-                better = there > here
-                points = torch.where(better.reshape(-1, *[1] * (points.ndim - 1)), candidate, points)
+                there, its_leading = _leading_singular_in_chunks(subject, candidate, probes.memory)
+                better = (there > here).reshape(-1, *[1] * (points.ndim - 1))
+                points = torch.where(better, candidate, points)
+                leading = torch.where(better, its_leading, leading)
                 here = torch.maximum(here, there)
-            best = max(best, here.max().item())
-        return best
+        return max(best, here.max().item())
 
 
 def _leading_singular_in_chunks(subject: Subject, inputs: Tensor, memory: int) -> tuple[Tensor, Tensor]:
@@ -76,8 +79,7 @@ def _leading_singular_in_chunks(subject: Subject, inputs: Tensor, memory: int) -
 def _leading_singular(subject: Subject, inputs: Tensor) -> tuple[Tensor, Tensor]:
     """Return ‖J‖₂ (n,) and the unit right singular vector (n, *shape) that attains it."""
     _, jacobians = jacobian(subject, inputs)
-    gram = (jacobians @ jacobians.transpose(1, 2)).double()
-    values, vectors = torch.linalg.eigh(gram)
+    values, vectors = torch.linalg.eigh(gram_of(jacobians))
     norm = values[:, -1].clamp(min=0).sqrt()
     direction = (vectors[:, None, :, -1].to(jacobians) @ jacobians)[:, 0]
     unit = direction / direction.norm(dim=1, keepdim=True).clamp(min=torch.finfo(direction.dtype).tiny)

@@ -7,9 +7,8 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
 from rebuttal.config import checked
-from rebuttal.measures.gradients import jacobian
-from rebuttal.measures.measure import Findings, Probes, Subject, chunks, distribution, spread_at
-from rebuttal.training.evaluation import predict
+from rebuttal.measures.gradients import slopes_at
+from rebuttal.measures.measure import Findings, Probes, Subject, distribution, evaluate, logits_at, spread_at
 
 BISECTIONS = 20  # halvings of the step that crosses the boundary, which locate it to a millionth of the step
 
@@ -32,7 +31,7 @@ class Margins:
     def __call__(self, subject: Subject, probes: Probes) -> Findings:
         found = Findings()
         for kind, inputs in probes.inputs.items():
-            logits = predict(subject.function, inputs)
+            logits = logits_at(subject, inputs)
             scale = spread_at(subject, inputs)
             found |= distribution(f"margin_{kind}", margin(logits, logits.argmax(dim=1)), scale)
             if kind == "train":
@@ -42,21 +41,22 @@ class Margins:
         return found
 
     def _boundary(self, subject: Subject, inputs: Tensor, memory: int, kind: str) -> Findings:
-        distance = torch.cat([self._distances(subject, part) for part in chunks(subject, inputs, memory)])
+        distance = self._distances(subject, inputs, memory)
         reached = distance.isfinite()
         unreached = Findings({f"boundary_unreached_{kind}": 1 - reached.double().mean().item()})
         if not reached.any():
             return unreached | Findings({f"boundary_{kind}": None})
         return unreached | distribution(f"boundary_{kind}", distance[reached])
 
-    def _distances(self, subject: Subject, inputs: Tensor) -> Tensor:
+    def _distances(self, subject: Subject, inputs: Tensor, memory: int) -> Tensor:
         """Return the distance (n,) to the first change of class along the line; infinite if there is none."""
-        direction, classes = _towards_boundary(subject, inputs)
+        slopes = slopes_at(subject, inputs, memory)
+        direction, classes = slopes.boundary, slopes.logits.argmax(dim=1)
         found = torch.full((len(inputs),), torch.inf, dtype=inputs.dtype, device=inputs.device)
 
         def changed(rows: Tensor, lengths: Tensor) -> Tensor:
             steps = lengths.reshape(-1, *[1] * (inputs.ndim - 1)) * direction[rows]
-            return predict(subject.function, inputs[rows] + steps).argmax(dim=1) != classes[rows]
+            return evaluate(subject, inputs[rows] + steps).argmax(dim=1) != classes[rows]
 
         lengths = torch.linspace(0, self.reach, self.points + 1, dtype=inputs.dtype, device=inputs.device)[1:]
         for length in lengths:
@@ -79,18 +79,3 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
     own = logits.gather(1, labels[:, None])
     others = logits.scatter(1, labels[:, None], -torch.inf)
     return (own - others.max(dim=1, keepdim=True).values)[:, 0]
-
-
-def _towards_boundary(subject: Subject, inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Return unit directions (n, *shape) towards the nearest boundary to first order, and the predicted classes (n,)
-    at the inputs."""
-    logits, rows = jacobian(subject, inputs)
-    each = torch.arange(len(inputs), device=inputs.device)
-    top = logits.argmax(dim=1)
-    gaps = logits[each, top, None] - logits
-    slopes = rows[each, top, None] - rows
-    steepness = slopes.norm(dim=2).clamp(min=torch.finfo(rows.dtype).tiny)
-    distances = (gaps / steepness).scatter(1, top[:, None], torch.inf)
-    nearest = distances.argmin(dim=1)
-    direction = -slopes[each, nearest] / steepness[each, nearest, None]
-    return direction.reshape(inputs.shape), top

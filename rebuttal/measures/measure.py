@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, Protocol
+from typing import Annotated, Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rebuttal.config import Offers
-from rebuttal.training.evaluation import predict
+from rebuttal.training.evaluation import EVALUATION_BATCH, predict
+
+# Bytes of a network's intermediate tensors for a batch on the CPU: above, each is in new pages of memory, which take
+# as long as the convolutions.
+BATCH_BYTES = 128 * 2**20
+LEAST_BATCH = 16
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -19,17 +26,27 @@ class Subject:
     """A function under study: from inputs (n, *shape) in input space to logits (n, K).
 
     `network`: None if the function has no layers to inspect. `differentiable`: False for step functions, whose
-    derivative, 0 wherever it exists, says nothing about smoothness. `classes`: K. `norms`: spectral norms and their
-    residuals by layer and input shape, which several measures need: kept by the first that computes them.
+    derivative, 0 wherever it exists, says nothing about smoothness. `classes`: K. `kept`: what several measures need,
+    kept by the first that computes it.
     """
 
     function: Callable[[Tensor], Tensor]
     network: nn.Module | None
     differentiable: bool
     classes: int
-    norms: dict[tuple[str, tuple[int, ...]], tuple[float, float]] = field(
-        default_factory=dict, compare=False, repr=False
-    )
+    kept: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """Return what `compute` gave when it was first asked for."""
+        if key not in self.kept:
+            self.kept[key] = compute()
+        found: T = self.kept[key]
+        return found
+
+    def once_at(self, inputs: Tensor, name: str, compute: Callable[[], T]) -> T:
+        """Return what `compute` gave when it was first asked for at this tensor of inputs."""
+        # The inputs are kept too: the identity of a tensor that is gone may become another's.
+        return self.once((name, id(inputs)), lambda: (inputs, compute()))[1]
 
 
 @dataclass(frozen=True)
@@ -99,23 +116,51 @@ def spread(logits: Tensor) -> float:
 
 def spread_at(subject: Subject, inputs: Tensor) -> float:
     """Return the `spread` of the subject's logits at `inputs`."""
-    return spread(predict(subject.function, inputs))
+    return spread(logits_at(subject, inputs))
+
+
+def logits_at(subject: Subject, inputs: Tensor) -> Tensor:
+    """Return the subject's logits (n, K) at probes, evaluated once for all measures."""
+    return subject.once_at(inputs, "logits", lambda: evaluate(subject, inputs))
+
+
+def evaluate(subject: Subject, inputs: Tensor) -> Tensor:
+    """Return the subject's logits (n, K) at `inputs`, in batches that suit the processor."""
+    return predict(subject.function, inputs, batch_size(subject, inputs))
+
+
+def batch_size(subject: Subject, inputs: Tensor) -> int:
+    """Return how many of the inputs a network takes at a time."""
+    if inputs.device.type != "cpu" or not isinstance(subject.function, nn.Module) or not subject.differentiable:
+        return EVALUATION_BATCH
+    return min(EVALUATION_BATCH, max(LEAST_BATCH, BATCH_BYTES // max(1, saved_bytes(subject, inputs))))
 
 
 def chunks(subject: Subject, inputs: Tensor, memory: int, copies: int = 1) -> Iterator[Tensor]:
-    """Split `inputs` into chunks whose backward pass needs about `memory` bytes.
+    """Split `inputs` into chunks whose backward pass needs about `memory` bytes, or fewer if that is faster.
 
     Counted for each input: the tensors that autograd saves, and `copies` × K gradients."""
+    bytes_per_input = saved_bytes(subject, inputs) + copies * subject.classes * inputs[0].numel() * 8
+    fitting = max(1, memory // (2 * bytes_per_input))
+    return iter(inputs.split(min(fitting, batch_size(subject, inputs))))
+
+
+def saved_bytes(subject: Subject, inputs: Tensor) -> int:
+    """Return the bytes of the tensors other than weights that autograd saves for one of the inputs."""
+    return subject.once(("saved", inputs.shape[1:], inputs.dtype), lambda: _saved_bytes(subject, inputs[:1].clone()))
+
+
+def _saved_bytes(subject: Subject, one: Tensor) -> int:
     saved = 0
+    weights = (
+        {p.data_ptr() for p in subject.function.parameters()} if isinstance(subject.function, nn.Module) else set()
+    )
 
     def count(tensor: Tensor) -> Tensor:
         nonlocal saved
-        saved += tensor.element_size() * tensor.nelement()
+        saved += tensor.nbytes if tensor.data_ptr() not in weights else 0
         return tensor
 
-    one = inputs[:1].clone().requires_grad_()
-    parameters = 0 if subject.network is None else sum(p.numel() for p in subject.network.parameters()) * 4
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        subject.function(one)
-    bytes_per_input = max(saved - parameters, 0) + copies * subject.classes * one.numel() * 8
-    return iter(inputs.split(max(1, memory // (2 * bytes_per_input))))
+        subject.function(one.requires_grad_())
+    return saved

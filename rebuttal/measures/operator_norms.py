@@ -70,10 +70,7 @@ def kept_norms(subject: Subject) -> Norm:
     """Return `spectral_norm`, which computes each map of the subject once for all measures."""
 
     def norm_of(part: Affine | Composition) -> tuple[float, float]:
-        key = (part.name, part.shape)
-        if key not in subject.norms:
-            subject.norms[key] = spectral_norm(part)
-        return subject.norms[key]
+        return subject.once(("norm", part.name, part.shape), lambda: spectral_norm(part))
 
     return norm_of
 

@@ -21,6 +21,7 @@ from rebuttal.measures.layers import (
     Sum,
     batch_norm_bias,
     batch_norm_scale,
+    folded,
     is_whitened,
     padding_of,
     parts_of,
@@ -100,7 +101,7 @@ def _(part: Affine, x: Tensor, power: int) -> Tensor:
         offset = None if module.bias is None else _magnitude(module.bias, power)
         return F.linear(x, _magnitude(module.weight, power), offset)
     if isinstance(module, nn.Conv2d):
-        weight, bias = (_magnitude(w, power) for w in _fold(module, part.batch_norm))
+        weight, bias = (_magnitude(w, power) for w in folded(module, part.batch_norm))
         return F.conv2d(x, weight, bias, module.stride, padding_of(module), module.dilation, module.groups)
     if isinstance(module, Scale):
         return x * _magnitude(1 / module.std, power) + _magnitude(module.mean / module.std, power)
@@ -111,16 +112,6 @@ def _(part: Affine, x: Tensor, power: int) -> Tensor:
     positions = x[0, 0].numel()  # an average over all positions: each weight is 1/positions
     average: Tensor = x.sum(dim=(2, 3), keepdim=True) / positions**power
     return average
-
-
-def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor]:
-    """Return the weight and bias of a convolution with the batch-norm that follows it, in evaluation mode."""
-    bias = torch.zeros(conv.out_channels, dtype=conv.weight.dtype) if conv.bias is None else conv.bias
-    if norm is None:
-        return conv.weight, bias
-    scale = batch_norm_scale(norm)
-    offset = batch_norm_bias(norm) + (bias - norm.get_buffer("running_mean")) * scale
-    return conv.weight * scale[:, None, None, None], offset
 
 
 def _magnitude(weight: Tensor, power: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from rebuttal.config import checked
 from rebuttal.measures.layers import is_whitened, runs_as
-from rebuttal.measures.measure import Findings, Probes, Subject, distribution, spread_at
+from rebuttal.measures.measure import Findings, Probes, Subject, batch_size, distribution, spread_at
 from rebuttal.models.preprocess import FlattenPixels, Preprocess
 from rebuttal.training.evaluation import EVALUATION_BATCH
 
@@ -54,37 +55,60 @@ class SegmentCrossings:
         """Count the changes between starts and stops (m, *shape): (m,) float64 by name."""
         share = torch.linspace(0, 1, self.points, dtype=starts.dtype, device=starts.device)
         lines = starts[:, None] + share.reshape(-1, *[1] * (starts.ndim - 1)) * (stops - starts)[:, None]
-        with count_switches(subject.network, len(starts)) as switches:
-            logits = subject.function(lines.flatten(0, 1)).double().unflatten(0, (len(starts), -1))
+        points = lines.flatten(0, 1)
+        with count_switches(subject) as switches:
+            batches = points.split(batch_size(subject, points))
+            logits = torch.cat([subject.function(batch) for batch in batches]).double().unflatten(0, (len(starts), -1))
         classes = logits.argmax(dim=2)
         changes = {
             "class_changes": (classes[:, 1:] != classes[:, :-1]).sum(dim=1).double().cpu(),
             "total_variation": (logits[:, 1:] - logits[:, :-1]).norm(dim=2).sum(dim=1).cpu(),
         }
         if switches is not None:
-            changes["region_changes"] = torch.stack(switches).sum(dim=0).double().cpu()
+            between = torch.cat(switches.counts).reshape(len(starts), self.points)
+            changes["region_changes"] = between[:, 1:].sum(dim=1).double().cpu()
         return changes
 
 
+@dataclass
+class Switches:
+    """`counts`: for each batch of points on a line, (n,), how many ReLUs differ between a point and the one before it;
+    0 for the very first."""
+
+    counts: list[Tensor] = field(default_factory=list)
+    _on: list[Tensor] = field(default_factory=list)  # where each ReLU is on, in order of use, at the last point
+    _used: int = 0
+
+    def begin(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        """Called before the network takes a batch."""
+        self._used = 0
+        self.counts.append(torch.zeros(len(inputs[0]), dtype=torch.long, device=inputs[0].device))
+
+    def count(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        """Called after each use of a ReLU."""
+        on = (output > 0).flatten(1)
+        if self._used == len(self._on):
+            self._on.append(on[:1])
+        before = torch.cat([self._on[self._used], on[:-1]])
+        self.counts[-1] += (on != before).sum(dim=1)
+        self._on[self._used] = on[-1:].clone()  # a view would keep the whole batch
+        self._used += 1
+
+
 @contextmanager
-def count_switches(network: nn.Module | None, lines: int) -> Iterator[list[Tensor] | None]:
-    """Within the block, count how many ReLUs switch from one point to the next.
-
-    The batch holds `lines` lines, one after the other. Yields a list to which each ReLU layer's counts (lines,) are
-    added when the network runs; None for a function whose regions cannot be counted."""
+def count_switches(subject: Subject) -> Iterator[Switches | None]:
+    """Within the block, count how many ReLUs switch from one input of the subject's network to the next, through all
+    batches. None for a function whose regions cannot be counted."""
+    network = subject.function if isinstance(subject.function, nn.Module) else None
     relus = None if network is None else relus_of(network)
-    if not relus:
-        yield None if relus is None else [torch.zeros(lines)]
+    if network is None or relus is None:
+        yield None
         return
-    counts: list[Tensor] = []
-
-    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        on = (output > 0).reshape(lines, len(output) // lines, -1)
-        counts.append((on[:, 1:] != on[:, :-1]).sum(dim=(1, 2)))
-
-    hooks = [relu.register_forward_hook(count) for relu in relus]
+    switches = Switches()
+    hooks = [relu.register_forward_hook(switches.count) for relu in relus]
     try:
-        yield counts
+        with network.register_forward_pre_hook(switches.begin):
+            yield switches
     finally:
         for hook in hooks:
             hook.remove()

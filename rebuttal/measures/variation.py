@@ -10,8 +10,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from rebuttal.config import checked
-from rebuttal.measures.measure import Findings, Probes, Subject, distribution, spread_at
-from rebuttal.training.evaluation import predict
+from rebuttal.measures.measure import Findings, Probes, Subject, distribution, evaluate, logits_at, spread_at
 
 
 @checked
@@ -29,11 +28,11 @@ class LocalVariation:
     def __call__(self, subject: Subject, probes: Probes) -> Findings:
         found = Findings()
         for kind, inputs in probes.inputs.items():
-            here = predict(subject.function, inputs)
+            here = logits_at(subject, inputs)
             scale = spread_at(subject, inputs)
             steps = [unit_vectors(inputs, probes.rng) for _ in range(self.directions)]
             for radius in self.radii:
-                there = [predict(subject.function, inputs + radius * step) for step in steps]
+                there = [evaluate(subject, inputs + radius * step) for step in steps]
                 change = torch.stack([(f - here).norm(dim=1) for f in there]).mean(dim=0) / radius
                 flips = torch.stack([f.argmax(dim=1) != here.argmax(dim=1) for f in there]).double().mean(dim=0)
                 found |= distribution(f"variation_{kind}_{radius:g}", change, scale)

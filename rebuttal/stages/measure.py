@@ -15,7 +15,7 @@ from rebuttal.config import checked
 from rebuttal.data.dataset import DatasetOption
 from rebuttal.data.examples import in_unit_range
 from rebuttal.errors import ConfigError
-from rebuttal.measures.layers import unsupported
+from rebuttal.measures.layers import fused, unsupported
 from rebuttal.measures.measure import Findings, MeasureOption, Probes, Subject
 from rebuttal.seeds import generator
 from rebuttal.stages.function import FunctionOption
@@ -103,9 +103,10 @@ class Measure:
     def findings(self, session: Session, function: str) -> Findings:
         """Return the findings of all chosen measures for one function."""
         subject = cache(lambda: self._subject(session, function))  # built once, and only if a result is missing
+        inputs = cache(lambda: self._inputs(session))  # the same tensors for all measures, which share what they need
         found = Findings()
         for name, measure in self._chosen():
-            artifact = self._artifact(session, function, name, measure, subject)
+            artifact = self._artifact(session, function, name, measure, subject, inputs)
             found |= Findings(artifact.record["numbers"], artifact.tensors)
         return found | Findings(self._fitted(session, function))
 
@@ -120,10 +121,16 @@ class Measure:
         return [(name, measure) for name in wanted if (measure := self.measures[name]) is not None]
 
     def _artifact(
-        self, session: Session, function: str, name: str, measure: MeasureOption, subject: Callable[[], Subject]
+        self,
+        session: Session,
+        function: str,
+        name: str,
+        measure: MeasureOption,
+        subject: Callable[[], Subject],
+        inputs: Callable[[], dict[str, Tensor]],
     ) -> Artifact:
         def compute() -> Artifact:
-            found = measure(subject(), self._probes(session, function, name))
+            found = measure(subject(), self._probes(session, function, name, inputs()))
             return Artifact({"numbers": found.numbers}, found.arrays)
 
         return session.store.get_or_make("measure", self._identity(session, function, name), compute)
@@ -172,9 +179,11 @@ class Measure:
         chosen = self.functions[name]
         function = chosen.function(session)
         network = function if isinstance(function, nn.Module) else None
-        return Subject(function, network, chosen.differentiable, session.open(chosen.fit.dataset).classes)
+        faster = function if network is None else fused(network)
+        return Subject(faster, network, chosen.differentiable, session.open(chosen.fit.dataset).classes)
 
-    def _probes(self, session: Session, function: str, measure: str) -> Probes:
+    def _inputs(self, session: Session) -> dict[str, Tensor]:
+        """Return the points of each kind."""
         n = self._count(session)
         train, test = (
             in_unit_range(session.examples(self.dataset, split, self.seed).inputs[:n]) for split in ("train", "test")
@@ -183,8 +192,10 @@ class Measure:
         noise = torch.from_numpy(rng.random(train.shape)).to(train)
         share = torch.from_numpy(rng.random((n, *[1] * (train.ndim - 1)))).to(train)
         between = train + share * (train.roll(1, dims=0) - train)
-        labels = self.functions[function].fit.training_examples(session).labels[:n]
-        inputs = dict(zip(KINDS, (train, test, noise, between)))
+        return dict(zip(KINDS, (train, test, noise, between)))
+
+    def _probes(self, session: Session, function: str, measure: str, inputs: dict[str, Tensor]) -> Probes:
+        labels = self.functions[function].fit.training_examples(session).labels[: self._count(session)]
         return Probes(inputs, labels, self.memory * 2**20, generator(self.seed, "probe", measure))
 
     def _fitted(self, session: Session, function: str) -> dict[str, float | None]:

@@ -20,11 +20,10 @@ Schedule = Literal["every", "log", "last"]
 
 
 @torch.inference_mode()
-def predict(network: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+def predict(network: Callable[[Tensor], Tensor], inputs: Tensor, size: int = EVALUATION_BATCH) -> Tensor:
     """Return logits (n, K), of at least single precision, for inputs (n, *shape).
 
     The batch size is halved until a batch fits into memory."""
-    size = EVALUATION_BATCH
     while True:
         try:
             logits = torch.cat([network(batch) for batch in inputs.split(size)])

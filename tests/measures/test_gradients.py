@@ -3,8 +3,15 @@ import pytest
 import torch
 from torch import nn
 
-from rebuttal.measures.gradients import GradientNorms, jacobian, norms
-from rebuttal.measures.measure import chunks, spread
+from rebuttal.measures import gradients, measure
+from rebuttal.measures.gradients import GradientNorms, jacobian, margin_gradients, norms
+from rebuttal.measures.layers import fused
+from rebuttal.measures.lipschitz import LipschitzBracket
+from rebuttal.measures.margins import Margins
+from rebuttal.measures.measure import batch_size, chunks, spread
+from rebuttal.measures.path_norm import PathNorm
+from rebuttal.measures.segments import SegmentCrossings
+from rebuttal.measures.variation import LocalVariation
 from rebuttal.models import MLP, VGG11, ResNet18
 from tests.measures.conftest import linear, subject
 
@@ -81,3 +88,95 @@ def test_spread_is_invariant_to_an_offset_and_proportional_to_scale():
     assert spread(logits + 7) == pytest.approx(spread(logits), rel=1e-5)
     assert spread(3 * logits) == pytest.approx(3 * spread(logits), rel=1e-5)
     assert spread(logits) == pytest.approx(np.sqrt(5), rel=0.05)
+
+
+def by_hand(network, x):
+    """Return Jacobians (n, K, d) by one backward pass for each input and class."""
+    rows = []
+    for one in x:
+        one = one[None].requires_grad_()
+        logits = network(one)[0]
+        rows.append(torch.stack([torch.autograd.grad(k, one, retain_graph=True)[0].flatten() for k in logits]))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("model", [MLP(hidden=(16, 8)), ResNet18(), VGG11()])
+def test_the_fast_way_is_the_simple_way_and_leaves_the_network_as_it_was(model):
+    torch.manual_seed(0)
+    network = model.network((3, 8, 8), 5)
+    for norm in (m for m in network.modules() if isinstance(m, nn.BatchNorm2d)):
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2)
+    next(network.parameters()).requires_grad_(False)
+    network.eval()
+    next(network.children()).train()
+    modes = [m.training for m in network.modules()]
+    frozen = [p.requires_grad for p in network.parameters()]
+    values = {name: value.clone() for name, value in network.state_dict().items()}
+    faster = fused(network)
+    assert [m.training for m in network.modules()] == modes
+    network.eval()
+    x = torch.rand(3, 3, 8, 8)
+    _, ours = jacobian(subject(faster, 5), x)
+    expected = by_hand(network, x)
+    assert torch.allclose(ours, expected, rtol=1e-3, atol=1e-5 * expected.abs().max())
+    assert torch.allclose(faster(x), network(x), rtol=1e-3, atol=1e-5)
+    assert [p.requires_grad for p in network.parameters()] == frozen
+    assert all(p.grad is None for p in network.parameters())
+    assert all(torch.equal(value, values[name]) for name, value in network.state_dict().items())
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in faster.modules())
+
+
+def test_a_convolution_that_is_used_twice_is_not_folded():
+    conv, norms = nn.Conv2d(3, 3, 3, padding=1), [nn.BatchNorm2d(3), nn.BatchNorm2d(3)]
+    for norm in norms:
+        norm.running_var.uniform_(0.5, 2)
+    network = nn.Sequential(conv, norms[0], nn.ReLU(), conv, norms[1], nn.Flatten(), nn.Linear(75, 2)).eval()
+    x = torch.rand(4, 3, 5, 5)
+    assert torch.allclose(fused(network)(x), network(x), rtol=1e-5, atol=1e-6)
+
+
+def test_a_network_of_other_layers_is_measured_as_it_is():
+    network = nn.Sequential(nn.Linear(3, 4), nn.Tanh())
+    assert fused(network) is network
+
+
+def test_measures_that_need_the_same_at_the_same_probes_compute_it_once(make_probes, monkeypatch):
+    network = MLP(hidden=(16,)).network((3, 2, 2), 4).double().eval()
+    evaluated, differentiated = [], []
+    monkeypatch.setattr(gradients, "jacobian", lambda f, x: differentiated.append(len(x)) or jacobian(f, x))
+    one, probes = subject(network, 4), make_probes(test=X, train=X + 0)
+    GradientNorms()(one, probes)
+    Margins(reach=1.0, points=2)(one, probes)
+    LipschitzBracket(starts=0, steps=0, step=0.1)(one, probes)
+    assert sum(differentiated) == 2 * len(X)
+    network.register_forward_hook(lambda module, inputs, output: evaluated.append(len(output)))
+    PathNorm()(one, probes)
+    LocalVariation(radii=(1.0,), directions=3)(one, probes)
+    assert sum(evaluated) == 2 * 3 * len(X)  # and none at the probes themselves
+    GradientNorms()(one, make_probes(test=X + 1))
+    assert sum(differentiated) == 3 * len(X)
+
+
+def test_margin_gradients_are_differences_of_the_jacobian_s_rows():
+    network = MLP(hidden=(16,)).network((3, 2, 2), 4).double().eval()
+    logits, rows = jacobian(subject(network, 4), X)
+    top, second = logits.topk(2, dim=1).indices.T
+    each = torch.arange(len(X))
+    found = margin_gradients(subject(network, 4), X)
+    assert torch.allclose(found.flatten(1), rows[each, top] - rows[each, second], rtol=1e-10)
+
+
+def test_batches_do_not_matter(make_probes, monkeypatch):
+    torch.manual_seed(0)
+    network = fused(ResNet18().network((3, 8, 8), 4).double().eval())
+    inputs, found = torch.rand(50, 3, 8, 8).double(), []
+    for size, batch in ((1, 16), (2**40, 2048)):
+        monkeypatch.setattr(measure, "BATCH_BYTES", size)
+        one = subject(network, 4)
+        assert batch_size(one, inputs) == batch
+        measures = (SegmentCrossings(pairs=3, points=21), LocalVariation(radii=(1.0,), directions=1))
+        found.append([m(one, make_probes(test=inputs)).numbers for m in measures])
+    assert found[0][0]["region_changes_test"] > 0
+    for small, large in zip(*found):
+        assert small == pytest.approx(large, rel=1e-8)

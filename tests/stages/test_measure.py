@@ -69,7 +69,7 @@ def test_the_rows_of_the_table_are_measures_and_its_columns_functions(stage, ses
 
 
 def test_between_lies_on_segments_and_noise_fills_the_unit_cube(stage, session):
-    inputs = stage._probes(session, "trained", "path_norm").inputs
+    inputs = stage._inputs(session)
     train = inputs["train"]
     step = inputs["between"] - train
     share = (step / (train.roll(1, dims=0) - train)).flatten(1)
