@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import field
 from pathlib import Path, PurePosixPath
@@ -56,7 +57,7 @@ class ImageFolder(ImageSet):
             decoded = self._decoded(cache, digest, lambda: self._decode(tree, listing, digest))
             note = listing.note
         elif kind == "file":
-            digest = known_digest(cache, root, {"": root}, lambda: self._file_digest(root))
+            digest = known_digest(cache, root, {"": os.path.realpath(root)}, lambda: self._file_digest(root))
             decoded = self._decoded(cache, digest, lambda: self._decode_archive(root, digest))
             note = decoded.record["note"]
         else:

@@ -113,10 +113,10 @@ class Store:
         """As `get_or_make`, with tensors that are mapped from the stored file: nothing is copied, and processes share
         the memory. What is written to such a tensor stays in this process, and never reaches the file."""
         folder = self.root / name_of(kind, identity)
-        artifact = None if self.force else self._read(folder, mapped=True)
-        if artifact is None:
+        artifact = None if self.force else _mapped(folder)
+        if artifact is None:  # or damaged, which is found out, and said, once more
             made = self.get_or_make(kind, identity, make)
-            artifact = self._read(folder, mapped=True) or made
+            artifact = _mapped(folder) or made
         return artifact
 
     def get(self, kind: str, identity: Any) -> Artifact | None:
@@ -196,16 +196,15 @@ class Store:
             ) from error
         return artifact
 
-    def _read(self, folder: Path, mapped: bool = False) -> Artifact | None:
+    def _read(self, folder: Path) -> Artifact | None:
         if not folder.exists():
             return None
         try:
-            artifact = read_entry(folder, mapped)
+            artifact = read_entry(folder)
         except Damaged as error:
             log.warning("damaged store entry %s (%s): %s", folder, error, self.remedy or "recomputing it")
             return None
-        with suppress(OSError):  # it may be somebody else's
-            os.utime(folder)  # when it was used last, for `prune`
+        _note_use(folder)
         return artifact
 
     def _write(self, folder: Path, identity: Any, artifact: Artifact) -> None:
@@ -312,6 +311,21 @@ def read_entry(folder: Path, mapped: bool = False) -> Artifact:
         return verified(record, np.memmap(folder / WEIGHTS, mode="c"), folder.name, _views)
     except (OSError, ValueError) as error:  # an empty file cannot be mapped
         raise Damaged(str(error)) from error
+
+
+def _mapped(folder: Path) -> Artifact | None:
+    """Return an entry with mapped tensors; None if it is not there, damaged, or of kinds that are not mapped."""
+    try:
+        artifact = read_entry(folder, mapped=True)
+    except Damaged:
+        return None
+    _note_use(folder)
+    return artifact
+
+
+def _note_use(folder: Path) -> None:
+    with suppress(OSError):  # it may be somebody else's
+        os.utime(folder)  # when it was used last, for `prune`
 
 
 def _views(content: Any) -> dict[str, Tensor]:

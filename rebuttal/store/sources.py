@@ -24,8 +24,8 @@ SECONDS_TO_SETTLE = 2  # FAT's clock, the coarsest, ticks every two seconds
 
 
 def known_digest(store: Path, root: Path, files: Mapping[str, str | Path], digest: Callable[[], str]) -> str:
-    """Return what `digest` returns for `files`, by what each is called; it is only called if one of them, or how they
-    are called, is not as it was. `root`: what the user gave; the last digest of each is kept."""
+    """Return what `digest` returns for `files`, real ones by what each is called; it is only called if one of them, or
+    how they are called, is not as it was. `root`: what the user gave; the last digest of each is kept."""
     try:
         now = time.time()
         state, changed = _state(files)
@@ -47,7 +47,7 @@ def _state(files: Mapping[str, str | Path]) -> tuple[str, float]:
     """Return a digest of the states of all files, and when the last of them changed."""
     state, changed = hashlib.sha256(), 0.0
     for name, path in files.items():
-        found = Path(path).stat()
+        found = os.lstat(path)  # twice as fast as a Path's
         line = f"{name}\0{path}\0{found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}\n"
         state.update(line.encode(errors="surrogateescape"))
         changed = max(changed, found.st_mtime, found.st_ctime)
