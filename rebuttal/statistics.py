@@ -6,21 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.integrate import quad
-from scipy.optimize import isotonic_regression
-from scipy.special import gammaln
-from scipy.stats import (
-    CensoredData,
-    binom,
-    ecdf,
-    logrank,
-    mannwhitneyu,
-    spearmanr,
-    t,
-    ttest_1samp,
-    ttest_ind,
-    ttest_rel,
-)
+import scipy  # see `rebuttal.measures.agreement`
 
 Values = Sequence[float] | np.ndarray
 Interval = tuple[float | None, float | None, float | None]  # a value and the ends of its interval
@@ -47,7 +33,7 @@ def mean_interval(values: Values) -> tuple[float, float | None, float | None]:
     mean = float(sample.mean())
     if len(sample) < 2:
         return mean, None, None
-    half = float(t.ppf(0.975, len(sample) - 1) * sample.std(ddof=1) / np.sqrt(len(sample)))
+    half = float(scipy.stats.t.ppf(0.975, len(sample) - 1) * sample.std(ddof=1) / np.sqrt(len(sample)))
     return mean, mean - half, mean + half
 
 
@@ -82,7 +68,7 @@ def size_needed(sizes: Sequence[float], curves: np.ndarray, target: float) -> In
 
 def _crossing(sizes: Sequence[float], curve: np.ndarray, target: float) -> float:
     """Return the size at which the monotone curve reaches `target`; infinite if it does not."""
-    rising = isotonic_regression(curve).x
+    rising = scipy.optimize.isotonic_regression(curve).x
     if rising[-1] < target:
         return np.inf
     at = int(np.searchsorted(rising, target))
@@ -104,8 +90,8 @@ def median_interval(values: Values) -> Interval:
         return median, None, None
     if n == 5:
         return median, float(x[0]), float(x[-1])
-    depth = int(binom.ppf(0.025, n, 0.5))  # the largest whose interval, without interpolation, covers 95 %
-    outer, inner = (1 - 2 * binom.cdf(k - 1, n, 0.5) for k in (depth, depth + 1))
+    depth = int(scipy.stats.binom.ppf(0.025, n, 0.5))  # the largest whose interval, without interpolation, covers 95 %
+    outer, inner = (1 - 2 * scipy.stats.binom.cdf(k - 1, n, 0.5) for k in (depth, depth + 1))
     step = (outer - 0.95) / (outer - inner)
     inward = (n - depth) * step / (depth + (n - 2 * depth) * step)
     low = (1 - inward) * x[depth - 1] + inward * x[depth]
@@ -121,7 +107,7 @@ def sign_p(values: Values, threshold: float, n: int) -> float:
     """
     sample = np.asarray(values, dtype=float)
     most = max(int((sample > threshold).sum()), int((sample < threshold).sum()))
-    return min(1.0, float(2 * binom.sf(most - 1, n, 0.5)))
+    return min(1.0, float(2 * scipy.stats.binom.sf(most - 1, n, 0.5)))
 
 
 def strict_t_p(values: Values, threshold: float) -> float:
@@ -130,7 +116,7 @@ def strict_t_p(values: Values, threshold: float) -> float:
     Student's p times `skew_factor`. Not for values that repeat or stop at a bound: use `sign_p`.
     """
     sample = np.asarray(values, dtype=float)
-    return min(1.0, float(ttest_1samp(sample, threshold).pvalue) * skew_factor(len(sample)))
+    return min(1.0, float(scipy.stats.ttest_1samp(sample, threshold).pvalue) * skew_factor(len(sample)))
 
 
 def skew_factor(n: int) -> float:
@@ -139,9 +125,9 @@ def skew_factor(n: int) -> float:
     The limit of the ratio for large t, which it approaches from below: a large t needs n values close together, so that
     its frequency is in proportion to the integral of density^n · distance^(n-1).
     """
-    below, _ = quad(lambda x: np.exp(-n * x) * (1 - x) ** (n - 1), 0, 1)
-    above = np.exp(-n) * np.exp(gammaln(n) - n * np.log(n))
-    normal = np.exp(gammaln(n / 2) + n / 2 * np.log(2 / n) - n / 2 * np.log(2 * np.pi))
+    below, _ = scipy.integrate.quad(lambda x: np.exp(-n * x) * (1 - x) ** (n - 1), 0, 1)
+    above = np.exp(-n) * np.exp(scipy.special.gammaln(n) - n * np.log(n))
+    normal = np.exp(scipy.special.gammaln(n / 2) + n / 2 * np.log(2 / n) - n / 2 * np.log(2 * np.pi))
     return float((below + above) / normal)
 
 
@@ -183,7 +169,7 @@ def rank_correlation(x: Values, y: Values) -> float | None:
     """Return Spearman's ρ; None if one variable is constant or there are fewer than three points."""
     if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return None
-    return float(spearmanr(x, y).statistic)
+    return float(scipy.stats.spearmanr(x, y).statistic)
 
 
 def rank_correlation_of_seeds(x: Values, y: Values, seeds: Sequence[int] | np.ndarray) -> Interval:
@@ -249,7 +235,9 @@ def compare(a: dict[int, float], b: dict[int, float]) -> Comparison:
     seeds = sorted(a)
     paired = seeds == sorted(b)
     x, y = (np.array([group[seed] for seed in sorted(group)], dtype=float) for group in (a, b))
-    welch = ttest_ind(x, y, equal_var=False) if min(len(x), len(y)) > 1 and np.ptp(x) + np.ptp(y) > 0 else None
+    welch = (
+        scipy.stats.ttest_ind(x, y, equal_var=False) if min(len(x), len(y)) > 1 and np.ptp(x) + np.ptp(y) > 0 else None
+    )
     if paired:
         _, low, high = mean_interval(x - y)
         effect = effect_size(x - y, 0.0)
@@ -266,9 +254,9 @@ def compare(a: dict[int, float], b: dict[int, float]) -> Comparison:
         high=None if high is None else float(high),
         paired=paired,
         effect_size=effect,
-        p_paired=float(ttest_rel(x, y).pvalue) if paired and effect is not None else None,
+        p_paired=float(scipy.stats.ttest_rel(x, y).pvalue) if paired and effect is not None else None,
         p_welch=float(welch.pvalue) if welch else None,
-        p_mann_whitney=float(mannwhitneyu(x, y).pvalue),
+        p_mann_whitney=float(scipy.stats.mannwhitneyu(x, y).pvalue),
     )
 
 
@@ -286,7 +274,7 @@ Times = Sequence[tuple[float, bool]]  # (time, True if the event occurred then, 
 
 def median_time(times: Times) -> float | None:
     """Return Kaplan and Meier's (1958) median time; None if the survival curve does not fall to one half."""
-    survival = ecdf(_censored(times)).sf
+    survival = scipy.stats.ecdf(_censored(times)).sf
     below = np.flatnonzero(survival.probabilities <= 0.5)
     return float(survival.quantiles[below[0]]) if len(below) else None
 
@@ -295,10 +283,10 @@ def log_rank(a: Times, b: Times) -> float | None:
     """Return the two-sided p of the log-rank test (Mantel 1966) of equal times; None if neither group has an event."""
     if not any(reached for _, reached in (*a, *b)):
         return None
-    return float(logrank(_censored(a), _censored(b)).pvalue)
+    return float(scipy.stats.logrank(_censored(a), _censored(b)).pvalue)
 
 
-def _censored(times: Times) -> CensoredData:
-    return CensoredData(
+def _censored(times: Times) -> scipy.stats.CensoredData:
+    return scipy.stats.CensoredData(
         uncensored=[time for time, reached in times if reached], right=[time for time, reached in times if not reached]
     )

@@ -82,6 +82,10 @@ def _carry_out(arguments: list[str]) -> None:
 
 def _run(request: Request) -> None:
     prepared, folder = preflight.prepare_run(request)
+    if not request.needs_hydra():  # which would compose the config twice more
+        with preflight.as_in_hydra(request.composed, folder) as (cfg, _):
+            launch.run_job(cfg, prepared)
+        return
 
     @_ROOT
     def prepared_job(cfg: DictConfig) -> Any:

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from filelock import FileLock
 from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from omegaconf import OmegaConf
 
 from rebuttal import train
@@ -391,6 +393,42 @@ def test_questions_are_answered_without_importing_torch(question, tmp_path):
     imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time")}
     assert "hydra.main" in imported
     assert not imported & {"torch", "torchvision", "pandas", "matplotlib"}
+
+
+@pytest.mark.parametrize("folder", ["run", "another"])
+def test_a_run_that_is_stored_imports_nothing_that_only_computing_needs(folder, tmp_path):
+    assert command("debug=tiny", "hydra.run.dir=run", cwd=tmp_path).returncode == 0
+    code = "import atexit, sys; atexit.register(lambda: print('imported', *sys.modules)); from rebuttal import train"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}; train.main()", "debug=tiny", f"hydra.run.dir={folder}"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    imported = set(done.stdout.partition("imported ")[2].split())
+    assert "torch" in imported
+    heavy = {"scipy.stats", "scipy.sparse", "matplotlib", "torchvision", "statsmodels", "torch._dynamo", "joblib"}
+    assert not imported & (heavy | ({"pandas"} if folder == "run" else set()))
+
+
+def test_a_single_run_composes_its_config_once_and_records_what_hydra_would(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    composed, compose = [], ConfigLoaderImpl.load_configuration
+    monkeypatch.setattr(
+        ConfigLoaderImpl, "load_configuration", lambda *args, **kinds: composed.append(1) or compose(*args, **kinds)
+    )
+    for place, flags in (("ours", []), ("hydra_s", ["--config-dir", "."])):
+        monkeypatch.setattr(sys, "argv", ["train", "debug=tiny", f"hydra.run.dir={place}", *flags])
+        train.main()
+    assert len(composed) == 1 + 3
+    records = (Path(place, ".hydra/hydra.yaml").read_text() for place in ("ours", "hydra_s"))
+    ours, hydra_s = nodes = [yaml.safe_load(record)["hydra"] for record in records]
+    for node in nodes:
+        assert node.pop("run")["dir"] == node["runtime"].pop("output_dir")
+        del node["overrides"], node["runtime"]["config_sources"], node["searchpath"]
+    assert ours == hydra_s
 
 
 def test_a_user_s_own_config_folder_is_found(tmp_path):

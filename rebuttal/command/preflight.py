@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.utils import configure_log, env_override
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, flag_override
 
 from rebuttal.errors import ConfigError
@@ -26,7 +27,7 @@ def prepare_run(request: Request) -> tuple[Prepared, str]:
     from rebuttal.runs.folder import RunFolder
 
     _check_files_of_hydra(request.composed.hydra)
-    with _as_in_hydra(request.composed) as (cfg, folder):
+    with as_in_hydra(request.composed) as (cfg, folder):
         prepared = prepare(cfg, request.packages())
         RunFolder(folder, "hydra.run.dir").check(prepared.stages)
         return prepared, folder
@@ -106,14 +107,17 @@ def _check_files_of_hydra(hydra: DictConfig) -> None:
 
 
 @contextmanager
-def _as_in_hydra(composed: DictConfig) -> Iterator[tuple[DictConfig, str]]:
-    """Yield the config and the folder of a single run; within the block logging, environment variables and `${hydra:…}`
-    are as they will be in the run."""
+def as_in_hydra(composed: DictConfig, folder: str | None = None) -> Iterator[tuple[DictConfig, str]]:
+    """Yield the config and the folder of a single run; within the block logging, environment variables, `HydraConfig`
+    and `${hydra:…}` are as Hydra sets them for the run. `folder`: that of the run, if it is known already,
+    because its name may hold the time."""
     composed = copy.deepcopy(composed)
-    with hydra_config(composed):
-        folder = str(Path(composed.hydra.run.dir).resolve())  # without `..`, for which folders would have to be made
-    with flag_override(composed.hydra.runtime, ["struct", "readonly"], False):
-        composed.hydra.runtime.output_dir = folder
+    if folder is None:
+        with hydra_config(composed):
+            folder = str(Path(composed.hydra.run.dir).resolve())  # `..` would need folders to be made
+    with flag_override(composed.hydra, ["struct", "readonly"], False):
+        composed.hydra.mode = RunMode.RUN
+        composed.hydra.run.dir = composed.hydra.runtime.output_dir = folder
     with hydra_config(composed):
         configure_log(composed.hydra.job_logging, composed.hydra.verbose)
         with env_override(composed.hydra.job.env_set):

@@ -1,13 +1,14 @@
 """Images in class folders, or a tar archive of them: `train/<class>/…` and `test/<class>/…`.
 
-They are decoded once and stored as uint8 under a digest of the files' contents. An archive is read member by member
-and never unpacked to disk.
+They are decoded once and stored as uint8 under a digest of the files' contents, which is taken again only after a file
+has changed. An archive is read member by member and never unpacked to disk.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import field
 from pathlib import Path, PurePosixPath
@@ -24,6 +25,7 @@ from rebuttal.data.pictures import COLOURS, Picture, Unreadable, read_picture
 from rebuttal.data.trees import Tree, archive_tree, find, folder_tree, shown
 from rebuttal.errors import ConfigError
 from rebuttal.store.entries import Artifact, Store
+from rebuttal.store.sources import known_digest
 
 log = logging.getLogger(__name__)
 
@@ -50,11 +52,12 @@ class ImageFolder(ImageSet):
         if kind == "folder":
             tree = folder_tree(root)
             listing = list_images(tree, self._key)
-            digest = self._content_digest(tree, listing)
+            files = {"/".join(file.path): file.real for file in listing.files}
+            digest = known_digest(cache, root, files, lambda: self._content_digest(tree, listing))
             decoded = self._decoded(cache, digest, lambda: self._decode(tree, listing, digest))
             note = listing.note
         elif kind == "file":
-            digest = self._file_digest(root)
+            digest = known_digest(cache, root, {"": os.path.realpath(root)}, lambda: self._file_digest(root))
             decoded = self._decoded(cache, digest, lambda: self._decode_archive(root, digest))
             note = decoded.record["note"]
         else:
@@ -73,7 +76,7 @@ class ImageFolder(ImageSet):
 
     def _decoded(self, cache: Path, digest: str, decode: Callable[[], Artifact]) -> Artifact:
         identity = {"digest": digest, "size": self.size and list(self.size), "channels": self.channels}
-        return Store(cache).get_or_make("images", {**identity, "version": _RULES}, decode)
+        return Store(cache).get_or_make_mapped("images", {**identity, "version": _RULES}, decode)
 
     def _decode_archive(self, root: Path, digest: str) -> Artifact:
         tree = archive_tree(root, self._key)

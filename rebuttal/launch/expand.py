@@ -114,6 +114,12 @@ class Request:
 
         return self.folder is None or resolve(device).type == "cpu"
 
+    def needs_hydra(self) -> bool:
+        """True if a single run asks for what only Hydra's own command does: its flags, callbacks, another folder to
+        work in."""
+        hydra = self.composed.hydra
+        return bool(hydra.callbacks or hydra.job.chdir or any(text.startswith("-") for text in self.arguments))
+
     def uses_own_configs(self) -> bool:
         """True if configs come from a folder of the user's."""
         searches = any(o.key_or_group == SEARCHPATH for o in self.jobs[0]) if self.jobs else False

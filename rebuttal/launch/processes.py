@@ -13,20 +13,25 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
-
-from joblib.externals.loky import ProcessPoolExecutor
-from joblib.externals.loky.process_executor import TerminatedWorkerError as ProcessDied
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rebuttal.launch.stopping import stop_with_parent
 
-__all__ = ["OwnProcess", "ProcessDied", "own_process"]
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from joblib.externals.loky import ProcessPoolExecutor
 
 T = TypeVar("T")
 
 IGNORED = (signal.SIGTERM, signal.SIGUSR2)  # by the server: what is sent to all processes is for its jobs
 # torch._dynamo by torch's optimisers; without joblib's own no process can be begun by a worker of joblib's.
-IMPORTED = ["rebuttal.launch.fork_server", "rebuttal.runs.execute", "torch._dynamo", "joblib.externals.loky"]
+_OF_LIBRARIES = ["torch._dynamo", "joblib.externals.loky", "scipy.stats", "pandas"]
+IMPORTED = ["rebuttal.launch.fork_server", "rebuttal.runs.execute", *_OF_LIBRARIES]
+
+
+class ProcessDied(Exception):
+    """The process of a job was killed."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class OwnProcess:
 
     def run(self, job: Callable[[], T]) -> T:
         """Return what the job returns. Raises what it raises, and `ProcessDied` if its process was killed."""
-        result: T = self.executor.submit(job).result()
+        result: T = _result_of(self.executor.submit(job))
         return result
 
     def terminate(self) -> None:
@@ -50,9 +55,21 @@ class OwnProcess:
 @contextmanager
 def own_process() -> Iterator[OwnProcess]:
     """A process in this one's folder and with its environment variables; it ends with the block, or with this one."""
+    from joblib.externals.loky import ProcessPoolExecutor
+
     with ProcessPoolExecutor(1, context=_server()) as executor:
-        number = executor.submit(_begin, dict(os.environ), Path.cwd()).result()
+        number = _result_of(executor.submit(_begin, dict(os.environ), Path.cwd()))
         yield OwnProcess(number, executor)
+
+
+def _result_of(job: Future[T]) -> T:
+    """Return the result of a job. Raises what the job raises, and `ProcessDied` if its process was killed."""
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    try:
+        return job.result()
+    except TerminatedWorkerError as error:
+        raise ProcessDied(str(error)) from error
 
 
 @cache

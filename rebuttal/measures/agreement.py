@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy  # which imports its parts when they are used: a stored run needs none
 import torch
-from scipy.stats import binomtest, entropy
 from torch import Tensor
 
 AGREEMENT = (  # the numbers of `agreement`
@@ -57,7 +57,7 @@ def chance(table: np.ndarray) -> float:
 
 def effective_classes(counts: np.ndarray) -> float:
     """Return exp(−Σ p log p) of class counts: K if all K are equally frequent, 1 if only one occurs."""
-    return float(np.exp(entropy(counts)))
+    return float(np.exp(scipy.stats.entropy(counts)))
 
 
 def cohen_kappa(table: np.ndarray) -> dict[str, float | None]:
@@ -87,5 +87,5 @@ def centred(logits: Tensor) -> Tensor:
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
     """Return Wilson's 95 % score interval of a proportion."""
-    interval = binomtest(successes, n).proportion_ci(0.95, method="wilson")
+    interval = scipy.stats.binomtest(successes, n).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)

@@ -8,8 +8,8 @@ from math import prod
 from typing import ClassVar
 
 import numpy as np
+import scipy  # see `rebuttal.measures.agreement`
 import torch
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -105,11 +105,12 @@ def _gram(part: Affine | Composition) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _largest_eigenpair(gram: Callable[[np.ndarray], np.ndarray], start: np.ndarray) -> tuple[float, np.ndarray]:
-    operator = LinearOperator((len(start), len(start)), matvec=gram, dtype=np.float64)
+    linalg = scipy.sparse.linalg
+    operator = linalg.LinearOperator((len(start), len(start)), matvec=gram, dtype=np.float64)
     try:
-        (square,), vectors = eigsh(operator, k=1, which="LA", v0=start, tol=TOLERANCE, maxiter=1000)
+        (square,), vectors = linalg.eigsh(operator, k=1, which="LA", v0=start, tol=TOLERANCE, maxiter=1000)
         return square, vectors[:, 0]
-    except ArpackNoConvergence as error:  # its last vector gives a lower bound, and the residual the error
+    except linalg.ArpackNoConvergence as error:  # its last vector gives a lower bound, and the residual the error
         vector = error.eigenvectors[:, 0] if error.eigenvectors.size else start / np.linalg.norm(start)
         return vector @ gram(vector), vector
 

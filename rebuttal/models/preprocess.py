@@ -76,10 +76,9 @@ class Preprocess(nn.Module):
         if self.by_feature:
             self._fit_features(inputs)
             return
-        by_channel = inputs.transpose(0, 1).flatten(1) if inputs.ndim > 2 else inputs.reshape(1, -1)
         # One channel at a time: 50,000 colour images as floats would take 600 MB.
-        for channel, values in enumerate(by_channel):
-            std, mean = torch.std_mean(in_unit_range(values).double(), correction=0)
+        for channel, values in enumerate(inputs.unbind(1) if inputs.ndim > 2 else [inputs]):
+            std, mean = torch.std_mean(_as_doubles(values), correction=0)
             self.mean.view(-1)[channel] = mean
             self.std.view(-1)[channel] = std.clamp(min=1e-6)
 
@@ -111,6 +110,15 @@ class FlattenPixels(nn.Flatten):
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(in_unit_range(x))
+
+
+def _as_doubles(values: Tensor) -> Tensor:
+    """Return values (n, …), floats or uint8, in input space, (n · …,) float64; in pieces, because their floats take
+    half as much again."""
+    found = torch.empty(values.shape, dtype=torch.float64, device=values.device)
+    for piece, given in zip(found.split(1024), values.split(1024)):
+        piece.copy_(in_unit_range(given))
+    return found.flatten()
 
 
 def centre_crop(x: Tensor, size: int) -> Tensor:

@@ -24,7 +24,7 @@ from rebuttal.store.files import write_json
 
 log = logging.getLogger(__name__)
 
-SECONDS_BETWEEN_UPDATES = 1
+SECONDS_BETWEEN_UPDATES = 10  # of progress; many jobs may write to one file system
 STATUS = "status.json"
 LOCK = ".running.lock"
 
@@ -70,7 +70,7 @@ class StatusFile:
     def __init__(self, folder: str | Path | None = None):
         self._folder = None if folder is None else Path(folder)
         self._status: dict[str, Any] = {}
-        self._updated = 0.0
+        self._updated = -math.inf  # when progress was written last
         self._warned = False
         self._step = 0
         self._first = (0, 0.0)  # step and time at which this process began or resumed the current training
@@ -100,15 +100,14 @@ class StatusFile:
 
     def stage(self, name: str, number: int, of: int) -> None:
         self._step = 0
-        self._update(stage=name, stage_number=number, stages=of, step=None, steps=None, loss=None, seconds_left=None)
+        self._report(stage=name, stage_number=number, stages=of, step=None, steps=None, loss=None, seconds_left=None)
 
     def step(self, step: int, steps: int) -> None:
         """Record that the current training has done `step` of at most `steps` steps."""
         if step <= self._step or self._step == 0:
             self._first = step, time.time()
         self._step = step
-        if time.monotonic() - self._updated > SECONDS_BETWEEN_UPDATES:
-            self._update(step=step, steps=steps, seconds_left=self._seconds_left(steps))
+        self._report(step=step, steps=steps, seconds_left=self._seconds_left(steps))
 
     def epoch(self, row: dict[str, float]) -> None:
         """Record the loss of an epoch; it is written with the next step."""
@@ -127,8 +126,15 @@ class StatusFile:
         done = self._step - first
         return (time.time() - began) / done * (steps - self._step) if done > 0 else None
 
+    def _report(self, **facts: Any) -> None:
+        """Write progress if it is due; else it is written with what comes next."""
+        self._status |= facts
+        if time.monotonic() - self._updated > SECONDS_BETWEEN_UPDATES:
+            self._updated = time.monotonic()
+            self._update()
+
     def _update(self, **facts: Any) -> None:
-        """Write progress; a status file that cannot be written is logged once and never stops the run."""
+        """Write at once; a status file that cannot be written is logged once and never stops the run."""
         try:
             self._write(**facts)
         except OSError as error:
@@ -138,7 +144,6 @@ class StatusFile:
 
     def _write(self, **facts: Any) -> None:
         self._status |= facts
-        self._updated = time.monotonic()
         if self._folder is not None:
             write_json(self._folder / STATUS, self._status | {"now": time.time()})
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -304,6 +303,8 @@ def _about(
 
 def _numbers(outcomes: dict[str, Outcome]) -> dict[str, bytes]:
     """The files of what the stages measured, and the history of their trainings."""
+    import pandas as pd  # here, because a run that is there already has its tables
+
     found = {}
     for name, outcome in outcomes.items():
         if outcome.table:

@@ -20,6 +20,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from filelock import AcquireReturnProxy, FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -34,7 +36,7 @@ from rebuttal.store.origin import origin
 
 log = logging.getLogger(__name__)
 
-FOLDERS = ("images", "fit", "mimic", "judge", "measure", "run", "trial", "code", "forced", *beside.KINDS)
+FOLDERS = ("images", "fit", "mimic", "judge", "measure", "run", "trial", "code", "forced", "sources", *beside.KINDS)
 RECORD, WEIGHTS = "record.json", "weights.safetensors"  # the files of an entry
 SECONDS_BETWEEN_TRIES = 0.5  # to acquire a lock; many jobs of a cluster may wait for one network
 
@@ -106,6 +108,16 @@ class Store:
             self._memory[name] = get(self.root / name, identity, make)
             self.used[name] = self._memory[name].origin
         return self._memory[name].copy()
+
+    def get_or_make_mapped(self, kind: str, identity: Any, make: Callable[[], Artifact]) -> Artifact:
+        """As `get_or_make`, with tensors that are mapped from the stored file: nothing is copied, and processes share
+        the memory. What is written to such a tensor stays in this process, and never reaches the file."""
+        folder = self.root / name_of(kind, identity)
+        artifact = None if self.force else _mapped(folder)
+        if artifact is None:  # or damaged, which is found out, and said, once more
+            made = self.get_or_make(kind, identity, make)
+            artifact = _mapped(folder) or made
+        return artifact
 
     def get(self, kind: str, identity: Any) -> Artifact | None:
         """Return the stored artifact or None; do not wait for a process that is creating it."""
@@ -200,8 +212,7 @@ class Store:
         except Damaged as error:
             log.warning("damaged store entry %s (%s): %s", folder, error, self.remedy or "recomputing it")
             return None
-        with suppress(OSError):  # it may be somebody else's
-            os.utime(folder)  # when it was used last, for `prune`
+        _note_use(folder)
         return artifact
 
     def _write(self, folder: Path, identity: Any, artifact: Artifact) -> None:
@@ -298,17 +309,50 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def read_entry(folder: Path) -> Artifact:
-    """Read one entry; verify every byte, and that it is the one that the folder's name says. Raises `Damaged`."""
+def read_entry(folder: Path, mapped: bool = False) -> Artifact:
+    """Read one entry, or map its tensors; verify every byte, and that it is the one that the folder's name says. Raises
+    `Damaged`."""
     try:
-        record, weights = (folder / RECORD).read_bytes(), (folder / WEIGHTS).read_bytes()
-    except OSError as error:
+        record = (folder / RECORD).read_bytes()
+        if not mapped:
+            return verified(record, (folder / WEIGHTS).read_bytes(), folder.name)
+        return verified(record, np.memmap(folder / WEIGHTS, mode="c"), folder.name, _views)
+    except (OSError, ValueError) as error:  # an empty file cannot be mapped
         raise Damaged(str(error)) from error
-    return verified(record, weights, folder.name)
 
 
-def verified(record: bytes, weights: bytes, name: str) -> Artifact:
-    """Return the artifact that the two files of an entry hold; `name` is its fingerprint. Raises `Damaged`."""
+def _mapped(folder: Path) -> Artifact | None:
+    """Return an entry with mapped tensors; None if it is not there, damaged, or of kinds that are not mapped."""
+    try:
+        artifact = read_entry(folder, mapped=True)
+    except Damaged:
+        return None
+    _note_use(folder)
+    return artifact
+
+
+def _note_use(folder: Path) -> None:
+    with suppress(OSError):  # it may be somebody else's
+        os.utime(folder)  # when it was used last, for `prune`
+
+
+def _views(content: Any) -> dict[str, Tensor]:
+    """The tensors of a safetensors file as views of its content; of kinds that images and labels have."""
+    begin = 8 + int.from_bytes(content[:8].tobytes(), "little")
+    tensors = {}
+    for name, about in json.loads(content[8:begin].tobytes()).items():
+        first, last = about["data_offsets"]
+        flat = torch.from_numpy(content[begin + first : begin + last])
+        tensors[name] = flat.view(_MAPPED[about["dtype"]]).view(about["shape"])
+    return tensors
+
+
+_MAPPED = {"U8": torch.uint8, "I64": torch.int64}
+
+
+def verified(record: bytes, weights: Any, name: str, load: Callable[[Any], dict[str, Tensor]] = load) -> Artifact:
+    """Return the artifact that the two files of an entry hold; `name` is its fingerprint, `load` takes its tensors from
+    `weights`. Raises `Damaged`."""
     try:
         entry = json.loads(record)
         declared = entry.pop("sha256")

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -138,3 +141,27 @@ def test_on_the_command_line_bad_images_end_in_one_line(tmp_path):
     assert done.returncode == 2 and "Traceback" not in done.stdout + done.stderr
     reason = "is not a readable image (its content is no image of a known kind)"
     assert done.stderr.strip().splitlines()[-1] == f"rebuttal: dataset.root={root}: train/cat/0001.png {reason}"
+
+
+SECOND_JOB = """
+import sys
+from pathlib import Path
+from rebuttal.data import ImageFolder
+from rebuttal.store import sources
+
+sources.SECONDS_TO_SETTLE = -60  # the files are new
+root, cache = sys.argv[1:]
+opened = []
+sys.addaudithook(lambda event, facts: opened.append(str(facts[0])) if event == "open" else None)
+print(ImageFolder(root=root).read(Path(cache)).train.sum().item(), sum(name.startswith(root) for name in opened))
+"""
+
+
+@pytest.mark.parametrize("form", ["folder", "archive"])
+def test_a_second_job_opens_none_of_the_files(form, folder, tmp_path):
+    root, pixels = folder
+    place = root if form == "folder" else pack(root, tmp_path / "images.tar.xz")
+    command = [sys.executable, "-c", SECOND_JOB, str(place), str(tmp_path / "cache")]
+    said = [subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() for _ in range(2)]
+    assert [int(total) for total, _ in said] == [int(pixels[:5].sum())] * 2
+    assert int(said[0][1]) >= (8 if form == "folder" else 2) and said[1][1] == "0"

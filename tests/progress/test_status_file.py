@@ -1,7 +1,8 @@
 import json
 import shutil
 
-from rebuttal.progress.status_file import StatusFile, is_running
+from rebuttal.progress import status_file
+from rebuttal.progress.status_file import StatusFile, is_running, read_status
 
 
 def test_a_run_tells_how_it_goes_and_lives_as_long_as_its_block(tmp_path):
@@ -21,7 +22,31 @@ def test_progress_that_cannot_be_told_ends_nothing_and_is_said_once(tmp_path, ca
     with running.alive([]):
         shutil.rmtree(tmp_path / "run")
         running.stage("fit", 1, 1)
-        running._updated = 0.0
+        running._updated = float("-inf")
         running.step(1, 10)
         running.claimed("0")
     assert caplog.text.count("cannot write the run's status") == 1
+
+
+def test_progress_is_written_every_ten_seconds_and_a_state_at_once(tmp_path, monkeypatch):
+    clock, writes, write = [0.0], [], status_file.write_json
+    monkeypatch.setattr(status_file.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(
+        status_file, "write_json", lambda path, content: (writes.append(clock[0]), write(path, content))
+    )
+    run = StatusFile(tmp_path)
+    with run.alive(["seed=1"]):
+        assert read_status(tmp_path).state == "running"
+        run.stage("fit", 1, 2)
+        for step in range(1, 1001):
+            clock[0] += 0.1
+            run.step(step, 1000)
+        assert len(writes) <= 2 + 100 / 10
+        run.stage("mimic", 2, 2)
+        assert read_status(tmp_path).stage == "fit"
+        clock[0] += 10
+        run.step(1, 5)
+        assert (read_status(tmp_path).stage, read_status(tmp_path).step) == ("mimic", 1)
+        before = len(writes)
+        run.ended("done", computed=2)
+        assert len(writes) == before + 1 and read_status(tmp_path).state == "done"

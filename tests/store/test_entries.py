@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -180,3 +181,36 @@ def test_what_was_just_made_is_kept_and_handed_out_on_the_cpu_and_shares_nothing
     found.record["n"].append(2)
     again = store.get_or_make("fit", IDENTITY, never)
     assert again.record == {"n": [1]} and torch.equal(again.tensors["w"], torch.arange(6.0))
+
+
+def pictures():
+    return Artifact({"n": 3}, {"x": torch.arange(24, dtype=torch.uint8).reshape(3, 8), "y": torch.tensor([2, 0, 1])})
+
+
+def test_what_is_mapped_equals_what_was_made_and_is_never_written_through(tmp_path):
+    for make in (pictures, never):
+        found = Store(tmp_path).get_or_make_mapped("fit", IDENTITY, make)
+        assert found.record == pictures().record
+        for name, tensor in pictures().tensors.items():
+            assert torch.equal(found.tensors[name], tensor) and found.tensors[name].dtype == tensor.dtype
+        kept = (entry_of(Store(tmp_path)) / "weights.safetensors").read_bytes()
+        for tensor in found.tensors.values():
+            tensor.zero_()
+        assert (entry_of(Store(tmp_path)) / "weights.safetensors").read_bytes() == kept
+    maps = Path("/proc/self/maps")
+    assert not maps.exists() or str(tmp_path) in maps.read_text()
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"\0" * 200])
+def test_a_damaged_file_is_not_mapped(content, tmp_path, caplog):
+    Store(tmp_path).get_or_make_mapped("fit", IDENTITY, pictures)
+    (entry_of(Store(tmp_path)) / "weights.safetensors").write_bytes(content)
+    found = Store(tmp_path).get_or_make_mapped("fit", IDENTITY, pictures)
+    assert torch.equal(found.tensors["x"], pictures().tensors["x"]) and caplog.text.count("damaged store entry") == 1
+
+
+def test_kinds_of_tensors_that_are_not_mapped_are_handed_out_as_copies(tmp_path, caplog):
+    for make in (artifact, never):
+        found = Store(tmp_path).get_or_make_mapped("fit", IDENTITY, make)
+        assert torch.equal(found.tensors["w"], artifact().tensors["w"])
+    assert not caplog.text

@@ -133,6 +133,7 @@ WRITERS = {
     "store/files.py": {"write_bytes", "unlink"},
     "store/entries.py": {"write_bytes", "write_json", "unlink", "mkdir", "rename", "rmtree"},
     "store/checkpoints.py": {"write_bytes"},
+    "store/sources.py": {"write_json", "mkdir"},
     "progress/status_file.py": {"write_json", "mkdir"},  # claimed by RunFolder
     "runs/folder.py": {"write_text", "mkdir", "savefig", "savez_compressed", "FileHandler"},  # into memory, or claimed
     "launch/sweep.py": {"write_json", "unlink", "mkdir", "rmdir"},  # claimed; folders only if they are empty
