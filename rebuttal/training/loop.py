@@ -78,7 +78,7 @@ def train(
     support.snapshot(training.step, network)
 
     gradients = BatchGradients(network, loss, recipe, name, support.in_pieces)
-    chosen = partial(_augmented, inputs, recipe, augmentation_seed)
+    chosen = partial(_augmented, training, inputs, augmentation_seed)
     for epoch in track(range(1, recipe.epochs + 1), name):
         if epoch <= len(training.history):
             continue
@@ -88,8 +88,7 @@ def train(
         with signals_deferred() as deferred:
             with fast_layout(network, training.optimizer, recipe.precision):
                 for batch in training.rest_of_epoch(len(inputs)):
-                    changed = chosen(batch, training.step, epoch)
-                    mean, logits = gradients.backward(changed, targets.index_select(0, batch))
+                    mean, logits = gradients.backward(chosen(batch), targets.index_select(0, batch))
                     training.descend(mean, None if evaluation is None else evaluation.right(logits, batch))
                     support.after_step(training.step, steps, network)
                     _save_if_due(checkpoint, training, deferred)
@@ -125,14 +124,15 @@ def _start_epoch(network: nn.Module, epoch: int) -> None:
         start(epoch)
 
 
-def _augmented(inputs: Tensor, recipe: Recipe, seed: int, batch: Tensor, step: int, epoch: int) -> Tensor:
-    """The inputs of a step, as the recipe's augmentation changes them. Each step has a stream of its own, so that a
-    resumed training draws what an uninterrupted one does."""
+def _augmented(training: _Training, inputs: Tensor, seed: int, batch: Tensor) -> Tensor:
+    """The inputs of the next step, as the recipe's augmentation changes them. Each step has a stream of its own, so
+    that a resumed training draws what an uninterrupted one does."""
     chosen = inputs.index_select(0, batch)
-    if recipe.augmentation is None:
+    augmentation = training.recipe.augmentation
+    if augmentation is None:
         return chosen
-    random = torch.Generator().manual_seed(derive(seed, "step", str(step)))
-    return augmented(recipe.augmentation, chosen, random, batch, epoch)
+    random = torch.Generator().manual_seed(derive(seed, "step", str(training.step)))
+    return augmented(augmentation, chosen, random, batch, len(training.history) + 1)
 
 
 class _Training:
