@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 
 import torch
@@ -20,7 +19,7 @@ from rebuttal.store.entries import Artifact
 from rebuttal.training import rehearsal
 from rebuttal.training.recipe import Recipe
 
-INITIAL_INPUTS = 5000  # at most, from which initial weights are set; evenly spaced, as inputs may be sorted by class
+INITIAL_INPUTS = 5000  # at most, from which initial weights are set
 
 
 class Network(nn.Sequential):
@@ -41,7 +40,7 @@ class Network(nn.Sequential):
         initialise = getattr(self.body, "initialise_from", None)
         if callable(initialise):
             with torch.no_grad(), user_code("model: its weights cannot be initialised from training inputs"):
-                initialise(self.preprocess(inputs[:: math.ceil(len(inputs) / INITIAL_INPUTS)]))
+                initialise(self.preprocess(inputs.index_select(0, _some(len(inputs)).to(inputs.device))))
 
     def start_epoch(self, epoch: int) -> None:
         """Tell the model that epoch 1, 2, … of its training begins."""
@@ -102,6 +101,12 @@ def rehearse(model: Model, preprocess: Preprocessing, recipe: Recipe, source: So
     rehearsal.try_schedule(recipe)
     with user_code(refused):
         _check_restorable(network, empty_network(model, preprocess, source), inputs)
+
+
+def _some(n: int) -> Tensor:
+    """Return the indices of at most `INITIAL_INPUTS` of n inputs, the same each time, from all over: inputs may be sorted
+    by class, or have the classes in turn."""
+    return torch.randperm(n, generator=torch.Generator().manual_seed(0))[:INITIAL_INPUTS]
 
 
 def weight_bytes(network: nn.Module) -> int:
