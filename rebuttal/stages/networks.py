@@ -104,8 +104,8 @@ def rehearse(model: Model, preprocess: Preprocessing, recipe: Recipe, source: So
 
 
 def _some(n: int) -> Tensor:
-    """Return the indices of at most `INITIAL_INPUTS` of n inputs, the same each time, from all over: inputs may be sorted
-    by class, or have the classes in turn."""
+    """Return the indices of at most `INITIAL_INPUTS` of n inputs, the same each time, from all over: inputs may be
+    sorted by class, or have the classes in turn."""
     return torch.randperm(n, generator=torch.Generator().manual_seed(0))[:INITIAL_INPUTS]
 
 

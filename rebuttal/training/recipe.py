@@ -66,6 +66,8 @@ class Recipe:
             "kind": "rebuttal.Recipe",
             **{name: getattr(self, name) for name in numbers},
             "precision": self.precision,
+            # Before, steps of a run in bfloat16 saw weights of earlier steps.
+            **({"rounding": "of each step"} if self.precision == "bfloat16" else {}),
             **_optimizer(self.optimizer),
             **_schedule(self.schedule),
             **({} if self.loss == CrossEntropy() else {"loss": describe(self.loss)}),

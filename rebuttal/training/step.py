@@ -114,6 +114,6 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
     torch would keep the weights that it has rounded until the outermost of its autocast blocks ends. A caller may have
     one around a whole training, as a run does to switch off the user's: every step would see the first step's weights.
     """
-    return (
-        torch.autocast(device.type, torch.bfloat16, cache_enabled=False) if precision == "bfloat16" else nullcontext()
-    )
+    if precision != "bfloat16":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)

@@ -89,6 +89,8 @@ def test_bfloat16_sees_new_weights_in_each_step_also_within_another_s_autocast(r
 
 
 def test_a_precision_is_identified_by_its_name(recipe):
+    """And bfloat16 also by what was put right: networks that were stored before were trained wrongly."""
+    assert recipe(precision="bfloat16").identity(CropAndNormalise())["rounding"] == "of each step"
     assert [recipe(precision=p).identity(CropAndNormalise())["precision"] for p in ("float32", "tf32")] == [
         "float32",
         "tf32",
