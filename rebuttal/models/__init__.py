@@ -2,6 +2,7 @@
 (n, *shape) to logits (n, classes). Initial weights are drawn from torch's global generator. And what precedes them: the
 crop and the normalisation of inputs."""
 
+from rebuttal.models.airbench import AirBench
 from rebuttal.models.by_name import Timm, Torchvision
 from rebuttal.models.mlp import MLP
 from rebuttal.models.module import Module
@@ -9,4 +10,4 @@ from rebuttal.models.preprocess import CropAndNormalise
 from rebuttal.models.resnet import ResNet18
 from rebuttal.models.vgg import VGG11
 
-__all__ = ["MLP", "VGG11", "CropAndNormalise", "Module", "ResNet18", "Timm", "Torchvision"]
+__all__ = ["MLP", "VGG11", "AirBench", "CropAndNormalise", "Module", "ResNet18", "Timm", "Torchvision"]

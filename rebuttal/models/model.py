@@ -15,6 +15,10 @@ class Model(Protocol):
     It is a frozen dataclass, because its fields are hashed into the identity of its networks. `network` must work
     within `torch.device("meta")`, where tensors have shapes but no values, and must draw its initial weights from
     torch's global generator.
+
+    The network may have `initialise_from(inputs)`, which is called once before training with at most 5,000 training
+    inputs (n, *shape), preprocessed, and may set weights; it must draw nothing at random. It may have
+    `start_epoch(epoch)`, which is called before each epoch 1, 2, … and may say which weights are trained from then on.
     """
 
     def network(self, shape: tuple[int, ...], classes: int) -> nn.Module:

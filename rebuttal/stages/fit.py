@@ -113,12 +113,12 @@ class Fit:
         return Examples(examples.inputs, labels)
 
     def initial_network(self, session: Session) -> Network:
-        """Return the network before training, its preprocessing fitted, on the session's device."""
+        """Return the network before training, on the session's device; what depends on training inputs is set."""
         role = f"fit{self.initialisation or ''}"
         seed = self.seeds.of("initialisation", self.seed)
         network = new_network(self.model, self.preprocess, session.open(self.dataset), seed, role)
         network.to(session.device)
-        network.fit_preprocess(session.examples(self.dataset, "train", self.data_seed).inputs)
+        network.fit(session.examples(self.dataset, "train", self.data_seed).inputs)
         return network
 
     def needs(self, session: Session) -> tuple[()]:

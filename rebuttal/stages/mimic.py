@@ -209,9 +209,9 @@ class Mimic:
         source = session.open(self.teacher.fit.dataset)
         seed = self.seeds.of("initialisation", self.seed)
         network = new_network(self._model, self.preprocess, source, seed, "mimic").to(session.device)
+        network.fit(inputs)
         if self.initialisation == "teacher":
             network.body.load_state_dict(self.teacher.fit.initial_network(session).body.state_dict())
-        network.fit_preprocess(inputs)
         return network
 
     def _objective(self, logits: Tensor) -> tuple[Tensor, Loss]:

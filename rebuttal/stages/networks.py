@@ -19,6 +19,8 @@ from rebuttal.store.entries import Artifact
 from rebuttal.training import rehearsal
 from rebuttal.training.recipe import Recipe
 
+INITIAL_INPUTS = 5000  # at most, from which initial weights are set
+
 
 class Network(nn.Sequential):
     """From inputs (n, *shape) in input space, floats or uint8 pixels, to logits (n, K)."""
@@ -29,11 +31,22 @@ class Network(nn.Sequential):
     def __init__(self, preprocess: nn.Module, body: nn.Module):
         super().__init__(OrderedDict(preprocess=preprocess, body=body))
 
-    def fit_preprocess(self, inputs: Tensor) -> None:
-        """Let the first layer take what it needs from training inputs (n, *shape)."""
+    def fit(self, inputs: Tensor) -> None:
+        """Let the first layer, and the model where its initial weights depend on the data, take what they need from
+        training inputs (n, *shape)."""
         fit = getattr(self.preprocess, "fit", None)
         if callable(fit):
             fit(inputs)
+        initialise = getattr(self.body, "initialise_from", None)
+        if callable(initialise):
+            with torch.no_grad(), user_code("model: its weights cannot be initialised from training inputs"):
+                initialise(self.preprocess(inputs.index_select(0, _some(len(inputs)).to(inputs.device))))
+
+    def start_epoch(self, epoch: int) -> None:
+        """Tell the model that epoch 1, 2, … of its training begins."""
+        start = getattr(self.body, "start_epoch", None)
+        if callable(start):
+            start(epoch)
 
 
 def empty_network(model: Model, preprocess: Preprocessing, source: Source) -> Network:
@@ -75,6 +88,7 @@ def rehearse(model: Model, preprocess: Preprocessing, recipe: Recipe, source: So
     with torch_stream(0, "rehearsal", "dropout"):
         given = rehearsal.augmented(recipe, inputs)
         with user_code(refused):
+            network.start_epoch(1)
             logits = network(given)
             allowed = f"allowed: ({len(inputs)}, {source.classes})"
             if not isinstance(logits, Tensor):
@@ -87,6 +101,12 @@ def rehearse(model: Model, preprocess: Preprocessing, recipe: Recipe, source: So
     rehearsal.try_schedule(recipe)
     with user_code(refused):
         _check_restorable(network, empty_network(model, preprocess, source), inputs)
+
+
+def _some(n: int) -> Tensor:
+    """Return the indices of at most `INITIAL_INPUTS` of n inputs, the same each time, from all over: inputs may be
+    sorted by class, or have the classes in turn."""
+    return torch.randperm(n, generator=torch.Generator().manual_seed(0))[:INITIAL_INPUTS]
 
 
 def weight_bytes(network: nn.Module) -> int:

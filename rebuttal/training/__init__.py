@@ -1,14 +1,15 @@
 """Training: the recipe and its parts, the training loop, evaluation, and the deferral of signals."""
 
-from rebuttal.training.augmentations import CropAndFlip
+from rebuttal.training.augmentations import AlternatingFlip, CropAndFlip
 from rebuttal.training.losses import CrossEntropy, Margin, SquaredError
-from rebuttal.training.optimizers import SGD, AdamW, TorchOptimizer
+from rebuttal.training.optimizers import SGD, AdamW, ScaledBiasSGD, TorchOptimizer
 from rebuttal.training.recipe import Recipe
-from rebuttal.training.schedules import Constant, Cosine, Exponential, Linear, Step
+from rebuttal.training.schedules import Constant, Cosine, Exponential, Linear, Step, Triangular
 
 __all__ = [
     "SGD",
     "AdamW",
+    "AlternatingFlip",
     "Constant",
     "Cosine",
     "CropAndFlip",
@@ -17,7 +18,9 @@ __all__ = [
     "Linear",
     "Margin",
     "Recipe",
+    "ScaledBiasSGD",
     "SquaredError",
     "Step",
     "TorchOptimizer",
+    "Triangular",
 ]

@@ -1,12 +1,14 @@
 """Augmentations of training images: options of the group `training/augmentation`.
 
 One of your own is a frozen dataclass that is called with a batch of inputs and a generator of random numbers on the
-CPU, and returns as many inputs of the same shape and type. Labels stay with their inputs.
+CPU, and returns as many inputs of the same shape and type. Labels stay with their inputs. One whose class has
+`by_example = True` is called with two more arguments, for which it has defaults: the indices (n,) of the inputs among
+the training inputs, and the epoch 1, 2, …
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
 import torch
 from pydantic import NonNegativeInt
@@ -28,6 +30,13 @@ class Augmentation(Protocol):
 AugmentationOption = Annotated[Augmentation, Offers("__call__", 2, "an option of the group training/augmentation")]
 
 
+def augmented(augmentation: Any, inputs: Tensor, random: Generator, examples: Tensor, epoch: int) -> Tensor:
+    """Return what an augmentation makes of inputs (n, *shape), which have the indices `examples` (n,), in an epoch."""
+    more = (examples, epoch) if getattr(augmentation, "by_example", False) else ()
+    given: Tensor = augmentation(inputs, random, *more)
+    return given
+
+
 @checked
 class CropAndFlip:
     """Move each image by up to `shift` pixels up or down and left or right, each way of both equally likely, where what
@@ -40,18 +49,62 @@ class CropAndFlip:
     flip: bool
 
     def __call__(self, inputs: Tensor, random: Generator) -> Tensor:
-        if inputs.ndim != 4:
-            raise ConfigError(
-                f"training.augmentation=CropAndFlip: needs images (C, H, W), but the inputs have shape "
-                f"{list(inputs.shape[1:])}; allowed: null"
-            )
-        n, height, width = len(inputs), *inputs.shape[2:]
+        n, height, width = _images("CropAndFlip", inputs)
         down, right = torch.randint(2 * self.shift + 1, (2, n, 1), generator=random)
         mirrored = torch.rand((n, 1), generator=random) < (0.5 if self.flip else 0.0)
         columns = torch.arange(width).expand(n, width)
         columns = torch.where(mirrored, columns.flip(1), columns) + right
-        rows = torch.arange(height) + down
-        images = torch.arange(n).view(n, 1, 1)
-        padded = F.pad(inputs, (self.shift,) * 4)
-        image, row, column = (part.to(inputs.device) for part in (images, rows[:, :, None], columns[:, None, :]))
-        return padded[image, :, row, column].permute(0, 3, 1, 2).contiguous()
+        return _pixels(F.pad(inputs, (self.shift,) * 4), torch.arange(height) + down, columns)
+
+
+@checked
+class AlternatingFlip:
+    """Mirror each image in every second epoch: half of them in epochs 1, 3, …, chosen by a hash of the image's index,
+    and the others in epochs 2, 4, …, so that two epochs show each image both ways (Jordan 2024, section 3.6). And move
+    each by up to `shift` pixels up or down and left or right, at random; what moves in is the image reflected at its
+    border."""
+
+    shift: NonNegativeInt = 2
+    by_example: ClassVar[bool] = True
+
+    def __call__(self, inputs: Tensor, random: Generator, examples: Tensor | None = None, epoch: int = 1) -> Tensor:
+        n, height, width = _images("AlternatingFlip", inputs)
+        if self.shift >= min(height, width):
+            raise ConfigError(
+                f"training.augmentation.shift={self.shift}: allowed: 0 to {min(height, width) - 1} for images of "
+                f"{height}x{width}"
+            )
+        examples = torch.arange(n, device=inputs.device) if examples is None else examples
+        mirrored = is_mirrored_first(examples) == (epoch % 2 == 1)
+        down, right = torch.randint(-self.shift, self.shift + 1, (2, n, 1), generator=random)
+        columns = _reflected(torch.arange(width) + right, width).to(inputs.device)
+        columns = torch.where(mirrored[:, None], columns.flip(1), columns)
+        return _pixels(inputs, _reflected(torch.arange(height) + down, height), columns)
+
+
+def is_mirrored_first(examples: Tensor) -> Tensor:
+    """Return which examples (n,), given by their indices, are mirrored in odd epochs: the highest bit of a Fibonacci
+    hash (Knuth 1998, section 6.4), which is set for half of any long range, whatever the order of the classes."""
+    return (examples * 2654435769) % 2**32 >= 2**31
+
+
+def _images(kind: str, inputs: Tensor) -> tuple[int, int, int]:
+    """Return number, height and width of images (n, C, H, W). Raises `ConfigError` if the inputs are none."""
+    if inputs.ndim != 4:
+        raise ConfigError(
+            f"training.augmentation={kind}: needs images (C, H, W), but the inputs have shape "
+            f"{list(inputs.shape[1:])}; allowed: null"
+        )
+    return len(inputs), inputs.shape[2], inputs.shape[3]
+
+
+def _reflected(positions: Tensor, side: int) -> Tensor:
+    """Return the pixel that reflection at the border puts in each position, of which 0 … side−1 are in the image."""
+    return side - 1 - (side - 1 - positions.abs()).abs()
+
+
+def _pixels(inputs: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return images (n, C, H', W') made of these rows (n, H') and columns (n, W') of images (n, C, H, W)."""
+    images = torch.arange(len(inputs)).view(-1, 1, 1)
+    image, row, column = (part.to(inputs.device) for part in (images, rows[:, :, None], columns[:, None, :]))
+    return inputs[image, :, row, column].permute(0, 3, 1, 2).contiguous()

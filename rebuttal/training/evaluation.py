@@ -95,18 +95,31 @@ class Evaluation:
         return found
 
     def _is_surely_below(self, network: nn.Module, goal: float) -> bool:
-        """From the inputs that were wrong when all were evaluated last."""
-        if len(self._wrong) == 0:
+        """From the inputs that were wrong when many were evaluated last, or at first from a part of all."""
+        few = self._wrong if len(self._wrong) else self._part()
+        if len(few) == 0:
             return False
-        logits = predict(network, self.inputs.index_select(0, self._wrong))
-        lead = _lead(logits, self.classes.index_select(0, self._wrong))
-        return int((lead > SURE * logits.abs().amax()).sum()) > allowed_errors(len(self.inputs), goal)
+        logits, classes = predict(network, self.inputs.index_select(0, few)), self.classes.index_select(0, few)
+        wrong = int((_lead(logits, classes) > SURE * logits.abs().amax()).sum())
+        if wrong <= allowed_errors(len(self.inputs), goal):
+            return False
+        if len(self._wrong) == 0:
+            self._wrong = few.index_select(0, self._most_wrong(logits, classes, goal))
+        return True
+
+    def _part(self) -> Tensor:
+        """Indices of inputs from all over; none where that would spare little."""
+        stride = len(self.inputs) // EVALUATION_BATCH
+        return torch.arange(0, len(self.inputs), stride, device=self.classes.device) if stride > 1 else self._wrong
 
     def _remember(self, logits: Tensor, goal: float) -> None:
-        """Keep the inputs that are the most wrong."""
-        lead = _lead(logits, self.classes)
+        self._wrong = self._most_wrong(logits, self.classes, goal)
+
+    def _most_wrong(self, logits: Tensor, classes: Tensor, goal: float) -> Tensor:
+        """The positions of those that are the most wrong."""
+        lead = _lead(logits, classes)
         count = min(2 * allowed_errors(len(self.inputs), goal) + SPARE, int((lead > 0).sum()))
-        self._wrong = lead.topk(count).indices
+        return lead.topk(count).indices
 
 
 def _lead(logits: Tensor, classes: Tensor) -> Tensor:

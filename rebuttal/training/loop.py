@@ -17,6 +17,7 @@ from rebuttal.progress.console import track
 from rebuttal.seeds import derive
 from rebuttal.signals import DeferredSignals, signals_deferred
 from rebuttal.store.checkpoints import Checkpoint, State
+from rebuttal.training.augmentations import augmented
 from rebuttal.training.evaluation import Evaluation, is_fitted, predict
 from rebuttal.training.recipe import Recipe
 from rebuttal.training.step import BatchGradients, Loss, fast_layout
@@ -77,17 +78,17 @@ def train(
     support.snapshot(training.step, network)
 
     gradients = BatchGradients(network, loss, recipe, name, support.in_pieces)
-    chosen = partial(_augmented, inputs, recipe, augmentation_seed)
+    chosen = partial(_augmented, training, inputs, augmentation_seed)
     for epoch in track(range(1, recipe.epochs + 1), name):
         if epoch <= len(training.history):
             continue
         if training.history and reached(training.history[-1], recipe):
             break
-        network.train()
+        _start_epoch(network, epoch)
         with signals_deferred() as deferred:
             with fast_layout(network, training.optimizer, recipe.precision):
                 for batch in training.rest_of_epoch(len(inputs)):
-                    mean, logits = gradients.backward(chosen(batch, training.step), targets.index_select(0, batch))
+                    mean, logits = gradients.backward(chosen(batch), targets.index_select(0, batch))
                     training.descend(mean, None if evaluation is None else evaluation.right(logits, batch))
                     support.after_step(training.step, steps, network)
                     save_if_due(checkpoint, training.state, deferred)
@@ -116,13 +117,22 @@ def save_if_due(checkpoint: Checkpoint, state: Callable[[], State], deferred: De
         deferred.deliver()
 
 
-def _augmented(inputs: Tensor, recipe: Recipe, seed: int, batch: Tensor, step: int) -> Tensor:
-    """The inputs of a step, as the recipe's augmentation changes them. Each step has a stream of its own, so that a
-    resumed training draws what an uninterrupted one does."""
+def _start_epoch(network: nn.Module, epoch: int) -> None:
+    network.train()
+    start = getattr(network, "start_epoch", None)
+    if callable(start):
+        start(epoch)
+
+
+def _augmented(training: _Training, inputs: Tensor, seed: int, batch: Tensor) -> Tensor:
+    """The inputs of the next step, as the recipe's augmentation changes them. Each step has a stream of its own, so
+    that a resumed training draws what an uninterrupted one does."""
     chosen = inputs.index_select(0, batch)
-    if recipe.augmentation is None:
+    augmentation = training.recipe.augmentation
+    if augmentation is None:
         return chosen
-    return recipe.augmentation(chosen, torch.Generator().manual_seed(derive(seed, "step", str(step))))
+    random = torch.Generator().manual_seed(derive(seed, "step", str(training.step)))
+    return augmented(augmentation, chosen, random, batch, len(training.history) + 1)
 
 
 class _Training:

@@ -1,18 +1,21 @@
 """Optimisers: options of the group `training/optimizer`.
 
 One of your own is a frozen dataclass that is called with a network's parameters, the base learning rate and the weight
-decay, and returns a `torch.optim.Optimizer` whose state consists of tensors, so that checkpoints can keep it.
+decay, and returns a `torch.optim.Optimizer` whose state consists of tensors, so that checkpoints can keep it. One whose
+class has `by_module = True` is called with the network instead of its parameters.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
 import torch
 from pydantic import Field, PositiveFloat
+from torch import nn
 from torch.nn import Parameter
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from rebuttal.config import Offers, checked
 from rebuttal.errors import ConfigError, nearest
@@ -41,6 +44,26 @@ class SGD:
     def __call__(self, parameters: Iterable[Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:
         nesterov = self.nesterov and self.momentum > 0
         return torch.optim.SGD(parameters, lr, self.momentum, weight_decay=weight_decay, nesterov=nesterov, fused=True)
+
+
+@checked
+class ScaledBiasSGD:
+    """Nesterov's SGD, in which the biases of batch-norms have `bias_rate` times the learning rate, and the weight decay
+    divided by it, so that all parameters shrink by the same share a step (Page 2019; Jordan 2024, section 3.4)."""
+
+    momentum: Momentum = 0.85
+    bias_rate: PositiveFloat = 64.0
+    by_module: ClassVar[bool] = True
+
+    def __call__(self, network: nn.Module, lr: float, weight_decay: float) -> torch.optim.Optimizer:
+        norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+        fast = {norm.bias: None for norm in norms if norm.bias is not None}  # in the network's order
+        slow = [p for p in network.parameters() if p not in fast]
+        groups = [
+            {"params": slow, "lr": lr, "weight_decay": weight_decay},
+            {"params": list(fast), "lr": lr * self.bias_rate, "weight_decay": weight_decay / self.bias_rate},
+        ]
+        return torch.optim.SGD(groups, lr, self.momentum, nesterov=self.momentum > 0, fused=True)
 
 
 @checked

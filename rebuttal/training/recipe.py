@@ -59,7 +59,8 @@ class Recipe:
     def make_optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
         """Return a new optimiser of the network's parameters at the base learning rate `lr`; the training loop sets the
         scheduled rate before each step."""
-        return self.optimizer(network.parameters(), self.lr, self.weight_decay)
+        given: Any = network if getattr(self.optimizer, "by_module", False) else network.parameters()
+        return self.optimizer(given, self.lr, self.weight_decay)
 
     def identity(self, preprocess: Preprocessing) -> dict[str, Any]:
         """Return what decides a network that is trained by this recipe on inputs that are preprocessed so.
@@ -71,6 +72,8 @@ class Recipe:
             "kind": "rebuttal.Recipe",
             **{name: getattr(self, name) for name in numbers},
             "precision": self.precision,
+            # Before, steps of a run in bfloat16 saw weights of earlier steps.
+            **({"rounding": "of each step"} if self.precision == "bfloat16" else {}),
             **_optimizer(self.optimizer),
             **_schedule(self.schedule),
             **({} if self.loss == CrossEntropy() else {"loss": describe(self.loss)}),

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rebuttal.errors import user_code
+from rebuttal.training import augmentations
 from rebuttal.training.recipe import Recipe
 
 REHEARSAL_LR = 1e-6  # whether the recipe diverges is for the training to find out
@@ -22,7 +23,8 @@ def augmented(recipe: Recipe, inputs: Tensor) -> Tensor:
     if recipe.augmentation is None:
         return inputs
     with user_code(f"training.augmentation={type(recipe.augmentation).__name__}"):
-        given = recipe.augmentation(inputs, torch.Generator().manual_seed(0))
+        random, examples = torch.Generator().manual_seed(0), torch.arange(len(inputs), device=inputs.device)
+        given = augmentations.augmented(recipe.augmentation, inputs, random, examples, 1)
         if not isinstance(given, Tensor) or (given.shape, given.dtype) != (inputs.shape, inputs.dtype):
             raise ValueError(f"allowed: to return inputs of shape {list(inputs.shape)} and type {inputs.dtype}")
     return given

@@ -14,6 +14,7 @@ from pydantic import Field, PositiveFloat
 from rebuttal.config import Offers, checked
 
 Factor = Annotated[float, Field(gt=0, le=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Schedule(Protocol):
@@ -60,6 +61,22 @@ class Linear:
 
     def __call__(self, epoch: float, start: float, end: float) -> float:
         return (end - epoch) / (end - start)
+
+
+@checked
+class Triangular:
+    """Straight lines: from `initial` after the warm-up to 1, at the share `peak` of the way to the end, and from there
+    to `final` (Smith and Topin 2019; Jordan 2024, section 3.4)."""
+
+    initial: Share = 0.2
+    peak: Annotated[float, Field(gt=0, lt=1)] = 0.23
+    final: Share = 0.07
+
+    def __call__(self, epoch: float, start: float, end: float) -> float:
+        done = (epoch - start) / (end - start)
+        if done < self.peak:
+            return self.initial + (1 - self.initial) * done / self.peak
+        return 1 - (1 - self.final) * (done - self.peak) / (1 - self.peak)
 
 
 @checked

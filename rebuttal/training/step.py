@@ -109,5 +109,11 @@ def _tf32(precision: str) -> AbstractContextManager[object]:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """Within the block matrix products and convolutions are computed in bfloat16, if that is the precision."""
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
+    """Within the block matrix products and convolutions are computed in bfloat16, if that is the precision.
+
+    torch would keep the weights that it has rounded until the outermost of its autocast blocks ends. A caller may have
+    one around a whole training, as a run does to switch off the user's: every step would see the first step's weights.
+    """
+    if precision != "bfloat16":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)

@@ -11,7 +11,8 @@ from rebuttal.errors import ConfigError
 from rebuttal.functions.hash import Hash
 from rebuttal.functions.networks import Trained, Untrained
 from rebuttal.measures.agreement import agreement
-from rebuttal.models import MLP, VGG11
+from rebuttal.models import MLP, VGG11, AirBench
+from rebuttal.models.airbench import patch_covariance
 from rebuttal.stages import Fit
 from rebuttal.training.evaluation import predict
 from tests.stages.conftest import DATA
@@ -133,3 +134,19 @@ def test_the_teacher_s_effective_number_of_classes(mimic, session):
     table = np.array(mimic.artifact(session).record["confusion"]).sum(axis=1)
     p = table[table > 0] / table.sum()
     assert mimic.run(session).metrics["teacher_classes"] == pytest.approx(np.exp(-(p * np.log(p)).sum()))
+
+
+def test_networks_are_whitened_on_their_own_inputs_stored_so_and_copied_with_the_teacher_s_weights(
+    mimic, fit, recipe, session
+):
+    images = UniformNoise(shape=(3, 6, 6), train_size=60, student_size=60, test_size=20)
+    training = recipe(epochs=1, precision="bfloat16")
+    teacher = replace(fit, model=AirBench(widths=(6, 8)), dataset=images, training=training)
+    first = teacher.initial_network(session).body[0].weight
+    covariance = patch_covariance(teacher.network(session).preprocess(images.examples("train", 0).inputs))
+    filters = first.view(24, 12)[:12].double()
+    assert torch.allclose(filters @ covariance @ filters.T, torch.eye(12, dtype=torch.float64), atol=1e-2)
+    assert torch.equal(teacher.network(session).body[0].weight, first)
+    for initialisation, same in (("own", False), ("teacher", True)):
+        student = replace(mimic, teacher=Trained(fit=teacher), training=training, initialisation=initialisation)
+        assert torch.equal(student.network(session).body[0].weight, first) == same

@@ -89,6 +89,19 @@ def test_an_epoch_that_is_not_due_costs_few_inputs(recipe):
     assert sum(seen) <= 2 * N + len(NEW) + 28 * 128  # once to learn which are wrong, and at the end
 
 
+def test_the_first_epoch_of_many_inputs_costs_a_part_of_them():
+    n, seen = 10_000, []
+
+    def network(inputs):
+        seen.append(len(inputs))
+        return F.one_hot(inputs[:, 0] // 7000, 2).float()
+
+    evaluation = Evaluation(torch.arange(n)[:, None], torch.zeros(n, dtype=torch.long), {}, "last")
+    assert evaluation.after(network, 1, False, 1.0) == evaluation.after(network, 2, False, 1.0) == {}
+    assert sum(seen) == 2500 + 128
+    assert evaluation.after(network, 3, False, 0.7) == {"train_accuracy": 0.7}
+
+
 def test_inputs_that_are_nearly_right_prove_nothing(recipe):
     """In a batch of another size rounding may decide them otherwise."""
     logits = torch.zeros(N, 3)

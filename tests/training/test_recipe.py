@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from rebuttal.data.noise import UniformNoise
 from rebuttal.errors import ConfigError
+from rebuttal.models.airbench import AirBench
 from rebuttal.models.mlp import MLP
 from rebuttal.models.preprocess import CropAndNormalise
 from rebuttal.stages.networks import rehearse
@@ -17,15 +18,19 @@ from rebuttal.store.checkpoints import Checkpoint
 from rebuttal.training import (
     SGD,
     AdamW,
+    AlternatingFlip,
     CropAndFlip,
     CrossEntropy,
     Exponential,
     Linear,
     Margin,
+    ScaledBiasSGD,
     SquaredError,
     Step,
     TorchOptimizer,
+    Triangular,
 )
+from rebuttal.training.augmentations import is_mirrored_first
 from rebuttal.training.loop import Support, train
 
 X = torch.rand(60, 5, generator=torch.Generator().manual_seed(0))
@@ -51,6 +56,9 @@ def test_a_recipe_of_before_its_parts_were_groups_keeps_its_identity(recipe):
         *({"optimizer": TorchOptimizer(name=n, arguments={})} for n in ("Adam", "RMSprop")),
         {"optimizer": TorchOptimizer(name="Adam", arguments={"amsgrad": True})},
         *({"schedule": s} for s in (Linear(), Exponential(decay=0.9), Step(milestones=(2.0,), factor=0.1))),
+        *({"schedule": s} for s in (Triangular(), Triangular(peak=0.5))),
+        *({"optimizer": o} for o in (ScaledBiasSGD(), ScaledBiasSGD(bias_rate=1.0))),
+        *({"augmentation": AlternatingFlip(shift=s)} for s in (1, 2)),
         *({"loss": s} for s in (CrossEntropy(label_smoothing=0.1), SquaredError(), SquaredError(weight=2.0), Margin())),
         *({"augmentation": CropAndFlip(shift=s, flip=f)} for s, f in ((1, False), (1, True), (2, True))),
     ],
@@ -67,6 +75,8 @@ def test_schedules_are_their_formulas():
     assert Linear()(start, start, end) == 1 and Linear()(end, start, end) == 0 and Linear()(6.0, start, end) == 0.5
     steps = Step(milestones=(3.0, 5.0), factor=0.1)
     assert [steps(epoch, 0, 10) for epoch in (0, 2.99, 3.0, 4.9, 5.0, 9.9)] == [1, 1, 0.1, 0.1, 0.1**2, 0.1**2]
+    triangle = Triangular(initial=0.2, peak=0.25, final=0.1)
+    assert [triangle(epoch, start, end) for epoch in (2, 3, 4, 7, 10)] == pytest.approx([0.2, 0.6, 1.0, 0.55, 0.1])
 
 
 def test_losses_are_their_definitions():
@@ -88,6 +98,7 @@ def test_losses_are_their_definitions():
     ]
     for loss, expected in zip(losses, each.values()):
         assert loss(logits, labels).item() == pytest.approx(expected, rel=1e-5)
+    assert torch.equal(losses[0](logits, labels), F.cross_entropy(logits, labels, label_smoothing=0.2))
 
 
 def shifted(image, down, right, mirrored):
@@ -115,6 +126,90 @@ def test_a_crop_and_flip_is_one_of_the_shifts_and_reflections_and_all_of_them_co
     other = CropAndFlip(shift=1, flip=True)(IMAGES, torch.Generator().manual_seed(1))
     assert torch.equal(again, given) and not torch.equal(other, given)
     assert torch.equal(CropAndFlip(shift=0, flip=False)(IMAGES, torch.Generator()), IMAGES)
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_two_epochs_show_every_image_once_each_way(epoch):
+    examples = torch.arange(50, 50 + len(IMAGES))
+    flip, random = AlternatingFlip(shift=0), torch.Generator().manual_seed(0)
+    first, second = (flip(IMAGES, random, examples, e) for e in (epoch, epoch + 1))
+    assert torch.equal(second, first.flip(3)) and torch.equal(flip(IMAGES, random, examples, epoch + 2), first)
+    as_it_is = (first == IMAGES).flatten(1).all(dim=1)
+    assert torch.equal(torch.where(as_it_is[:, None, None, None], first, second), IMAGES)
+    assert 0.45 < as_it_is.double().mean() < 0.55
+
+
+def test_what_is_mirrored_first_is_half_of_every_class_that_recurs():
+    """Were it decided by the parity of the index, classes in turn would be mirrored as a whole."""
+    for period in range(1, 50):
+        assert 0.45 < is_mirrored_first(torch.arange(0, 1000 * period, period)).double().mean() < 0.55, period
+
+
+def test_what_moves_in_is_the_reflected_image_and_all_shifts_come():
+    given = AlternatingFlip(shift=2)(IMAGES, torch.Generator().manual_seed(0))
+    assert given.shape == IMAGES.shape and given.dtype == torch.uint8
+    padded, found = F.pad(IMAGES.double(), (2,) * 4, mode="reflect").to(torch.uint8), set()
+    for image, made in zip(padded, given):
+        for mirrored in (False, True):
+            whole = image.flip(2) if mirrored else image
+            found |= {
+                (d, r, mirrored)
+                for d in range(5)
+                for r in range(5)
+                if torch.equal(whole[:, d : d + 6, r : r + 6], made)
+            }
+    assert len(found) == 50
+
+
+def test_a_shift_that_leaves_nothing_to_reflect_is_refused():
+    with pytest.raises(ConfigError, match=r"training.augmentation.shift=6: allowed: 0 to 5 for images of 6x6"):
+        AlternatingFlip(shift=6)(IMAGES, torch.Generator())
+
+
+def test_biases_of_batch_norms_learn_faster_and_shrink_alike(recipe):
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(64, 2))
+    every = list(network.parameters())
+    for parameter in every:
+        nn.init.ones_(parameter)
+        parameter.grad = torch.zeros_like(parameter)
+    settings = recipe(optimizer=ScaledBiasSGD(momentum=0.0, bias_rate=64.0), lr=0.1, weight_decay=0.01)
+    settings.make_optimizer(network).step()
+    assert all(torch.allclose(p, torch.tensor(1 - 0.1 * 0.01)) for p in every)
+    for parameter in every:
+        parameter.grad = torch.ones_like(parameter)
+    settings.make_optimizer(network).step()
+    moved = [round((1 - p.detach().mean()).item(), 2) for p in every]
+    assert moved == [0.1, 0.1, 0.1, 6.4, 0.1, 0.1]
+
+
+def airbench_trained(recipe, checkpoint, stop_at=None):
+    torch.manual_seed(0)
+    network = AirBench(widths=(6, 8), bias_epochs=1).network((3, 6, 6), 3)
+    network.initialise_from(IMAGES / 255)
+
+    def progress(step, steps):
+        if step == stop_at:
+            raise Interrupted
+
+    settings = recipe(
+        **{"optimizer": ScaledBiasSGD(), "schedule": Triangular(), "augmentation": AlternatingFlip(shift=1)},
+        **{"loss": CrossEntropy(label_smoothing=0.2), "lr": 0.3, "batch_size": 100, "precision": "bfloat16"},
+    )
+    images, labels, order = IMAGES / 255, torch.arange(400) % 3, np.random.default_rng(0)
+    biases = []
+    support = Support(checkpoint, progress, lambda row: biases.append(network[0].bias.detach().clone()))
+    train(network, images, labels, settings.loss, settings, order, None, "fit", support, 7)
+    return network.state_dict(), biases
+
+
+@pytest.mark.parametrize("stop_at", [2, 7])
+def test_the_record_recipe_resumes_bit_for_bit(stop_at, recipe, tmp_path):
+    whole, biases = airbench_trained(recipe, Checkpoint())
+    assert biases[0].any() and torch.equal(biases[0], biases[1]) and torch.equal(biases[1], biases[2])
+    with pytest.raises(Interrupted):
+        airbench_trained(recipe, Checkpoint(tmp_path / "state", interval=0.0), stop_at)
+    resumed, _ = airbench_trained(recipe, Checkpoint(tmp_path / "state", interval=0.0))
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
 
 
 def test_a_shift_before_a_centre_crop_is_a_crop_out_of_the_whole_image():

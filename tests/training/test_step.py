@@ -1,3 +1,5 @@
+import contextlib
+
 import pytest
 import torch
 from torch import nn
@@ -70,7 +72,25 @@ def test_convolutions_lie_channels_last_in_bfloat16_and_have_the_same_values(pre
     assert all(torch.equal(a, b) for a, b in zip(before, after))
 
 
+def test_bfloat16_sees_new_weights_in_each_step_also_within_another_s_autocast(recipe):
+    """torch keeps rounded weights until the outermost block ends; a run has one around everything."""
+    networks = []
+    for around in (contextlib.nullcontext(), torch.autocast("cpu", enabled=False)):
+        torch.manual_seed(0)
+        networks.append(nn.Linear(5, 2))
+        gradients = BatchGradients(networks[-1], F.cross_entropy, recipe(precision="bfloat16"), "fit", False)
+        optimizer = torch.optim.SGD(networks[-1].parameters(), 1.0)
+        with around:
+            for _ in range(3):
+                optimizer.zero_grad()
+                gradients.backward(torch.ones(6, 5), torch.zeros(6, dtype=torch.long))
+                optimizer.step()
+    assert torch.equal(networks[0].weight, networks[1].weight)
+
+
 def test_a_precision_is_identified_by_its_name(recipe):
+    """And bfloat16 also by what was put right: networks that were stored before were trained wrongly."""
+    assert recipe(precision="bfloat16").identity(CropAndNormalise())["rounding"] == "of each step"
     assert [recipe(precision=p).identity(CropAndNormalise())["precision"] for p in ("float32", "tf32")] == [
         "float32",
         "tf32",
