@@ -243,7 +243,7 @@ def test_status_tells_of_a_sweep_from_another_terminal(tmp_path):
 BAD = {
     "training.epohcs=3": "training.epohcs=3: unknown key; allowed here: augmentation, batch_size, ",
     "modell=mlp": "modell=mlp: unknown key; allowed here: batch_size, checkpoint, corruption, dataset, device, ",
-    "model=resnet19": "model=resnet19: no such option; allowed: linear, mlp, mlp_1x512, mlp_toy, module, ",
+    "model=resnet19": "model=resnet19: no such option; allowed: airbench, linear, mlp, mlp_1x512, mlp_toy, module, ",
     "training.epochs=many": "training.epochs=many: input should be a valid integer",
     "training.lr=0": "training.lr=0: input should be greater than 0",
     "training.batch_size=0": "training.batch_size=0: input should be greater than 0",
