@@ -90,7 +90,7 @@ def compare(model: str, rounds: int) -> dict[str, float]:
             seconds, norm = timed(lambda way=way, on=on: way(on, inputs))
             times[name].append(seconds)
             found.append(norm.double())
-        assert all(torch.allclose(norm, found[0], rtol=1e-4) for norm in found)
+        assert all(torch.allclose(norm, found[0], rtol=1e-3) for norm in found)
     each = {name: median(t[1:]) / len(inputs) for name, t in times.items()}
     ratios = {f"{name} / ours": each[name] / each["ours"] for name in ("loop", "vmap")}
     shown = ", ".join(f"{name} {seconds * 1e3:.2f} ms" for name, seconds in each.items())
