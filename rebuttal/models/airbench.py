@@ -13,7 +13,7 @@ from rebuttal.models.images import require_image
 PATCH = 2  # side of the patches that are whitened
 EPSILON = 5e-4  # added to the variance of patches, so that directions without variance are not blown up
 MOMENTUM = 0.4  # of batch-norm, the weight of the new batch: 1 − 0.6 in the paper's notation
-CHUNK = 500  # images whose patches are in memory at once
+PATCHES = 2**19  # in memory at once, in float64
 
 
 @checked
@@ -116,7 +116,7 @@ def patch_covariance(inputs: Tensor) -> Tensor:
     """Return the covariance (d, d), d = 4C, of all 2×2 patches of images (n, C, H, W), on the CPU in float64."""
     size = inputs.shape[1] * PATCH**2
     count, total, products = 0, torch.zeros(size, dtype=torch.float64), torch.zeros(size, size, dtype=torch.float64)
-    for images in inputs.split(CHUNK):
+    for images in inputs.split(max(1, PATCHES // inputs[0, 0].numel())):
         patches = images.cpu().double().unfold(2, PATCH, 1).unfold(3, PATCH, 1)
         rows = patches.permute(0, 2, 3, 1, 4, 5).reshape(-1, size)
         count, total, products = count + len(rows), total + rows.sum(dim=0), products + rows.T @ rows
