@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -185,3 +186,23 @@ def test_a_trial_times_both_ways_and_leaves_the_members_as_they_were(recipe):
         assert all(torch.equal(value, state[name]) for name, value in one.network.state_dict().items())
     assert is_worth_it(members)
     assert not is_worth_it([replace(one, recipe=recipe(epochs=20, batch_size=45)) for one in members])
+
+
+@pytest.mark.slow
+def test_thirty_members_are_as_accurate_as_thirty_single_networks(recipe):
+    """Rounding makes long trainings of one seed differ, as two machines do; their distribution is the same."""
+    settings = recipe(lr=0.01, epochs=60, batch_size=30)
+    members = [member(seed, settings) for seed in range(30)]
+    chance = torch.Generator().manual_seed(0)
+    teacher = torch.randn(D, K, generator=chance)
+    for one in members:  # something to learn, or all would be at chance
+        one.evaluation.classes = one.targets = (one.inputs.flatten(1) @ teacher).argmax(dim=1)
+        (new, _), name = one.evaluation.held_out["test_accuracy"], "test_accuracy"
+        one.evaluation.held_out[name] = new, (new.flatten(1) @ teacher).argmax(dim=1)
+    singles = [alone(one)[1][-1]["test_accuracy"] for one in members]
+    train_stacked(members)
+    stacked = [one.history[-1]["test_accuracy"] for one in members]
+    differences = np.array(stacked) - np.array(singles)
+    assert 0.5 < np.mean(singles) < 0.95
+    assert abs(differences.mean()) <= 2 * np.std(singles, ddof=1) * (2 / 30) ** 0.5
+    assert scipy.stats.mannwhitneyu(stacked, singles).pvalue > 0.05
