@@ -132,7 +132,7 @@ WRITERS = {
     "store/written.py": {"write_bytes", "unlink", "mkdir"},
     "store/files.py": {"write_bytes", "unlink"},
     "store/entries.py": {"write_bytes", "write_json", "unlink", "mkdir", "rename", "rmtree"},
-    "store/checkpoints.py": {"write_bytes"},
+    "store/checkpoints.py": {"write_bytes", "unlink"},
     "store/sources.py": {"write_json", "mkdir"},
     "progress/status_file.py": {"write_json", "mkdir"},  # claimed by RunFolder
     "runs/folder.py": {"write_text", "mkdir", "savefig", "savez_compressed", "FileHandler"},  # into memory, or claimed
