@@ -8,6 +8,7 @@ package reads it by a reader of its own, and never unpickles anything.
 from __future__ import annotations
 
 import gzip
+import os
 import tarfile
 import zlib
 from collections.abc import Callable
@@ -18,11 +19,15 @@ from typing import ClassVar
 from rebuttal.config import checked
 from rebuttal.data import cifar_forms
 from rebuttal.data.cifar_forms import CIFAR10_FILES, CIFAR100_FILES, Contents, Version, forms
-from rebuttal.data.download import FAILURES, check_url, download, is_whole, md5_of
+from rebuttal.data.download import FAILURES, check_url, download, md5_of
 from rebuttal.data.image_set import Images, ImageSet
 from rebuttal.data.listing import SPLITS
 from rebuttal.data.trees import check_end, find, kind_by_content, shown
 from rebuttal.errors import ConfigError, UserError
+from rebuttal.store.entries import Artifact, Store
+from rebuttal.store.sources import known_digest
+
+_TENSORS = ("train", "train_labels", "test", "test_labels")
 
 
 @checked
@@ -41,12 +46,36 @@ class CIFAR(ImageSet):
     def read(self, cache: Path) -> Images:
         root, kind = find(self.root)
         archive = root if kind == "file" else root / self.version.archive
-        if not is_whole(archive, self.md5):
+        if not self._is_there(archive, cache):
             for form in forms(root, self.version, cache):
                 return self._images(form.place, form.read, whole=form.whole)
             self._refuse_another(root, archive)
             self._fetch(archive)
-        return self._images(archive, lambda: cifar_forms.binary_archive(archive, self.version), f"md5:{self.md5}")
+        return self._archived(archive, cache)
+
+    def _is_there(self, archive: Path, cache: Path) -> bool:
+        """Whether the whole archive is there; a file that nobody has touched is not read again."""
+        files = {"": os.path.realpath(archive)}
+        return archive.is_file() and known_digest(cache, archive, files, lambda: md5_of(archive)) == self.md5
+
+    def _archived(self, archive: Path, cache: Path) -> Images:
+        """The images of the archive, which is unpacked once for a store that can be written."""
+        digest = f"md5:{self.md5}"
+
+        def unpack() -> Artifact:
+            found = self._images(archive, lambda: cifar_forms.binary_archive(archive, self.version), digest)
+            tensors = {name: getattr(found, name) for name in _TENSORS}
+            return Artifact({"class_names": list(found.class_names), "digest": digest}, tensors)
+
+        identity = {"digest": digest, "of": self.version.title, "size": None, "version": 1}
+        try:
+            images = Store(cache).get_or_make_mapped("images", identity, unpack)
+        except ConfigError:
+            raise
+        except UserError:
+            images = unpack()
+        tensors = {name: images.tensors[name] for name in _TENSORS}
+        return Images(**tensors, class_names=tuple(images.record["class_names"]), digest=digest)
 
     def _images(
         self, place: Path, read: Callable[[], Contents], digest: str | None = None, whole: bool = False

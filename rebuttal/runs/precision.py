@@ -23,10 +23,11 @@ from rebuttal.training.step import autocast, fast_layout
 
 log = logging.getLogger(__name__)
 
-SHAPE, CLASSES, BATCH = (3, 32, 32), 10, 32  # of the trial
+SHAPE, CLASSES = (3, 32, 32), 10  # of the trial
+BATCH = 64  # with few images a step is mostly overhead, which both precisions have
 ROUNDS = 3
 WIN = 0.9  # of float32's time, below which bfloat16 wins
-VERSION = 1  # raised when the same machine and model are to be tried again
+VERSION = 2  # raised when the same machine and model are to be tried again
 
 
 AUTO = "auto"

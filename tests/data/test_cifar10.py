@@ -1,5 +1,8 @@
 import gzip
 import hashlib
+import os
+import subprocess
+import sys
 import tarfile
 import threading
 import time
@@ -303,3 +306,42 @@ def test_a_download_that_was_interrupted_is_begun_again(mirror, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data/.cifar-10-binary.tar.gz.part").write_bytes(b"half")
     assert len(CIFAR10(root=str(tmp_path / "data"), url=url, md5=md5).read(tmp_path).train) == 100
+
+
+SECOND_JOB = """
+import sys
+from pathlib import Path
+from rebuttal.data import CIFAR10
+opened, (root, md5, cache) = [], sys.argv[1:]
+sys.addaudithook(lambda event, facts: opened.append(str(facts[0])) if event == "open" else None)
+images = CIFAR10(root=root, md5=md5).read(Path(cache))
+print(images.train.sum().item(), images.digest, sum(name == root for name in opened))
+"""
+
+
+def test_a_second_job_does_not_open_the_archive_and_one_that_was_changed_is_not_taken_for_it(archive, tmp_path):
+    path, md5, batches = archive
+    os.utime(path, ns=(0, 0))
+    time.sleep(2.1)  # before which a state is not kept
+
+    def job(checksum):
+        command = [sys.executable, "-c", SECOND_JOB, str(path), checksum, str(tmp_path / "cache")]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    said = [job(md5).stdout.split() for _ in range(2)]
+    total = sum(int(batches[f"data_batch_{i}.bin"][:, 1:].astype(np.int64).sum()) for i in range(1, 6))
+    assert [one[:2] for one in said] == [[str(total), f"md5:{md5}"]] * 2
+    assert int(said[0][2]) > 0 and said[1][2] == "0"
+    with path.open("r+b") as file:  # of the same size, and of the same time again
+        file.seek(1000)
+        file.write(b"x")
+    os.utime(path, ns=(0, 0))
+    changed = job(md5)
+    assert changed.returncode != 0 and "ConfigError" in changed.stderr
+
+
+def test_a_store_that_cannot_be_written_does_not_keep_the_images_from_being_read(archive, tmp_path):
+    path, md5, _ = archive
+    (tmp_path / "store").write_text("a file")
+    images = CIFAR10(root=str(path), md5=md5).read(tmp_path / "store")
+    assert len(images.train) == 100
