@@ -13,7 +13,7 @@ from hydra import compose
 from rebuttal.command.arguments import prepare_override
 from rebuttal.command.project import add_project
 from rebuttal.config import composing
-from rebuttal.errors import ConfigError, as_config_errors
+from rebuttal.errors import ConfigError, as_config_errors, check_working_directory
 from rebuttal.launch.expand import packages_in
 from rebuttal.progress.console import console, signs_replaced
 from rebuttal.runs.execute import execute
@@ -32,6 +32,7 @@ def run(experiment: str, overrides: str | Sequence[str] = (), folder: str | Path
     states, torch's settings and a Hydra that it uses are afterwards as before; runs of several threads wait for each
     other. Raises `ConfigError` for a setting that cannot be used.
     """
+    check_working_directory()
     project = find_project()
     given = [_override(f"experiment={experiment}"), *(_override(text) for text in _several(overrides, "overrides"))]
     chosen = add_project(given, project)

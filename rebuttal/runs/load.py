@@ -23,7 +23,7 @@ from yaml import YAMLError
 from rebuttal.config import build, construct
 from rebuttal.data.examples import Split
 from rebuttal.device import configured
-from rebuttal.errors import ConfigError, UserError
+from rebuttal.errors import ConfigError, UserError, check_working_directory
 from rebuttal.progress.trackers import NoTracker
 from rebuttal.runs.project import find_project
 from rebuttal.stages.function import Logits
@@ -51,6 +51,7 @@ def load(
     its config may name, as on the command line, besides those of the user's project; the folder itself makes nothing
     importable. Raises `ConfigError` for a folder without a finished run, and for a config that names what it may not.
     """
+    check_working_directory()
     folder = Path(folder)
     provenance, metrics = _finished(folder, PROVENANCE), _finished(folder, METRICS)
     try:
