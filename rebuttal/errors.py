@@ -162,6 +162,13 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"; nearest: {by_case[found[0]]}" if found else ""
 
 
+def place_in_yaml(error: yaml.YAMLError) -> str:
+    """`, line 3, column 1: what is wrong there`, as far as the error says so."""
+    mark, what = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    return place + (f": {what}" if what else "")
+
+
 def exit_if_user_error(error: BaseException) -> None:
     """Print an error that the user can fix in one line and exit with status 2; return for any other error, and if the
     user asked for the traceback."""
