@@ -256,6 +256,8 @@ BAD = {
     "+answer=42": "answer=42: unknown key; allowed: name, seed, device, store, force, objective",
     "dataset=image_folder": "dataset.root is missing; give it as dataset.root=…",
     "stages.regions.teacher.seed=3": "stages.regions.teacher.seed=3: its parent has no keys of its own here; ",
+    "stages.teacher.training.augmentation.padding=4": "stages.teacher.training.augmentation={'padding': 4}: allowed: "
+    "an option of the group training/augmentation; choose one first: training/augmentation=crop_flip",
     "stages.student.target=loud": "stages.student.target=loud: input should be 'hard', 'soft' or 'logit'",
     "training.epochs": "training.epochs: is not of the form key=value; allowed: ",
     "training.crop=None": "preprocess.crop=None: none is called null here; write preprocess.crop=null",
