@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -10,14 +11,15 @@ from typing import Any
 import pandas as pd
 from hydra import compose
 
+from rebuttal.command import plan, repeat
 from rebuttal.command.arguments import prepare_override
 from rebuttal.command.project import add_project
 from rebuttal.config import composing
-from rebuttal.errors import ConfigError, as_config_errors
-from rebuttal.launch.expand import packages_in
+from rebuttal.errors import ConfigError, as_config_errors, check_working_directory
+from rebuttal.launch.expand import SEARCHPATH, packages_in
 from rebuttal.progress.console import console, signs_replaced
 from rebuttal.runs.execute import execute
-from rebuttal.runs.folder import Asked
+from rebuttal.runs.folder import Asked, as_path
 from rebuttal.runs.load import load
 from rebuttal.runs.project import find_project
 
@@ -28,15 +30,17 @@ def run(experiment: str, overrides: str | Sequence[str] = (), folder: str | Path
     """Run one experiment with Hydra overrides, e.g. `run("two_stage", ["model=resnet18", "seed=0"])`.
 
     Returns a row a metric, with the columns `stage`, `measure`, `value`. `folder`: where to leave the
-    files of the run; none by default. The file of the user's project is read as by a command. The process, its random
-    states, torch's settings and a Hydra that it uses are afterwards as before; runs of several threads wait for each
-    other. Raises `ConfigError` for a setting that cannot be used.
+    files of the run; none by default. Of Hydra's own settings only `hydra.searchpath` is for Python. The file of the
+    user's project is read as by a command. The process, its random states, torch's settings and a Hydra that it uses
+    are afterwards as before; runs of several threads wait for each other. Raises `ConfigError` for a setting that
+    cannot be used.
     """
+    check_working_directory()
     project = find_project()
     given = [_override(f"experiment={experiment}"), *(_override(text) for text in _several(overrides, "overrides"))]
     chosen = add_project(given, project)
     packages = packages_in(chosen)
-    place = None if folder is None else Path(folder).expanduser()
+    place = None if folder is None else as_path(folder, "folder")
     with as_config_errors(), composing(), project.importable(packages):
         cfg = compose("train", chosen)
         metrics = execute(cfg, place, packages, Asked(chosen, cfg)).metrics
@@ -72,12 +76,16 @@ def run_baseline_replication(
 
 
 def _several(values: Any, name: str) -> list[Any]:
-    """The values as a list; a single one is taken as a list of one. Raises `ConfigError` for a dict and None."""
+    """The values as a list; a single one is taken as a list of one. Raises `ConfigError` for a dict and None, and for
+    no values where nothing would be run."""
     if isinstance(values, (str, int)):
         return [values]
-    if isinstance(values, Mapping) or not isinstance(values, Iterable):
+    if isinstance(values, (Mapping, bytes)) or not isinstance(values, Iterable):
         raise ConfigError(f"{name}={values!r}: allowed: a list" + ', e.g. ["seed=0"]' * (name == "overrides"))
-    return list(values)
+    found = list(values)
+    if not found and name != "overrides":
+        raise ConfigError(f"{name}={values!r}: allowed: at least one")
+    return found
 
 
 def _override(text: Any) -> str:
@@ -85,4 +93,21 @@ def _override(text: Any) -> str:
         raise ConfigError(f'{text!r}: allowed: overrides as text, e.g. "seed=0"')
     if text.startswith("-") or ("=" not in text and not text.startswith("~")):
         raise ConfigError(f'{text}: is not of the form key=value; allowed from Python: overrides, e.g. "seed=0"')
-    return prepare_override(text, repr)
+    prepared = prepare_override(text, repr)
+    _check_effect(text, prepared.lstrip("+~"))
+    return prepared
+
+
+def _check_effect(text: str, override: str) -> None:
+    """Raise `ConfigError` for what only a command acts on: it would be ignored here."""
+    key = re.split("[=@]", override)[0]
+    if f"{key}=" in (plan.WORD, repeat.WORD):
+        raise ConfigError(f"{text}: is for commands; allowed: python -m rebuttal.train {text}")
+    if not re.match(r"hydra($|[./])", key) or key == SEARCHPATH:
+        return
+    where = f"{text}: has no effect from Python; allowed"
+    if re.match(r"hydra[./](run|output_subdir)\b", key):
+        raise ConfigError(f"{where}: the argument folder= of rebuttal.run, where a run's files are to be left")
+    if re.match(r"hydra[./](sweep|sweeper|launcher|mode)\b", key):
+        raise ConfigError(f"{where}: one run a call; for a sweep python -m rebuttal.train -m")
+    raise ConfigError(f"{where}: of Hydra's settings {SEARCHPATH}; others with python -m rebuttal.train")

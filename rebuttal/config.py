@@ -28,7 +28,16 @@ from pydantic_core import CoreSchema, ErrorDetails, core_schema
 from typing_extensions import dataclass_transform
 
 from rebuttal.errors import CONFIG_DIR as CONFIG_DIR
-from rebuttal.errors import ConfigError, UserError, as_one_line, nearest, not_frozen, out_of_memory, user_code_imported
+from rebuttal.errors import (
+    ConfigError,
+    UserError,
+    as_one_line,
+    nearest,
+    not_frozen,
+    options_of,
+    out_of_memory,
+    user_code_imported,
+)
 
 T = TypeVar("T")
 
@@ -256,6 +265,9 @@ def _explain(error: ErrorDetails, target: Any, key: str) -> str:
 def _how_to_write(error: ErrorDetails, where: str) -> str:
     """What to write instead of a value that is only of the wrong type."""
     value, kind = error["input"], error["type"]
+    group = re.search(r"an option of the group (\S+)$", error["msg"])
+    if group and isinstance(value, dict):  # keys of an option, where none is chosen
+        return f"; choose one first: {', '.join(options_of(group[1]))}"
     if kind == "string_type" and isinstance(value, (bool, int, float)):
         as_text = f'{where}="{value}"'
         return f"; write {shlex.quote(as_text)}"

@@ -53,6 +53,25 @@ _OUT_OF_MEMORY = (
     "array is too big",
     "Maximum allowed dimension exceeded",
 )
+_LOGGING = {"colorlog": "hydra-colorlog"}
+_PLUGINS = {  # the options of Hydra's own groups that packages add
+    "hydra/sweeper": {
+        "optuna": "hydra-optuna-sweeper",
+        "ax": "hydra-ax-sweeper",
+        "nevergrad": "hydra-nevergrad-sweeper",
+    },
+    "hydra/launcher": {
+        "joblib": "hydra-joblib-launcher",
+        "submitit_local": "hydra-submitit-launcher",
+        "submitit_slurm": "hydra-submitit-launcher",
+        "rebuttal_slurm": "hydra-submitit-launcher",
+        "ray": "hydra-ray-launcher",
+        "ray_aws": "hydra-ray-launcher",
+        "rq": "hydra-rq-launcher",
+    },
+    "hydra/job_logging": _LOGGING,
+    "hydra/hydra_logging": _LOGGING,
+}
 _NOT_WRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 _NOT_WRITABLE |= {errno.EEXIST, errno.ENOTDIR, errno.EISDIR}  # a file where a folder is meant, or the reverse
 
@@ -162,6 +181,18 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"; nearest: {by_case[found[0]]}" if found else ""
 
 
+def place_in_yaml(error: yaml.YAMLError) -> str:
+    """`, line 3, column 1: what is wrong there`, as far as the error says so."""
+    mark, what = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    return place + (f": {what}" if what else "")
+
+
+def options_of(group: str) -> list[str]:
+    """The options of a config group, as they are typed."""
+    return [f"{group}={path.stem}" for path in sorted((CONFIG_DIR / group).glob("*.yaml"))]
+
+
 def exit_if_user_error(error: BaseException) -> None:
     """Print an error that the user can fix in one line and exit with status 2; return for any other error, and if the
     user asked for the traceback."""
@@ -245,6 +276,8 @@ def _unknown_option(error: MissingConfigException) -> str:
         return first
     group, option = found.groups()
     options = re.findall(r"^\t([^=\t\n]+)$", str(error), flags=re.MULTILINE)
+    if (plugin := _PLUGINS.get(group, {}).get(option)) is not None:
+        return f"{group}={option}: is not installed here; allowed: {', '.join(options)}; or pip install {plugin}"
     return f"{group}={option}: no such option; allowed: {', '.join(options)}{nearest(option, options)}"
 
 
@@ -299,10 +332,10 @@ def _unknown_key(override: str, cause: OmegaConfBaseException) -> str:
     elsewhere = _options_with(name, above)
     if isinstance(parent, DictConfig) and parent and not beside:
         return f"{override}: unknown key; the chosen option of {above} has none{elsewhere}"
-    if not beside:
+    if not beside:  # omegaconf has replaced what was there, null or ${…}, before it raised this
         return (
-            f"{override}: its parent has no keys of its own here; if it is copied from another key (${{…}}), set that "
-            f"one{elsewhere}"
+            f"{override}: its parent has no keys of its own here{_options_first(name, above)}; if it is copied from "
+            "another key (${…}), set that one"
         )
     known = beside if above else beside | config_groups()
     hint = nearest(name, known).replace(": ", f": {above}." if above else ": ")
@@ -311,11 +344,25 @@ def _unknown_key(override: str, cause: OmegaConfBaseException) -> str:
 
 def _options_with(key: str, above: str) -> str:
     """`; allowed with corruption=partial`, for a key that other options of the group chosen `above` it have."""
+    options = [option for option, keys in _options_at(above).items() if key in keys]
+    return f"; allowed with {', '.join(options)}" if options else ""
+
+
+def _options_first(key: str, above: str) -> str:
+    """`; choose an option first: …`, those that have the key, or all if none has it."""
+    options = _options_at(above)
+    having = [option for option, keys in options.items() if key in keys] or list(options)
+    return f"; choose an option first: {', '.join(having)}" if having else ""
+
+
+def _options_at(above: str) -> dict[str, set[str]]:
+    """The options of the group whose choice stands at the key `above`, as they are typed, and the keys of each."""
     package = above.replace(".", "/")
-    group = package if package in config_groups() else package.rpartition("/")[2]
-    if not group or group not in config_groups():
-        return ""
+    groups = (package, "/".join(package.split("/")[-2:]), package.rpartition("/")[2])
+    group = next((name for name in groups if name in config_groups()), None)
+    if group is None:
+        return {}
     chosen = group if group == package else f"{group}@{above}"
     files = sorted((CONFIG_DIR / group).glob("*.yaml"))
-    options = [f"{chosen}={path.stem}" for path in files if key in (yaml.safe_load(path.read_bytes()) or {})]
-    return f"; allowed with {', '.join(options)}" if options else ""
+    contents = {f"{chosen}={path.stem}": yaml.safe_load(path.read_bytes()) or {} for path in files}
+    return {option: set(content) - {"_target_", "defaults"} for option, content in contents.items()}

@@ -1,8 +1,8 @@
-"""Show the state of a sweep or of a single run, from any terminal; changes nothing.
+"""Show the state of sweeps or of single runs, from any terminal; changes nothing.
 
 python -m rebuttal.status                        # what was started last below multirun/ and outputs/
 python -m rebuttal.status multirun/toy/2026-01-31_12-00-00-000000
-python -m rebuttal.status outputs/runs/toy/2026-01-31_12-00-00-000000
+python -m rebuttal.status outputs/runs/toy/*     # each of them; of a folder of several, what was started last
 python -m rebuttal.status --watch                # again and again, until all of it has ended
 """
 
@@ -18,7 +18,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from rebuttal.errors import UserError
+from rebuttal.errors import UserError, check_working_directory
 from rebuttal.launch.sweep import Job, Sweep, job_of
 from rebuttal.launch.table import count_states, job_table, time_left
 from rebuttal.progress.console import signs_replaced, wide_console
@@ -26,6 +26,9 @@ from rebuttal.progress.status_file import read_status
 
 DEFAULT_FOLDERS = ("multirun", "outputs")
 SECONDS_BETWEEN_LOOKS = 2
+
+State = tuple[list[Job], bool, str]
+"""What `state_of` returns."""
 
 
 def latest(folders: list[Path]) -> Path:
@@ -41,7 +44,7 @@ def latest(folders: list[Path]) -> Path:
     return max(began, key=lambda folder: began[folder])
 
 
-def state_of(folder: Path) -> tuple[list[Job], bool, str]:
+def state_of(folder: Path) -> State:
     """Return the jobs of the sweep, or the single run, in `folder`; whether all of it is over; and that in one line.
 
     Raises `UserError` for a damaged file."""
@@ -57,46 +60,72 @@ def state_of(folder: Path) -> tuple[list[Job], bool, str]:
 
 def _begun_below(root: Path) -> Iterator[tuple[Path, float]]:
     """The sweeps and single runs in and below a folder; if it is itself the folder of a run, only that one."""
-    if (root / "status.json").exists() and not (root / "sweep.json").exists():
-        yield root, 0
-        return
-    for path in [*root.rglob("sweep.json"), *root.rglob("status.json")]:
+    itself = root / "status.json"
+    if is_run := itself.exists() and not (root / "sweep.json").exists():
+        paths = [itself]
+    else:
+        paths = [*root.rglob("sweep.json"), *root.rglob("status.json")]
+    for path in paths:
         try:
             if path.name == "sweep.json":
                 yield path.parent, Sweep(path.parent).record().began
-            elif (status := read_status(path.parent)) is not None and status.job is None:
+            elif (status := read_status(path.parent)) is not None and (is_run or status.job is None):
                 yield path.parent, status.began
         except UserError as error:
             print(f"rebuttal: {error}; left out", file=sys.stderr)
 
 
-def _show(jobs: list[Job], line: str) -> None:
-    wide_console.print(job_table(jobs))
-    wide_console.print(line, highlight=False, soft_wrap=True)
+def _asked(named: list[Path]) -> tuple[list[Path], bool]:
+    """What to show: of each folder that is named, what began last in or below it; without one, what began last of all.
+    And whether each had something to show; one that has nothing is named on standard error.
+
+    Raises `UserError` if there is nothing at all."""
+    if len(named) < 2:
+        return [latest(named or [Path(name) for name in DEFAULT_FOLDERS])], True
+    found: dict[Path, None] = {}
+    lacking = []
+    for folder in named:
+        try:
+            found[latest([folder])] = None  # which may be named twice, by itself and by a folder above it
+        except UserError as error:
+            lacking.append(str(error))
+    if not found:
+        return [latest(named)], False
+    for line in lacking:
+        print(f"rebuttal: {line}", file=sys.stderr)
+    return list(found), not lacking
 
 
-def _states(folder: Path) -> Iterator[tuple[list[Job], str]]:
-    """Yield the jobs and the line of `state_of` every few seconds until all is over."""
+def _show(states: list[State]) -> None:
+    for jobs, _, line in states:
+        wide_console.print(job_table(jobs))
+        wide_console.print(line, highlight=False, soft_wrap=True)
+
+
+def _states(folders: list[Path]) -> Iterator[list[State]]:
+    """Yield the states every few seconds until all is over."""
     while True:
-        jobs, over, line = state_of(folder)
-        yield jobs, line
-        if over:
+        states = [state_of(folder) for folder in folders]
+        yield states
+        if all(over for _, over, _ in states):
             return
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-def _watch(folder: Path) -> None:
+def _watch(folders: list[Path]) -> None:
     """Show the state until all is over: on a terminal in one place, elsewhere whenever a job's state has changed."""
     if wide_console.is_terminal:
         with Live(console=wide_console, auto_refresh=False) as live:
-            for jobs, line in _states(folder):
-                live.update(Group(job_table(jobs), Text(line)), refresh=True)
+            for states in _states(folders):
+                live.update(
+                    Group(*(part for jobs, _, line in states for part in (job_table(jobs), Text(line)))), refresh=True
+                )
         return
     shown = None
-    for jobs, line in _states(folder):
-        if (states := [(job.number, job.state) for job in jobs]) != shown:
-            _show(jobs, line)
-        shown = states
+    for states in _states(folders):
+        if (now := [(job.number, job.state) for jobs, _, _ in states for job in jobs]) != shown:
+            _show(states)
+        shown = now
 
 
 @signs_replaced()
@@ -105,16 +134,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         "python -m rebuttal.status", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folders", nargs="*", type=Path, help="where to look (default: multirun outputs)")
+    where = "where to look; each is shown (default: what was started last below multirun and outputs)"
+    parser.add_argument("folders", nargs="*", type=Path, help=where)
     parser.add_argument("--watch", action="store_true", help="refresh until all has ended")
     given = parser.parse_args()
     try:
-        folder = latest(given.folders or [Path(name) for name in DEFAULT_FOLDERS])
+        check_working_directory()
+        folders, complete = _asked(given.folders)
         if given.watch:
-            _watch(folder)
+            _watch(folders)
         else:
-            jobs, _, line = state_of(folder)
-            _show(jobs, line)
+            _show([state_of(folder) for folder in folders])
+        if not complete:
+            sys.exit(2)
     except (UserError, OSError) as error:
         print(f"rebuttal: {error}", file=sys.stderr)
         sys.exit(2)

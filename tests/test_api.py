@@ -92,6 +92,20 @@ REFUSED = {
     "seed": 'seed: is not of the form key=value; allowed from Python: overrides, e.g. "seed=0"',
     "-m": "-m: is not of the form key=value; allowed from Python: ",
     "training.crop=None": "preprocess.crop=None: none is called null here; write 'preprocess.crop=null'",
+    "hydra.run.dir=x": "hydra.run.dir=x: has no effect from Python; allowed: the argument folder= of rebuttal.run",
+    "++hydra.output_subdir=.h": "++hydra.output_subdir=.h: has no effect from Python; allowed: the argument folder= ",
+    "hydra.sweep.dir=x": "hydra.sweep.dir=x: has no effect from Python; allowed: one run a call; for a sweep python -m",
+    "hydra.launcher.n_jobs=2": "hydra.launcher.n_jobs=2: has no effect from Python; allowed: one run a call; for a ",
+    "hydra/launcher=slurm": "hydra/launcher=slurm: has no effect from Python; allowed: one run a call; for a sweep ",
+    "hydra/sweeper@hydra.sweeper=basic": "hydra/sweeper@hydra.sweeper=basic: has no effect from Python; allowed: one ",
+    "hydra.mode=MULTIRUN": "hydra.mode=MULTIRUN: has no effect from Python; allowed: one run a call; for a sweep ",
+    "~hydra.sweeper.params": "~hydra.sweeper.params: has no effect from Python; allowed: one run a call; for a sweep ",
+    "hydra.job_logging.root.level=DEBUG": "hydra.job_logging.root.level=DEBUG: has no effect from Python; allowed: of ",
+    "hydra/job_logging=none": "hydra/job_logging=none: has no effect from Python; allowed: of Hydra's settings hydra.",
+    "+hydra.job.env_set.A=1": "+hydra.job.env_set.A=1: has no effect from Python; allowed: of Hydra's settings hydra.",
+    "hydra.verbose=true": "hydra.verbose=true: has no effect from Python; allowed: of Hydra's settings hydra.",
+    "plan=true": "plan=true: is for commands; allowed: python -m rebuttal.train plan=true",
+    "from_run=runs/1": "from_run=runs/1: is for commands; allowed: python -m rebuttal.train from_run=runs/1",
     "objective=student/kapa": "objective=student/kapa: no such metric; ",
 }
 
@@ -108,6 +122,42 @@ def test_what_is_wrong_is_a_config_error_with_the_line(override):
 def test_overrides_of_a_wrong_type(overrides):
     with pytest.raises(ConfigError, match="allowed: "):
         rebuttal.run("toy", overrides)
+
+
+def test_folders_of_the_user_s_configs_are_for_python_too(tmp_path):
+    (tmp_path / "conf/model").mkdir(parents=True)
+    (tmp_path / "conf/model/mine.yaml").write_text("defaults: [mlp]\nhidden: [3]\n")
+    overrides = [*ONE[:-1], "model=mine", f"hydra.searchpath=[file://{tmp_path}/conf]", f"store={tmp_path / 'store'}"]
+    rebuttal.run("baseline", overrides, folder=tmp_path / "run")
+    assert OmegaConf.load(tmp_path / "run/config.yaml").model.hidden == [3]
+
+
+def replicate(**given):
+    return rebuttal.run_baseline_replication(**given)
+
+
+WRONG = {
+    "folder": [(lambda value: rebuttal.run("toy", folder=value)), [3, b"x", ["a"], 0.5, True, {}]],
+    "folder of load": [rebuttal.load, [5, None, b"x", ["a"]]],
+    "packages": [(lambda value: rebuttal.load(".", packages=value)), [3, None, b"x", [3], {"a": 1}]],
+    "architectures": [(lambda value: replicate(architectures=value)), [None, 0.5, b"mlp", {"mlp": 1}, []]],
+    "seeds": [(lambda value: replicate(seeds=value)), [None, 0.5, b"1", {1: 1}, []]],
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_an_argument_of_a_wrong_type_is_named_in_words(name):
+    call, values = WRONG[name]
+    for value in values:
+        with pytest.raises(ConfigError) as caught:
+            call(value)
+        assert str(caught.value).startswith(f"{name.split()[0]}={value!r}: allowed: ")
+
+
+def test_a_home_that_is_not_there_is_one_line(tmp_path):
+    for call in (lambda: rebuttal.run("toy", folder="~nobody-at-all/x"), lambda: rebuttal.load("~nobody-at-all/x")):
+        with pytest.raises(ConfigError, match=r"^folder='~nobody-at-all/x': Could not determine home directory"):
+            call()
 
 
 def test_a_single_value_is_taken_where_a_list_is_meant(tmp_path):

@@ -1,5 +1,6 @@
 import pytest
 from hydra import compose
+from hydra.errors import MissingConfigException
 
 from rebuttal.config import composing
 from rebuttal.errors import ConfigError, as_config_errors, nearest
@@ -19,6 +20,14 @@ LINES = {
     "model=resnet81": ("model=resnet81: no such option; allowed: airbench, linear, ", "; nearest: resnet18"),
     "experiment=two_stages": ("experiment=two_stages: no such option; ", "; nearest: two_stage"),
     "hydra/launcher=slrum": ("hydra/launcher=slrum: no such option; ", "; nearest: slurm"),
+    "hydra/launcher=ray": (
+        "hydra/launcher=ray: is not installed here; allowed: basic, ",
+        "pip install hydra-ray-launcher",
+    ),
+    "hydra/sweeper=ax": (
+        "hydra/sweeper=ax: is not installed here; allowed: basic",
+        "; or pip install hydra-ax-sweeper",
+    ),
     "corruption=None": ("corruption=None: no such option; ", "; nearest: none"),
     "model=zzz": ("model=zzz: no such option; ", "torchvision, vgg11"),
     "corruption.fraction=0.5": (
@@ -31,8 +40,23 @@ LINES = {
         "; allowed with hydra/launcher=slurm",
     ),
     "stages.student.dataset.share=0.5": (
-        "stages.student.dataset.share=0.5: its parent has no keys of its own here; ",
-        "; allowed with dataset@stages.student.dataset=mixture",
+        "stages.student.dataset.share=0.5: its parent has no keys of its own here; choose an option first: "
+        "dataset@stages.student.dataset=mixture; if it is copied from another key (${…}), ",
+        "set that one",
+    ),
+    "training.augmentation.padding=4": (
+        "training.augmentation.padding=4: its parent has no keys of its own here; choose an option first: "
+        "training/augmentation=crop_flip; ",
+        "set that one",
+    ),
+    "stages.student.dataset.nix=1": (
+        "stages.student.dataset.nix=1: its parent has no keys of its own here; choose an option first: "
+        "dataset@stages.student.dataset=arrays, dataset@stages.student.dataset=cifar10, ",
+        "set that one",
+    ),
+    "training.stop_loss.x=3": (
+        "training.stop_loss.x=3: its parent has no keys of its own here; if it is copied from another key ",
+        "set that one",
     ),
     f"{SLURM} hydra.launcher.mem_gb=16G": (
         "hydra.launcher.mem_gb=16G: wrong type; allowed: a whole number, without a unit",
@@ -69,6 +93,24 @@ def test_what_hydra_refuses_is_a_line_that_names_the_nearest(typed):
     line = str(caught.value)
     assert line.startswith(begin) and line.endswith(end)
     assert len(line.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("chosen", "package"), [
+    ("hydra/sweeper=optuna", "hydra-optuna-sweeper"),
+    ("hydra/sweeper=ax", "hydra-ax-sweeper"),
+    ("hydra/sweeper=nevergrad", "hydra-nevergrad-sweeper"),
+    ("hydra/launcher=joblib", "hydra-joblib-launcher"),
+    ("hydra/launcher=submitit_local", "hydra-submitit-launcher"),
+    ("hydra/launcher=submitit_slurm", "hydra-submitit-launcher"),
+    ("hydra/launcher=ray", "hydra-ray-launcher"),
+    ("hydra/job_logging=colorlog", "hydra-colorlog"),
+])  # fmt: skip
+def test_a_plugin_of_hydra_that_is_not_installed_is_named_with_its_package(chosen, package):
+    group, _, option = chosen.partition("=")
+    said = f"In 'train': Could not find '{group}/{option}'\n\nAvailable options in '{group}':\n\tbasic\n\tmine"
+    with pytest.raises(ConfigError) as caught, as_config_errors():
+        raise MissingConfigException(said, f"{group}/{option}")
+    assert str(caught.value) == f"{chosen}: is not installed here; allowed: basic, mine; or pip install {package}"
 
 
 def test_the_nearest_is_named_only_if_it_is_near():

@@ -99,6 +99,48 @@ def test_single_runs_and_sweeps_are_found_by_what_began_last(tmp_path, shown, mo
     assert shown("multirun/toy/1/0")[1].splitlines()[-1] == "multirun/toy/1/0: done"  # one job of a sweep
 
 
+def ended(folder, began, *overrides):
+    """A single run that began at that time and is done."""
+    with (run := StatusFile(folder)).alive(list(overrides)):
+        run.ended("done", computed=1)
+    said = json.loads((folder / "status.json").read_text())
+    (folder / "status.json").write_text(json.dumps(said | {"began": began}))
+
+
+def lines_of(printed, root):
+    return [line.removeprefix(f"{root}/") for line in printed.splitlines() if line.startswith(str(root))]
+
+
+@pytest.mark.parametrize("flags", [[], ["--watch"]])
+def test_each_folder_that_is_named_is_shown_in_the_order_of_the_command(flags, tmp_path, shown):
+    ended(tmp_path / "runs/b", 2000, "seed=1")
+    ended(tmp_path / "runs/a", 1000, "seed=0")
+    sweep_of(tmp_path / "sweep", ["done", "failed"])
+    named = [tmp_path / name for name in ("runs/a", "sweep", "runs/b", "runs/a")]
+    code, printed, complaint = shown(*flags, *named)
+    assert (code, complaint) == (0, "")
+    assert lines_of(printed, tmp_path) == ["runs/a: done", "sweep: 1 done, 1 failed", "runs/b: done"]
+    assert [printed.count(f"seed={seed}") for seed in (0, 1)] == [2, 2]
+    code, printed, complaint = shown(*flags, tmp_path / "runs/a", tmp_path / "nix", tmp_path / "runs/b")
+    assert (
+        code == 2 and complaint.startswith(f"rebuttal: no sweep below {tmp_path}/nix; ") and complaint.count("\n") == 1
+    )
+    assert lines_of(printed, tmp_path) == ["runs/a: done", "runs/b: done"]
+
+
+def test_of_a_folder_of_several_runs_what_began_last_is_shown_even_beside_a_job_that_is_named(tmp_path, shown):
+    ended(tmp_path / "runs/a", 2000)
+    ended(tmp_path / "runs/b", 1000)
+    sweep_of(tmp_path / "sweep", ["done", "done"])
+    assert lines_of(shown(tmp_path / "runs")[1], tmp_path) == ["runs/a: done"]
+    assert lines_of(shown(tmp_path / "sweep/1", tmp_path / "runs")[1], tmp_path) == ["sweep/1: done", "runs/a: done"]
+    assert status.latest([tmp_path / "runs/b", tmp_path / "runs/a"]) == tmp_path / "runs/a"
+    code, printed, complaint = shown(tmp_path / "nix", tmp_path / "nought")
+    assert (code, printed) == (2, "") and complaint.startswith(
+        f"rebuttal: no sweep below {tmp_path}/nix, {tmp_path}/nought"
+    )
+
+
 @pytest.mark.parametrize("content", ["{}", "[]", "{", "null", '{"state": 3}', "\xff\xfe"])
 def test_a_foreign_or_damaged_file_is_named_once_and_left_out(content, tmp_path, shown):
     sweep_of(tmp_path / "sweep", ["done"])

@@ -15,8 +15,10 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from omegaconf import OmegaConf
 
+import rebuttal
 from rebuttal import train
 from rebuttal.config import CONFIG_DIR
+from rebuttal.errors import ConfigError
 from rebuttal.report.claims import read_claims
 from rebuttal.runs.build import build_run
 from rebuttal.stages.session import Session
@@ -24,7 +26,7 @@ from rebuttal.stages.stage import trainings
 from rebuttal.store import written
 from rebuttal.store.files import write_bytes
 from tests import golden
-from tests.command_line import command
+from tests.command_line import ROOT, command
 from tests.conftest import save_images
 from tests.golden import EXPERIMENTS
 from tests.parameters import some_slow
@@ -256,6 +258,8 @@ BAD = {
     "+answer=42": "answer=42: unknown key; allowed: name, seed, device, store, force, objective",
     "dataset=image_folder": "dataset.root is missing; give it as dataset.root=…",
     "stages.regions.teacher.seed=3": "stages.regions.teacher.seed=3: its parent has no keys of its own here; ",
+    "stages.teacher.training.augmentation.padding=4": "stages.teacher.training.augmentation={'padding': 4}: allowed: "
+    "an option of the group training/augmentation; choose one first: training/augmentation=crop_flip",
     "stages.student.target=loud": "stages.student.target=loud: input should be 'hard', 'soft' or 'logit'",
     "training.epochs": "training.epochs: is not of the form key=value; allowed: ",
     "training.crop=None": "preprocess.crop=None: none is called null here; write preprocess.crop=null",
@@ -336,17 +340,36 @@ def test_an_objective_that_no_run_has_is_refused_of_a_finished_sweep_too(tmp_pat
     assert again.stderr.startswith("rebuttal: objective=student/kapa: no such metric; allowed: student/agreement, ")
 
 
-def test_a_deleted_working_directory(tmp_path):
-    line = "the working directory has been deleted; allowed: to run in one that exists"
-    script = f'mkdir gone; cd gone; rmdir ../gone; "{sys.executable}" -m rebuttal.train debug=tiny'
-    in_python = f'mkdir gone; cd gone; rmdir ../gone; "{sys.executable}" -c "import rebuttal; rebuttal.run(\'toy\')"'
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
-    done, called = (
-        subprocess.run(["sh", "-c", text], cwd=tmp_path, env=environment, capture_output=True, text=True)
-        for text in (script, in_python)
-    )
-    assert (done.returncode, done.stderr) == (2, f"rebuttal: {line}\n")
-    assert called.stderr.splitlines()[-1] == f"rebuttal.errors.ConfigError: {line}"
+GONE = "the working directory has been deleted; allowed: to run in one that exists"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        *("rebuttal.train debug=tiny", "rebuttal.status", "rebuttal.report"),
+        *("rebuttal.store list", "rebuttal.store size", "rebuttal.store import {there}/mine.tar"),
+    ],
+)
+def test_a_deleted_working_directory(asked, tmp_path):
+    words = asked.format(there=tmp_path)
+    script = f'mkdir gone; cd gone; rmdir ../gone; "{sys.executable}" -m {words}'
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["sh", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"rebuttal: {GONE}\n")
+
+
+def test_a_working_directory_that_is_deleted_before_or_after_the_import_from_python(tmp_path, monkeypatch):
+    script = f'mkdir gone; cd gone; rmdir ../gone; "{sys.executable}" -c "import rebuttal; rebuttal.run(\'toy\')"'
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["sh", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1] == f"rebuttal.errors.ConfigError: {GONE}"
+    run, load, replicate = rebuttal.run, rebuttal.load, rebuttal.run_baseline_replication
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    for call in (lambda: run("toy"), lambda: load("runs/1"), replicate):
+        with pytest.raises(ConfigError, match=f"^{re.escape(GONE)}$"):
+            call()
 
 
 def test_corruption_out_of_range(images, tmp_path):

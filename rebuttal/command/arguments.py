@@ -76,18 +76,21 @@ def prepare_override(text: str, show: Show, multirun: bool = False) -> str:
         empty = f'{key}=""'
         raise ConfigError(f"{text}: no value; write {show(f'{key}=null')} for none, {show(empty)} for an empty text")
     is_group = override.key_or_group in config_groups()
-    if is_group and override.type != OverrideType.DEL and isinstance(override.value(), _no_options(override)):
+    if is_group and override.type != OverrideType.DEL and isinstance(override.value(), (NoneType, int, float)):
         options = sorted(path.stem for path in (CONFIG_DIR / override.key_or_group).glob("*.yaml"))
-        raise ConfigError(f"{text}: no such option; allowed: {', '.join(options)}")
+        raise ConfigError(f"{text}: no such option; allowed: {', '.join(options)}{_none(override, show)}")
     if value.strip() == "None" and not is_group:
         raise ConfigError(f"{text}: none is called null here; write {show(f'{key}=null')}")
     return _for_hydra(override)
 
 
-def _no_options(override: Override) -> tuple[type, ...]:
-    """The types of values that no option of a group has; some parts of a recipe or a stage may be null."""
-    of_a_part = override.package is not None or "/" in override.key_or_group
-    return (int, float) if of_a_part else (NoneType, int, float)
+def _none(override: Override, show: Show) -> str:
+    """`; for none write …`, for a part of a recipe or a stage that may be null: Hydra takes null for its key only."""
+    if override.value() is not None or (override.package is None and "/" not in override.key_or_group):
+        return ""
+    text = f"{override.package or override.key_or_group.replace('/', '.')}=null"
+    by_key = _parsed(text)
+    return f"; for none write {show(text)}" if by_key is not None and where_it_is_now(by_key) == text else ""
 
 
 def check_launcher(arguments: Sequence[str], request: Request | None) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -29,11 +33,24 @@ def check_url(url: str) -> None:
     except ValueError:
         whole = False
     if not whole:
-        guess = f" (https://{url.lstrip('/')}?)" if "://" not in url else ""
+        guess = _guess(url)
         raise ConfigError(
             f"dataset.url={shown(url)}: is no URL with a scheme and a host{shown(guess)}; allowed: https://…, "
             "http://…, ftp://…, file:///…"
         )
+
+
+def _guess(url: str) -> str:
+    """` (https://host/file?)`: what the user may have meant; empty if nothing is near."""
+    slip = re.match(r"([a-z]+)(?:[:;]/*|/{2,})(.*)", url, re.IGNORECASE | re.DOTALL)
+    meant = get_close_matches(slip[1].lower(), _SCHEMES, n=1, cutoff=0.7) if slip and slip[2].strip("/") else []
+    if url.startswith(("/", "~/")):
+        place = Path(url).expanduser().absolute().as_uri()
+    elif slip and meant:
+        place = f"{meant[0]}://{'/' * (meant[0] == 'file')}{slip[2].lstrip('/')}"
+    else:
+        place = f"https://{url}" if url and "://" not in url else ""
+    return f" ({place}?)" if place and place != url else ""
 
 
 def download(url: str, path: Path, md5: str) -> None:
@@ -53,6 +70,8 @@ def download(url: str, path: Path, md5: str) -> None:
 def _place_of(path: Path) -> Iterator[Path]:
     """Make the file's folder and yield the name of a lock there; if the block fails, nothing of both is left."""
     lock = path.with_suffix(".lock")
+    if os.path.lexists(lock) and (not lock.is_file() or lock.is_symlink() or lock.stat().st_size):
+        raise FileExistsError(errno.EEXIST, "is in the way: it is no lock of a download", str(lock))
     made = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

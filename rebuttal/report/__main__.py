@@ -20,7 +20,7 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
-from rebuttal.errors import UserError
+from rebuttal.errors import UserError, check_working_directory
 from rebuttal.progress.console import signs_replaced, wide_console
 from rebuttal.report.claims import LEDGER
 from rebuttal.report.paper import write_report
@@ -70,6 +70,7 @@ def main() -> None:
     arguments = parser.parse_args()
     folders = arguments.folders or [Path(name) for name in DEFAULT_FOLDERS]
     try:
+        check_working_directory()
         results = report(folders, arguments.out, arguments.claims, arguments.debug, arguments.declarations)
     except (UserError, OSError) as error:
         print(f"rebuttal: {error}", file=sys.stderr)

@@ -10,11 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field
 
 from rebuttal.config import CONFIG_DIR, checked, construct
 from rebuttal.errors import ConfigError
+from rebuttal.report.read_yaml import read_yaml
 
 LEDGER = CONFIG_DIR / "claims.yaml"
 
@@ -71,12 +71,7 @@ def read_claims(path: Path = LEDGER) -> list[Claim]:
     replace `{words}`.
     Raises `ConfigError` for a file that is not a list of claims, or an id that is used twice.
     """
-    try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"claims={path}: not YAML{_place(error)}; allowed: a list of claims") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"claims={path}: {error}; allowed: a UTF-8 file with a list of claims") from None
+    entries = read_yaml(path, f"claims={path}", "a list of claims")
     if not isinstance(entries, list) or not entries:
         raise ConfigError(f"claims={path}: {_kind(entries)}; allowed: a list of claims")
     claims = [_claim(one, f"claims[{i}]") for i, entry in enumerate(entries) for one in _expand(entry, f"claims[{i}]")]
@@ -84,13 +79,6 @@ def read_claims(path: Path = LEDGER) -> list[Claim]:
     if len(set(ids)) < len(ids):
         raise ConfigError(f"claims: id={next(i for i in ids if ids.count(i) > 1)}: used twice; allowed: unique ids")
     return claims
-
-
-def _place(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    what = getattr(error, "problem", None)
-    place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-    return place + (f": {what}" if what else "")
 
 
 def _kind(entries: Any) -> str:

@@ -13,16 +13,17 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field
 
 from rebuttal.config import CONFIG_DIR, checked, construct
-from rebuttal.errors import ConfigError
+from rebuttal.errors import ConfigError, nearest
 from rebuttal.report.charts import OVERVIEW, DotChart, LabelNoiseChart, MetricNameChart
 from rebuttal.report.claims import LEDGER, Claim, read_claims
 from rebuttal.report.comparisons import Contrast, TimeToFit, Trend
 from rebuttal.report.gather import Run
+from rebuttal.report.naming import known_experiments
 from rebuttal.report.plain import SweptChart
+from rebuttal.report.read_yaml import read_yaml
 from rebuttal.report.tables import CellText, Grid, Levels
 
 REPORTS = CONFIG_DIR / "report"
@@ -75,9 +76,13 @@ def read_declarations(recorded: Iterable[Path] = (), named: Iterable[Path] = ())
 
 
 def unknown_metrics(declared: Iterable[Declaration], runs: Sequence[Run]) -> list[str]:
-    """Return a line for each table, chart or comparison that names a metric that no run of its experiment has."""
+    """Return a line for each table, chart or comparison that names a metric that no run of its experiment has, and for
+    each declaration of an experiment whose name looks like a slip."""
     lines = []
+    experiments = known_experiments(runs)
     for one in declared:
+        if one.experiment not in experiments and (near := nearest(one.experiment, experiments)):
+            lines.append(f"{one.path}: experiment={one.experiment}: no run is of it{near}")
         known = {name for run in runs if run.experiment == one.experiment for name in run.metrics}
         if known and not one.partial:
             lines += [line for place, spec in one.located() if (line := _unknown(spec, place, known))]
@@ -136,14 +141,7 @@ def _read(path: Path) -> Declaration:
 
 
 def _content(path: Path) -> dict[Any, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.MarkedYAMLError as error:
-        at = error.problem_mark
-        where = f", line {at.line + 1}, column {at.column + 1}" if at else ""
-        raise ConfigError(f"{path}: not YAML{where}: {error.problem}; allowed: a declaration") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: {' '.join(str(error).split())}; allowed: a UTF-8 file of YAML") from None
+    content = read_yaml(path, str(path), "a declaration")
     if not isinstance(content, dict):
         kind = "empty" if content is None else f"holds a {type(content).__name__}"
         raise ConfigError(f"{path}: {kind}; allowed: keys {', '.join(('heading', *KINDS))}")

@@ -8,11 +8,14 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import zip_longest
 from pathlib import Path, PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from rebuttal.config import CONFIG_DIR
+
+if TYPE_CHECKING:
+    from rebuttal.report.gather import Run
 
 Config = dict[str, Any]
 Places = tuple[Path, ...]
@@ -218,6 +221,22 @@ def _as_option(key: str, value: Any) -> str:
     if isinstance(value, list):
         return "[" + ",".join(_as_option(key, inner) for inner in value) + "]"
     return PurePath(value).name if isinstance(value, str) and key in FILES else _text(value).replace("none", "null")
+
+
+def known_models(runs: Sequence[Run]) -> set[str]:
+    """The names that `model_name` may give: of options, and of the models of these runs."""
+    options = {name for name, _ in _options("model", _all_places(runs))}
+    return options | {model_name(run.config, run.places) for run in runs}
+
+
+def known_experiments(runs: Sequence[Run]) -> set[str]:
+    """The names that experiments may have: those that configs give themselves, and those of these runs."""
+    options = {str(option.get("name", stem)) for stem, option in _options("experiment", _all_places(runs))}
+    return options | {run.experiment for run in runs}
+
+
+def _all_places(runs: Sequence[Run]) -> Places:
+    return tuple(dict.fromkeys(place for run in runs for place in run.places))
 
 
 @cache

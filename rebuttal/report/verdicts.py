@@ -17,12 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import Literal, get_args
 
+from rebuttal.errors import nearest
 from rebuttal.report.claims import Claim
 from rebuttal.report.gather import Run
-from rebuttal.report.naming import labels_name, model_name
+from rebuttal.report.naming import known_experiments, known_models, labels_name, model_name
 from rebuttal.statistics import (
     effect_size,
     holm,
@@ -51,7 +51,7 @@ class Verdict:
     that use a trained network of a run in `runs`, so that they replicate nothing.
     `median`, `low`, `high`: over `values`, with its 95 % interval if all are known. `effect`: Cohen's d. `test`: the
     test of `p`, which is Holm-adjusted. `needed`: the fewest seeds with which an exact test can decide. `why`: what
-    keeps the claim from being judged, if anything does.
+    keeps the claim from being judged, or from being about all that it names, if anything does.
     """
 
     claim: Claim
@@ -100,7 +100,14 @@ class Verdict:
 
 def judge(claims: Iterable[Claim], runs: Sequence[Run]) -> list[Verdict]:
     """Judge every claim on every configuration within its scope; a claim without runs is `not run`."""
-    verdicts = [verdict for claim in claims for verdict in _measured(claim, runs)]
+    models, experiments = known_models(runs), known_experiments(runs)
+    verdicts = [
+        replace(verdict, why="; ".join(filter(None, (_unknown_name(claim, models, experiments), verdict.why))))
+        if runs
+        else verdict
+        for claim in claims
+        for verdict in _measured(claim, runs)
+    ]
     needed = seeds_needed(sum(verdict.n > 0 for verdict in verdicts), SIGNIFICANCE)
     tested = [_tested(verdict, needed) for verdict in verdicts]
     adjusted = holm([verdict.p for verdict in tested])
@@ -136,9 +143,16 @@ def _unknown_metric(claim: Claim, runs: Sequence[Run]) -> str:
     known = {name for run in runs for name in run.metrics}
     for name in claim.metrics if runs else ():
         if name not in known:
-            nearest = get_close_matches(name, known, n=1)
-            return f"no run has the metric {name}" + (f"; nearest: {nearest[0]}" if nearest else "")
+            return f"no run has the metric {name}{nearest(name, known)}"
     return ""
+
+
+def _unknown_name(claim: Claim, models: set[str], experiments: set[str]) -> str:
+    """Name the experiment of the claim, or the first of its models, that no option and no run has."""
+    if claim.experiment not in experiments:
+        return f"no experiment is called {claim.experiment}{nearest(claim.experiment, experiments)}"
+    unknown = next((name for name in claim.models if name not in models), None)
+    return f"no model is called {unknown}{nearest(unknown, models)}" if unknown is not None else ""
 
 
 def _has_metric(claim: Claim, group: Sequence[Run]) -> bool:

@@ -65,6 +65,16 @@ class Asked:
         return {name: OmegaConf.to_yaml(content).encode() for name, content in found.items()}
 
 
+def as_path(given: Any, name: str) -> Path:
+    """Return a path that a caller gave as the argument `name`, with `~` as the user's home. Raises `ConfigError` for
+    what is none."""
+    try:
+        return Path(given).expanduser()
+    except (TypeError, RuntimeError) as error:  # of a type that is no path's; of a user without a home
+        why = f"{error}; " if isinstance(error, RuntimeError) else ""
+        raise ConfigError(f"{name}={given!r}: {why}allowed: a path") from None
+
+
 class RunFolder:
     """`metrics.json` (flat, `<stage>/<measure>`; null: undefined or censored), `history.csv` (a row an epoch
     and stage), `<stage>.csv` (measure by function) and `<stage>.npz` (values by probe) of stages that measure,
@@ -72,7 +82,7 @@ class RunFolder:
     of all these. `setting`: the key that chose the folder, for messages."""
 
     def __init__(self, folder: str | Path, setting: str = "folder"):
-        self.folder = Path(folder)
+        self.folder = as_path(folder, setting)
         self._files = Written(self.folder, LIST, f"{setting}={folder}", self._of_earlier_version)
 
     def check(self, stages: Iterable[str] = ()) -> None:

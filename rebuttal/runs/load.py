@@ -23,8 +23,9 @@ from yaml import YAMLError
 from rebuttal.config import build, construct
 from rebuttal.data.examples import Split
 from rebuttal.device import configured
-from rebuttal.errors import ConfigError, UserError
+from rebuttal.errors import ConfigError, UserError, check_working_directory
 from rebuttal.progress.trackers import NoTracker
+from rebuttal.runs.folder import as_path
 from rebuttal.runs.project import find_project
 from rebuttal.stages.function import Logits
 from rebuttal.stages.session import Session, Settings
@@ -51,7 +52,9 @@ def load(
     its config may name, as on the command line, besides those of the user's project; the folder itself makes nothing
     importable. Raises `ConfigError` for a folder without a finished run, and for a config that names what it may not.
     """
-    folder = Path(folder)
+    check_working_directory()
+    folder = as_path(folder, "folder")
+    listed = _names(packages)
     provenance, metrics = _finished(folder, PROVENANCE), _finished(folder, METRICS)
     try:
         config = provenance["config"]
@@ -60,12 +63,11 @@ def load(
         raise ConfigError(f"{folder}/{PROVENANCE}: lacks {error}; allowed: what a run of rebuttal wrote") from None
     began_in = _working_folder(folder)
     project = find_project()
-    listed = (packages,) if isinstance(packages, str) else tuple(packages)
     own = tuple(dict.fromkeys([*listed, *project.packages]))
-    nodes = _placed(nodes, began_in, None if root is None else str(root))
+    nodes = _placed(nodes, began_in, None if root is None else str(as_path(root, "root")))
     with project.importable(own):
         stages = {stage: build(node, f"stages.{stage}", own) for stage, node in nodes.items()}
-    place = _there(used, began_in) if store is None else str(store)
+    place = _there(used, began_in) if store is None else str(as_path(store, "store"))
     settings = _settings(name=name, seed=seed, device=device, store=place)
     return Run(folder, config, metrics, stages, settings, _remedy(folder, store, listed))
 
@@ -178,6 +180,8 @@ class Run:
 
     def _weights(self, part: Any, step: int, session: Session) -> dict[str, Tensor]:
         """The weights of a stage's network after a step of its training."""
+        if isinstance(step, bool) or not isinstance(step, int):
+            raise ConfigError(f"step={step!r}: allowed: a whole number")
         if not callable(getattr(part, "work", None)) or part.work(session) is None:
             raise ConfigError(f"step={step}: allowed: for a stage that trains a network")
         identity = part.identity(session)
@@ -204,7 +208,7 @@ class Run:
         """Return what the run's stages share, on a device; its store computes nothing."""
         if not Path(self.settings.store).is_dir():  # datasets would make it, to keep decoded images
             raise UserError(f"there is no store {self.settings.store}; {self.remedy}")
-        device = self.settings.device if device is None else device
+        device = self.settings.device if device is None else str(device)
         if device not in self._sessions:
             given = {key.name: getattr(self.settings, key.name) for key in fields(self.settings)}
             self._sessions[device] = Session(construct(Settings, given | {"device": device}), remedy=self.remedy)
@@ -212,6 +216,8 @@ class Run:
 
     def _part(self, path: str) -> Any:
         found: Any = self.stages
+        if not isinstance(path, str):
+            raise ConfigError(f"{path!r}: allowed: the path of a stage or function, such as {next(iter(found), '')!r}")
         for name in path.split("."):
             inside = dict(_inside(found))
             if name not in inside:
@@ -270,6 +276,13 @@ def _fit_of(part: Any, path: str | None) -> Any:
     if not hasattr(part, "teacher"):
         raise ConfigError(f"{path}: has no data of its own; allowed: a stage that trains a network, or a function")
     return _fit_of(part.teacher, path)
+
+
+def _names(packages: Any) -> tuple[str, ...]:
+    names = (packages,) if isinstance(packages, str) else packages
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"packages={packages!r}: allowed: a list of names of packages")
+    return tuple(names)
 
 
 def _finished(folder: Path, name: str) -> dict[str, Any]:

@@ -18,9 +18,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from yaml import MarkedYAMLError, YAMLError
 
-from rebuttal.errors import ConfigError, nearest
+from rebuttal.errors import ConfigError, nearest, place_in_yaml
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -117,6 +117,8 @@ def _table_in(path: Path) -> Any:
 
 def _unreadable(path: Path, error: Exception) -> ConfigError:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
+    if isinstance(error, MarkedYAMLError):
+        reason = f"not YAML{place_in_yaml(error)}"
     return ConfigError(f"{path}: cannot be read ({reason}); allowed: the keys {', '.join(_ALLOWED)}, each with a list")
 
 

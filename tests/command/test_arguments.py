@@ -118,6 +118,16 @@ def test_an_empty_value_and_several_overrides_in_one_argument():
         ("traïning.lr=1", "traïning.lr=1: Hydra's grammar does not take it; allowed: key=value, "),
         ("--epochs", "--epochs: no such flag; allowed: key=value, -m, and the flags that --help lists"),
         ("model=null", "model=null: no such option; allowed: airbench, linear, mlp, mlp_1x512, "),
+        (
+            "training/augmentation=null",
+            "training/augmentation=null: no such option; allowed: alternating_flip, crop_flip; for none write training.augmentation=null",
+        ),
+        ("training.optimizer=null", "training/optimizer=null: no such option; allowed: adam, nesterov, sgd, "),
+        (
+            "preprocess@stages.fit.preprocess=null",
+            "preprocess@stages.fit.preprocess=null: no such option; allowed: "
+            "none, per_channel, per_image, usual; for none write stages.fit.preprocess=null",
+        ),
         ("experiment=3", "experiment=3: no such option; allowed: architectures, baseline, "),
     ],
 )

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from rebuttal.data import CIFAR10
+from rebuttal.data.download import check_url
 from rebuttal.errors import ConfigError
 from tests.conftest import add_bytes
 
@@ -291,6 +292,32 @@ def test_a_url_that_is_none_is_named_before_anything_is_made(tmp_path, url):
     assert str(caught.value).startswith(f"dataset.url={url}: is no URL with a scheme and a host")
     assert "; allowed: https://…" in str(caught.value) and "\n" not in str(caught.value)
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(("url", "meant"), [
+    ("https//x", "https://x"),
+    ("https//host/file", "https://host/file"),
+    ("https:/host/file", "https://host/file"),
+    ("http:host/file", "http://host/file"),
+    ("https;//host/file", "https://host/file"),
+    ("https:///host/file", "https://host/file"),
+    ("HTTPS//host/file", "https://host/file"),
+    ("htps://host/file", "https://host/file"),
+    ("htp:/host/file", "http://host/file"),
+    ("ftp//host/file", "ftp://host/file"),
+    ("file//srv/file", "file:///srv/file"),
+    ("/srv/file", "file:///srv/file"),
+    ("host/file", "https://host/file"),
+    ("files/file", "https://files/file"),
+    ("localhost:8000/file", "https://localhost:8000/file"),
+    ("s3://bucket/file", None),
+    ("https://host", None),
+])  # fmt: skip
+def test_what_a_url_may_have_meant_is_one(url, meant):
+    with pytest.raises(ConfigError) as caught:
+        check_url(url)
+    guess = f" ({meant}?)" if meant else ""
+    assert str(caught.value).startswith(f"dataset.url={url}: is no URL with a scheme and a host{guess}; ")
 
 
 @pytest.mark.parametrize("path", ["with blank", "gone.tar.gz", "mirror.tar.gz"])

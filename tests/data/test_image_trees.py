@@ -1,16 +1,18 @@
 """Whatever tree of images is given: its archive is read as it is, and every file is used or counted.
 
-REBUTTAL_FUZZ=1000 makes more trees, each time others."""
+REBUTTAL_FUZZ=1000 makes more trees, each time others; the slow test makes a thousand, each time the same."""
 
 import io
 import os
 import tarfile
 import tempfile
+from collections import Counter
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+import pytest
 import torch
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -169,6 +171,24 @@ def in_classes(root, above):
 @MADE
 @given(trees)
 def test_an_archive_is_read_as_its_folder_and_every_file_is_used_or_counted(tree):
+    check(tree)
+
+
+@pytest.mark.slow
+def test_so_are_a_thousand_of_which_a_fair_share_are_data_sets():
+    seen = Counter()
+
+    @settings(MADE, max_examples=1000)
+    @given(trees)
+    def check_each(tree):
+        seen[check(tree)] += 1
+
+    check_each()
+    assert sum(seen.values()) >= 1000 and min(seen["a line"], seen["a data set"]) >= 250
+
+
+def check(tree):
+    """Check what the folder and the archive of a tree give, and return which of two things that is."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "images"
         root.mkdir()
@@ -182,11 +202,11 @@ def test_an_archive_is_read_as_its_folder_and_every_file_is_used_or_counted(tree
             if tree["core"] and not tree["links"]:
                 assert {name.removeprefix(tree["above"]) for name in names} == in_classes(root, tree["above"])
         found, again = outcome(root, Path(folder)), outcome(archive, Path(folder))
-        event("a line" if isinstance(found, str) else "a data set")
         if isinstance(found, str) or isinstance(again, str):
             assert found == again
-            return
+            return "a line"
         assert found.class_names == again.class_names
         assert len(found.train) + len(found.test) == len(names)
         for name in ("train", "train_labels", "test", "test_labels"):
             assert torch.equal(getattr(found, name), getattr(again, name))
+        return "a data set"

@@ -77,6 +77,18 @@ def test_an_entry_with_each_gives_a_claim_per_value(tmp_path):
         ("- {id: x, statement: y\n- z", r"claims=.*: not YAML, line 2, column 4: expected "),
         ("- id: x\n   statement: y", r"claims=.*: not YAML, line 2, column 13: "),
         ("- !!python/object/apply:os.system [true]", r"claims=.*: not YAML, line 1, column 3: "),
+        (
+            "- id: x\n  value: a\n  id: y\n",
+            r"claims=.*claims\.yaml: not YAML, line 3, column 3: the key id is there ",
+        ),
+        (
+            "- {id: x,\n   id: x}\n",
+            r"claims=.*: not YAML, line 2, column 4: the key id is there already, in line 1; ",
+        ),
+        (entry(where="{m: [0, 1], m: [1, 2]}"), r"claims=.*: not YAML, line 1, column \d+: the key m is there already"),
+        (entry(each="{n: {a: b, 'a': c}}"), r"claims=.*: not YAML, line 1, column \d+: the key a is there already"),
+        ("- {id: 2001-99-99}", r"claims=.*: month must be in 1\.\.12; allowed: a UTF-8 file with a list of claims"),
+        ("[" * 2000, r"claims=.*: maximum recursion depth exceeded"),
         ("- x\n", r"claims\[0\]='x': allowed: a claim, with the keys"),
         ("- [a]\n", r"claims\[0\]=\['a'\]: allowed: a claim"),
         ("-\n", r"claims\[0\]=None: allowed: a claim"),
@@ -108,6 +120,12 @@ def test_a_file_that_is_no_ledger_is_one_line(text, message, tmp_path):
     with pytest.raises(ConfigError, match=f"^{message}") as caught:
         read_claims(ledger(tmp_path, text))
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_merged_is_no_key_that_is_there_twice(tmp_path):
+    claim = entry().strip().removeprefix("- ")
+    text = f"- &a {claim}\n- {{<<: *a, id: y, value: other}}\n"
+    assert [(one.id, one.value) for one in read_claims(ledger(tmp_path, text))][1] == ("y", "other")
 
 
 def test_a_file_that_cannot_be_read_is_one_line(tmp_path):

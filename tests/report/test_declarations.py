@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from rebuttal.errors import ConfigError
-from rebuttal.report.declarations import REPORTS, read_declarations
+from rebuttal.report.declarations import REPORTS, read_declarations, unknown_metrics
 from rebuttal.report.paper import write_report
 from rebuttal.report.results import find_results
 
@@ -135,7 +135,10 @@ def test_what_is_wrong_in_a_file_is_one_line_with_its_place(old, new, line, tmp_
     ("text", "line"),
     [("", "empty; allowed: keys heading"), ("- a", "holds a list; allowed"), ("tables: 5", "tables=5: allowed: a list"),
      ("tables: [a]", r"tables\[0\]=a: allowed: keys kind"), ("1: a", "1=a: unknown key; allowed"),
-     ("a: !!python/x y", "not YAML")],
+     ("a: !!python/x y", "not YAML"),
+     ("heading: a\ntables: []\nheading: b", "not YAML, line 3, column 1: the key heading is there already, "),
+     ("tables:\n  - {kind: grid, kind: levels}", "not YAML, line 2, column 18: the key kind is there already"),
+     ("heading: 2001-99-99", "month must be in 1..12; allowed: a UTF-8 file with a declaration")],
 )  # fmt: skip
 def test_a_file_that_is_no_declaration_is_one_line(text, line, tmp_path):
     folder = declared(tmp_path, text)
@@ -168,6 +171,16 @@ def test_a_metric_that_no_run_has_is_one_line_with_the_nearest(old, new, line, r
     folder = declared(tmp_path / "d", MINE.replace(old, new, 1))
     notes = find_results([runs], declarations=[folder]).notes()
     assert notes[0].startswith(f"{folder}/mine.yaml: {line}") and "\n" not in "".join(notes)
+
+
+def test_an_experiment_whose_name_looks_like_a_slip_is_one_line(tmp_path):
+    lines = {
+        name: unknown_metrics(read_declarations(named=[declared(tmp_path / name, f"experiment: {name}")]), [])
+        for name in ("two_stge", "smoothness", "of_somebody")
+    }
+    slip = f"{tmp_path}/two_stge/mine.yaml: experiment=two_stge: no run is of it; nearest: two_stage"
+    assert lines["two_stge"] == [slip]
+    assert lines["smoothness"] == lines["of_somebody"] == []
 
 
 def test_a_claim_that_no_ledger_has_is_one_line(runs, tmp_path):

@@ -101,6 +101,37 @@ def test_a_claim_is_judged_within_its_scope_only():
     assert {v.configuration: v.verdict for v in judge([claim(labels="true")], both)} == {"mlp": "refuted"}
 
 
+def test_an_experiment_or_a_model_that_nothing_is_called_is_named_with_the_nearest():
+    mlp = yaml.safe_load((CONFIG_DIR / "model/mlp.yaml").read_text())
+    runs = [replace(one, config=CONFIG | {"model": mlp}) for one in runs_of([0.9, 0.91, 0.92])]
+
+    def remarks(**changes):
+        (found,) = judge([claim(**changes)], runs)
+        return found.verdict, found.remarks
+
+    assert remarks(experiment="tooy") == ("not run", "no experiment is called tooy; nearest: toy")
+    assert remarks(experiment="zzz") == ("not run", "no experiment is called zzz")
+    assert remarks(experiment="toy") == ("not run", "")  # there is one, of which there are no runs
+    assert remarks(models=("resnet19",)) == ("not run", "no model is called resnet19; nearest: resnet18")
+    assert remarks(models=("MLP",)) == ("not run", "no model is called MLP; nearest: mlp")
+    assert remarks(models=("resnet18",)) == ("not run", "")
+    assert remarks(models=("mlp", "resnet19")) == ("supported", "no model is called resnet19; nearest: resnet18")
+    assert remarks(models=("mlp", "vgg11")) == ("supported", "")
+    assert remarks(value="fit/y") == ("not run", "no run has the metric fit/y; nearest: fit/x")
+
+
+def test_the_user_s_own_experiments_and_models_are_known(tmp_path):
+    for group, text in (("experiment", "name: called_so\n"), ("model", "defaults: [mlp]\nhidden: [3]\n")):
+        (tmp_path / group).mkdir()
+        (tmp_path / group / "own.yaml").write_text(text)
+    runs = [replace(one, places=(tmp_path,)) for one in runs_of([0.9, 0.91, 0.92])]
+    for changes in ({"experiment": "called_so"}, {"models": ("own",)}):
+        (found,) = judge([claim(**changes)], runs)
+        assert (found.verdict, found.remarks) == ("not run", "")
+    (found,) = judge([claim(models=("ownn",))], runs)
+    assert found.remarks == "no model is called ownn; nearest: own"
+
+
 def test_configurations_are_judged_separately():
     runs = [run(s, "high", fit__x=0.8 + s / 100) for s in range(3)] + [run(s, "low", fit__x=s / 100) for s in range(3)]
     assert {v.configuration: v.verdict for v in judge([claim()], runs)} == {"high": "supported", "low": "refuted"}

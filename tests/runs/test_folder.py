@@ -10,6 +10,7 @@ import pytest
 from rebuttal import api
 from rebuttal.errors import ConfigError
 from tests.command_line import command, process
+from tests.conftest import save_images
 
 RUN = ["experiment=baseline", "dataset=uniform_noise", "dataset.shape=[8]", "model=mlp_toy", "debug=tiny"]
 OF_A_RUN = [
@@ -217,3 +218,50 @@ def test_killed_before_it_has_listed_anything_the_next_one_knows_the_folder(tmp_
     (tmp_path / "again/.running.lock").touch()
     (tmp_path / "again/status.json").write_bytes(status)
     assert command(*RUN, "hydra.run.dir=again", cwd=tmp_path).returncode == 0
+
+
+NAMED = ["mine.txt", "train/notes.txt", "train/a/Thumbs.db", "train/a/.hidden.png", "conf/mine.yaml", "1_0_log.out"]
+
+
+@pytest.mark.parametrize("names", [NAMED, [*NAMED, "cifar-10-binary.tar.lock"], [*NAMED, "cifar-10-binary.tar.gz"]])
+@pytest.mark.parametrize("dataset", ["image_folder", "cifar10", "mnist"])
+def test_the_root_of_a_dataset_keeps_a_stranger_s_files(dataset, names, tmp_path):
+    root = tmp_path / "images"
+    stranger(root, names)
+    if dataset == "image_folder":
+        save_images(tmp_path / "own", {f"{split}/{c}": 60 for split in ("train", "test") for c in "ab"}, size=(8, 8))
+        shutil.copytree(tmp_path / "own", root, dirs_exist_ok=True)
+    before = contents(root)
+    url = [] if dataset == "image_folder" else [f"dataset.url=file://{tmp_path}/nowhere"]
+    chosen = [f"dataset={dataset}", "dataset.root=images", *url]
+    done = command(*RUN[:1], "model=mlp_toy", "debug=tiny", *chosen, cwd=tmp_path)
+    assert contents(root) == before
+    if dataset == "image_folder":
+        assert done.returncode == 0, done.stderr
+    else:
+        assert done.returncode == 2 and done.stderr.count("\n") == 1 and done.stderr.startswith("rebuttal: "), (
+            done.stderr
+        )
+
+
+@pytest.mark.slow
+def test_the_database_of_a_tracker_is_not_a_stranger_s_file(tmp_path):
+    pytest.importorskip("mlflow")
+    stranger(tmp_path, ["mine.db", "mlruns/mine.txt", *OF_ANOTHER])
+    before = contents(tmp_path)
+    done = command(*RUN, "tracker=mlflow", "tracker.uri=sqlite:///mine.db", "hydra.run.dir=run", cwd=tmp_path)
+    now = contents(tmp_path)
+    assert {name: now[name] for name in before} == before
+    assert done.returncode == 0 and json.loads(now["run/metrics.json"])["fit/epochs"] == 2, done.stderr
+
+
+@pytest.mark.slow
+def test_the_folder_of_submitit_s_logs_keeps_a_stranger_s_files(tmp_path):
+    stranger(tmp_path, [*NAMED, *OF_ANOTHER])
+    before = contents(tmp_path)
+    chosen = ["hydra/launcher=submitit_local", "hydra.launcher.submitit_folder=.", "hydra.sweep.dir=sweep"]
+    done = process(*RUN, *SWEEP, *chosen, cwd=tmp_path)
+    now = contents(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {name: now[name] for name in before} == before
+    assert any(name.endswith("_submitted.pkl") for name in now)

@@ -163,7 +163,7 @@ WRONG = {
     "package: [mine]": "package=['mine']: unknown key; allowed: packages, searchpath; nearest: packages",
     "- mine": "['mine']: allowed: the keys packages, searchpath, each with a list",
     "packages: [a": "cannot be read (",
-    "packages: [a]\npackages: [b]": "cannot be read (",
+    "packages: [a]\npackages: [b]": "cannot be read (not YAML, line 2, column 1: found duplicate key packages); ",
     "&a [*a]": "cannot be read (",
     "mine": "mine=None: unknown key; allowed: packages, searchpath",
     b"packages: [\xff]": "cannot be read (",
