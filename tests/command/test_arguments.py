@@ -120,7 +120,8 @@ def test_an_empty_value_and_several_overrides_in_one_argument():
         ("model=null", "model=null: no such option; allowed: airbench, linear, mlp, mlp_1x512, "),
         (
             "training/augmentation=null",
-            "training/augmentation=null: no such option; allowed: alternating_flip, crop_flip; for none write training.augmentation=null",
+            "training/augmentation=null: no such option; "
+            "allowed: alternating_flip, crop_flip; for none write training.augmentation=null",
         ),
         ("training.optimizer=null", "training/optimizer=null: no such option; allowed: adam, nesterov, sgd, "),
         (
