@@ -113,6 +113,16 @@ def test_a_plugin_of_hydra_that_is_not_installed_is_named_with_its_package(chose
     assert str(caught.value) == f"{chosen}: is not installed here; allowed: basic, mine; or pip install {package}"
 
 
+def test_a_key_that_stands_twice_in_a_config_of_the_user_s_is_a_line_with_its_place(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/mine.yaml").write_text("defaults: [mlp]\nhidden: [3]\nhidden: [4]\n")
+    with pytest.raises(ConfigError) as caught, as_config_errors(), composing():
+        compose("train", [f"hydra.searchpath=[file://{tmp_path}]", "model=mine"], return_hydra_config=True)
+    line = str(caught.value)
+    assert "found duplicate key hidden" in line and f'"{tmp_path}/model/mine.yaml", line 3, column 1' in line
+    assert len(line.splitlines()) == 1
+
+
 def test_the_nearest_is_named_only_if_it_is_near():
     assert nearest("NONE", ["none", "random"]) == "; nearest: none"
     assert nearest("zzz", ["none", "random"]) == ""

@@ -190,7 +190,13 @@ def typed(override: Override) -> str:
 
 def as_typed(overrides: Any) -> list[str]:
     """Overrides that Hydra recorded; `${…}` in them is what the user typed, and means nothing where they are kept."""
-    return [str(override) for override in cast("list[Any]", OmegaConf.to_container(overrides, resolve=False))]
+    texts = [str(override) for override in cast("list[Any]", OmegaConf.to_container(overrides, resolve=False))]
+    return [_removal(text) for text in texts]
+
+
+def _removal(text: str) -> str:
+    """Without the null that Hydra's sweeper adds where a key is removed: `~key=null`."""
+    return text.removesuffix("=null") if text.startswith("~") else text
 
 
 def own_configs(hydra: Any) -> tuple[str, ...]:
@@ -295,7 +301,7 @@ def _choices(override: Override) -> list[str]:
     """The values of one key, as overrides."""
     key = override.get_key_element()
     if not override.is_sweep_override():
-        return [f"{key}={override.get_value_element_as_str()}"]
+        return [_removal(f"{key}={override.get_value_element_as_str()}")]
     if not override.is_discrete_sweep():
         raise ConfigError(f"{override.input_line}: hydra/sweeper=basic sweeps lists, ranges and globs only")
     values = [f"{key}={value}" for value in override.sweep_string_iterator()]

@@ -101,13 +101,10 @@ class Verdict:
 def judge(claims: Iterable[Claim], runs: Sequence[Run]) -> list[Verdict]:
     """Judge every claim on every configuration within its scope; a claim without runs is `not run`."""
     models, experiments = known_models(runs), known_experiments(runs)
-    verdicts = [
-        replace(verdict, why="; ".join(filter(None, (_unknown_name(claim, models, experiments), verdict.why))))
-        if runs
-        else verdict
-        for claim in claims
-        for verdict in _measured(claim, runs)
-    ]
+    verdicts: list[Verdict] = []
+    for claim in claims:
+        unknown = _unknown_name(claim, models, experiments) if runs else ""
+        verdicts += [_remarked(verdict, unknown) for verdict in _measured(claim, runs)]
     needed = seeds_needed(sum(verdict.n > 0 for verdict in verdicts), SIGNIFICANCE)
     tested = [_tested(verdict, needed) for verdict in verdicts]
     adjusted = holm([verdict.p for verdict in tested])
@@ -125,6 +122,10 @@ def _measured(claim: Claim, runs: Sequence[Run]) -> list[Verdict]:
     for run in inside:
         groups.setdefault(_group_key(claim, run), []).append(run)
     return [_numbers(claim, key, group) for key, group in groups.items() if _has_metric(claim, group)]
+
+
+def _remarked(verdict: Verdict, remark: str) -> Verdict:
+    return replace(verdict, why="; ".join(filter(None, (remark, verdict.why))))
 
 
 def _is_about(claim: Claim, run: Run) -> bool:

@@ -11,10 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from rebuttal.errors import ConfigError
 from rebuttal.launch import watch
-from rebuttal.launch.expand import read_command
+from rebuttal.launch.expand import as_typed, read_command
 from rebuttal.launch.sweep import Sweep
 from tests.command_line import ROOT, command, process, start
 from tests.parameters import some_slow
@@ -123,6 +124,36 @@ def test_one_killed(launcher, states, tmp_path):
     assert "waiting" not in printed and "running" not in printed
 
 
+BROKEN = """
+import sys
+from rebuttal import train
+from rebuttal.launch import watch
+
+def fail(*arguments):
+    raise ZeroDivisionError("in the watching")
+
+if __name__ == "__main__":
+    name = sys.argv.pop(1)
+    setattr(watch, name, fail)
+    train.main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["local", "joblib", "submitit_local"])
+@pytest.mark.parametrize("unreadable", ["_print_new", "job_table"])
+def test_so_it_is_under_every_launcher(unreadable, launcher, tmp_path):
+    (tmp_path / "broken.py").write_text(BROKEN)
+    asked = [sys.executable, "broken.py", unreadable, *SWEEP, "seed=0,1", f"hydra/launcher={launcher}"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(asked, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
+    assert done.stderr == f"rebuttal: the sweep could not be watched: ZeroDivisionError: in the watching\n{INCOMPLETE}"
+    assert all(metrics_of(tmp_path / "sweep" / job) for job in "01")
+    if unreadable == "_print_new":
+        assert table(done.stdout) == ({0: "done", 1: "done"}, "2 done")
+
+
 @pytest.mark.parametrize("unreadable", ["_print_new", "job_table"])
 def test_an_error_of_the_watching_itself_is_named_and_no_result_is_lost(unreadable, tmp_path, monkeypatch):
     def fail(*arguments):
@@ -184,6 +215,24 @@ def test_shuffled_values_are_in_the_order_in_which_hydra_takes_them(tmp_path):
     expected = json.loads((tmp_path / "sweep/sweep.json").read_text())["jobs"]
     ran = [state_of(tmp_path / "sweep" / str(job))["overrides"] for job in range(8)]
     assert [sorted(job) for job in expected] == [sorted(job) for job in ran]
+
+
+def test_a_key_that_is_removed_is_shown_as_it_was_typed(tmp_path):
+    sweep = [*SWEEP, "seed=0,1", "~training/augmentation"]
+    for _ in range(2):  # the second is answered from the store
+        done = command(*sweep, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        ours = [line for line in done.stdout.splitlines() if "[HYDRA]" not in line]
+        assert any("~training/augmentation" in line for line in ours) and not any("=null" in line for line in ours)
+    jobs = json.loads((tmp_path / "sweep/sweep.json").read_text())["jobs"]
+    assert all("~training/augmentation" in job for job in jobs)
+    assert all("~training/augmentation" in state_of(tmp_path / "sweep" / job)["overrides"] for job in "01")
+    assert "- ~training/augmentation\n" in (tmp_path / "sweep/1/.hydra/overrides.yaml").read_text()
+
+
+def test_only_what_hydra_adds_to_a_removed_key_is_left_out():
+    typed = ["~model.hidden=null", "~model.hidden=3", "training.stop_loss=null", "~model.hidden"]
+    assert as_typed(OmegaConf.create(typed)) == ["~model.hidden", "~model.hidden=3", *typed[2:]]
 
 
 @pytest.mark.parametrize(("asked", "line"), [
