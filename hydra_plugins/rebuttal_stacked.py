@@ -6,6 +6,7 @@ It is here because Hydra takes launchers from this namespace only.
 # Without `from __future__ import annotations`: dataclass looks texts up in sys.modules, where Hydra has no module yet.
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
@@ -28,5 +29,6 @@ class StackedLauncher(BasicLauncher):  # type: ignore[misc,unused-ignore]
         from rebuttal.launch.stacked import train_networks_of
 
         context: Any = self.hydra_context
-        train_networks_of(context.config_loader.load_sweep_config(self.config, list(job)) for job in job_overrides)
+        load = context.config_loader.load_sweep_config
+        train_networks_of([partial(load, self.config, list(job)) for job in job_overrides])
         return super().launch(job_overrides, initial_job_idx)

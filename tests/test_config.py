@@ -81,7 +81,9 @@ NOT_ONE = [None, 3, "mlp", (), {}, RandomLabels(fraction=0.5), SMALL]
 
 @pytest.mark.parametrize("value", [*NOT_ONE, GradientNorms()])
 def test_a_field_for_an_option_of_a_group_holds_nothing_else(value):
-    with pytest.raises(ConfigError, match=r"^dataset\.like=.*: allowed: an option of the group dataset$"):
+    with pytest.raises(
+        ConfigError, match=r"^dataset\.like=.*: allowed: an option of the group dataset(; choose one first: .*)?$"
+    ):
         construct(NoiseLike, {"like": value, "kind": "uniform"}, "dataset")
 
 

@@ -243,6 +243,7 @@ def test_status_tells_of_a_sweep_from_another_terminal(tmp_path):
 
 
 BAD = {
+    "seed=3,4": "seed=3,4: a sweep of several values needs -m; ",
     "training.epohcs=3": "training.epohcs=3: unknown key; allowed here: augmentation, batch_size, ",
     "modell=mlp": "modell=mlp: unknown key; allowed here: batch_size, checkpoint, corruption, dataset, device, ",
     "model=resnet19": "model=resnet19: no such option; allowed: airbench, linear, mlp, mlp_1x512, mlp_toy, module, ",
@@ -259,7 +260,7 @@ BAD = {
     "dataset=image_folder": "dataset.root is missing; give it as dataset.root=…",
     "stages.regions.teacher.seed=3": "stages.regions.teacher.seed=3: its parent has no keys of its own here; ",
     "stages.teacher.training.augmentation.padding=4": "stages.teacher.training.augmentation={'padding': 4}: allowed: "
-    "an option of the group training/augmentation; choose one first: training/augmentation=crop_flip",
+    "an option of the group training/augmentation; choose one first: training/augmentation=alternating_flip",
     "stages.student.target=loud": "stages.student.target=loud: input should be 'hard', 'soft' or 'logit'",
     "training.epochs": "training.epochs: is not of the form key=value; allowed: ",
     "training.crop=None": "preprocess.crop=None: none is called null here; write preprocess.crop=null",

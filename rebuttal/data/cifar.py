@@ -56,7 +56,7 @@ class CIFAR(ImageSet):
     def _is_there(self, archive: Path, cache: Path) -> bool:
         """Whether the whole archive is there; a file that nobody has touched is not read again."""
         files = {"": os.path.realpath(archive)}
-        return archive.is_file() and known_digest(cache, archive, files, lambda: md5_of(archive)) == self.md5
+        return archive.is_file() and known_digest(cache, "md5", archive, files, lambda: md5_of(archive)) == self.md5
 
     def _archived(self, archive: Path, cache: Path) -> Images:
         """The images of the archive, which is unpacked once for a store that can be written."""
@@ -72,7 +72,7 @@ class CIFAR(ImageSet):
             images = Store(cache).get_or_make_mapped("images", identity, unpack)
         except ConfigError:
             raise
-        except UserError:
+        except (UserError, OSError):  # it cannot be written, or is full
             images = unpack()
         tensors = {name: images.tensors[name] for name in _TENSORS}
         return Images(**tensors, class_names=tuple(images.record["class_names"]), digest=digest)

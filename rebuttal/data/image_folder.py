@@ -53,11 +53,11 @@ class ImageFolder(ImageSet):
             tree = folder_tree(root)
             listing = list_images(tree, self._key)
             files = {"/".join(file.path): file.real for file in listing.files}
-            digest = known_digest(cache, root, files, lambda: self._content_digest(tree, listing))
+            digest = known_digest(cache, "images", root, files, lambda: self._content_digest(tree, listing))
             decoded = self._decoded(cache, digest, lambda: self._decode(tree, listing, digest))
             note = listing.note
         elif kind == "file":
-            digest = known_digest(cache, root, {"": os.path.realpath(root)}, lambda: self._file_digest(root))
+            digest = known_digest(cache, "images", root, {"": os.path.realpath(root)}, lambda: self._file_digest(root))
             decoded = self._decoded(cache, digest, lambda: self._decode_archive(root, digest))
             note = decoded.record["note"]
         else:

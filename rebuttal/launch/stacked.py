@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from rebuttal.errors import ConfigError, as_one_line
+from rebuttal.errors import as_one_line
 from rebuttal.launch.expand import as_typed, hydra_config, packages_in
 from rebuttal.launch.stopping import unwound_on_sigterm
 
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def train_networks_of(jobs: Iterable[DictConfig]) -> None:
+def train_networks_of(jobs: Iterable[Callable[[], DictConfig]]) -> None:
     """Train what these jobs need, in stacks where that is faster; with `force` each job trains its own.
 
-    `jobs`: their configs, with Hydra's part. A job that is refused, or whose networks fail, says so when it runs."""
+    `jobs`: what composes their configs, with Hydra's part. A job that is refused, or whose networks fail, says so when
+    it runs."""
     together: dict[Settings, list[Stage]] = {}
-    for composed in jobs:
-        for settings, stages in _runs(composed):
+    for compose in jobs:
+        for settings, stages in _runs(compose):
             if not settings.force:
                 together.setdefault(settings, []).extend(stages)
     for settings, stages in together.items():
@@ -34,14 +35,15 @@ def train_networks_of(jobs: Iterable[DictConfig]) -> None:
             _train(settings, stages)
 
 
-def _runs(composed: DictConfig) -> Iterator[tuple[Settings, list[Stage]]]:
+def _runs(compose: Callable[[], DictConfig]) -> Iterator[tuple[Settings, list[Stage]]]:
     """Yield the runs of a job, which are several with `seeds_per_trial`: their settings, but for those that decide no
     training, and their stages."""
     from rebuttal.runs.build import build_run, resolve
 
-    packages = packages_in(as_typed(composed.hydra.overrides.task))
-    cfg = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
     try:
+        composed = compose()
+        packages = packages_in(as_typed(composed.hydra.overrides.task))
+        cfg = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
         with hydra_config(composed):
             for further in range(cfg.seeds_per_trial):
                 cfg.seed += min(further, 1)
@@ -60,7 +62,7 @@ def _shared(settings: Settings) -> Settings:
 def _is_right(stage: Stage, session: Session) -> bool:
     try:
         stage.check(session)
-    except ConfigError:
+    except Exception:  # of a stage of the user's, too
         return False
     return True
 

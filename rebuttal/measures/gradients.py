@@ -29,7 +29,7 @@ class GradientNorms:
         for kind, inputs in probes.inputs.items():
             slopes = slopes_at(subject, inputs, probes.memory)
             scale = spread_at(subject, inputs)
-            for name, values in norms_of(slopes.logits, slopes.gram).items():
+            for name, values in slopes.norms.items():
                 found |= distribution(f"{name}_{kind}", values, None if name == "softmax_jacobian" else scale)
         return found
 
@@ -61,11 +61,11 @@ def margin_gradients(subject: Subject, inputs: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Slopes:
-    """What the measures need of the Jacobians J at n inputs: `logits` (n, K); `gram`, JJᵀ, float64 (n, K, K);
-    `boundary`, the unit directions (n, *shape) towards the nearest decision boundary to first order."""
+    """What the measures need of the Jacobians at n inputs: `logits` (n, K); `norms`, (n,) each; `boundary`, the unit
+    directions (n, *shape) towards the nearest decision boundary to first order."""
 
     logits: Tensor
-    gram: Tensor
+    norms: dict[str, Tensor]
     boundary: Tensor
 
 
@@ -78,9 +78,13 @@ def _slopes(subject: Subject, inputs: Tensor, memory: int) -> Slopes:
     parts = []
     for part in chunks(subject, inputs, memory):
         logits, rows = jacobian(subject, part)
-        parts.append((logits, gram_of(rows), _towards_boundary(logits, rows).reshape(part.shape)))
-    logits, gram, boundary = (torch.cat(tensors) for tensors in zip(*parts))
-    return Slopes(logits, gram, boundary)
+        parts.append(Slopes(logits, norms(logits, rows), _towards_boundary(logits, rows).reshape(part.shape)))
+    names = parts[0].norms
+    return Slopes(
+        torch.cat([part.logits for part in parts]),
+        {name: torch.cat([part.norms[name] for part in parts]) for name in names},
+        torch.cat([part.boundary for part in parts]),
+    )
 
 
 def _towards_boundary(logits: Tensor, rows: Tensor) -> Tensor:

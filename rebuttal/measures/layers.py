@@ -207,7 +207,7 @@ def batch_norm_bias(norm: nn.BatchNorm2d) -> Tensor:
 
 def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor]:
     """Return the weight and bias of a convolution with the batch-norm that follows it, in evaluation mode."""
-    bias = torch.zeros(conv.out_channels, dtype=conv.weight.dtype) if conv.bias is None else conv.bias
+    bias = conv.weight.new_zeros(conv.out_channels) if conv.bias is None else conv.bias
     if norm is None:
         return conv.weight, bias
     scale = batch_norm_scale(norm)
@@ -227,14 +227,26 @@ def fused(network: nn.Module) -> nn.Module:
     if unsupported(network):
         return network
     network = copy.deepcopy(network).eval().requires_grad_(False)
-    pairs = list(_pairs(_expand(network, "")))
-    modules = [module for pair in pairs for module in pair]
-    for conv, norm in pairs:
-        if modules.count(conv) == modules.count(norm) == 1:  # a layer that is used twice would be scaled twice
+    items = list(_expand(network, ""))
+    used = [id(module) for module in _modules(items)]
+    held = [id(of.get("weight")) for of in (dict(m.named_parameters(recurse=False)) for m in network.modules())]
+    for conv, norm in _pairs(items):
+        # A layer, or weights, with another use would be scaled there too.
+        if used.count(id(conv)) == used.count(id(norm)) == held.count(id(conv.weight)) == 1:
             weight, bias = folded(copy.deepcopy(conv).double(), copy.deepcopy(norm).double())
             conv.weight.data, conv.bias = weight.to(conv.weight), nn.Parameter(bias.to(conv.weight), False)
             _replace(network, norm, nn.Identity())
     return network
+
+
+def _modules(items: _Items) -> Iterator[nn.Module]:
+    """Yield every module, as often as it is used."""
+    for item in items:
+        if isinstance(item, _Block):
+            yield from _modules(item.branch)
+            yield from _modules(item.skip)
+        else:
+            yield item.module
 
 
 def _pairs(items: _Items) -> Iterator[tuple[nn.Conv2d, nn.BatchNorm2d]]:

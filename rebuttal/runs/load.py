@@ -10,6 +10,7 @@ from csv import DictReader
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property
 from inspect import signature
+from numbers import Integral
 from pathlib import Path
 from typing import Any, get_args
 
@@ -180,7 +181,7 @@ class Run:
 
     def _weights(self, part: Any, step: int, session: Session) -> dict[str, Tensor]:
         """The weights of a stage's network after a step of its training."""
-        if isinstance(step, bool) or not isinstance(step, int):
+        if isinstance(step, bool) or not isinstance(step, Integral):
             raise ConfigError(f"step={step!r}: allowed: a whole number")
         if not callable(getattr(part, "work", None)) or part.work(session) is None:
             raise ConfigError(f"step={step}: allowed: for a stage that trains a network")

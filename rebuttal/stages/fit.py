@@ -192,14 +192,10 @@ class Fit:
         }
         return Artifact({"metrics": metrics, "history": history}, member.network.state_dict())
 
-    def carry_out(self, member: Member) -> None:
-        """Train `member` alone, or go on with it."""
-        with torch_stream(self.seeds.of("order", self.seed), "fit", "dropout"):
-            member.train_alone()
-
     def _train(self, session: Session) -> Artifact:
         member = self.member(session)
-        self.carry_out(member)
+        with torch_stream(self.seeds.of("order", self.seed), "fit", "dropout"):
+            member.train_alone()
         return self.trained(member, session)
 
 

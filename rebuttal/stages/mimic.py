@@ -195,14 +195,10 @@ class Mimic:
         record = {"metrics": metrics, "history": history, "confusion": confusion(held_out_logits, final).tolist()}
         return Artifact(record, member.network.state_dict())
 
-    def carry_out(self, member: Member) -> None:
-        """Train `member` alone, or go on with it."""
-        with torch_stream(self.seeds.of("order", self.seed), "mimic", "dropout"):
-            member.train_alone()
-
     def _train(self, session: Session) -> Artifact:
         member = self.member(session)
-        self.carry_out(member)
+        with torch_stream(self.seeds.of("order", self.seed), "mimic", "dropout"):
+            member.train_alone()
         return self.trained(member, session)
 
     def _new_student(self, session: Session, inputs: Tensor) -> Network:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -10,7 +12,7 @@ from itertools import groupby
 from typing import Any, Protocol, cast
 
 from rebuttal.device import machine
-from rebuttal.errors import TrainingError
+from rebuttal.errors import TrainingError, out_of_memory
 from rebuttal.stages.networks import empty_network
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Stage, Work, trainings
@@ -35,9 +37,6 @@ class Trains(Protocol):
     def member(self, session: Session) -> Member:
         """Return the training, prepared."""
 
-    def carry_out(self, member: Member) -> None:
-        """Train it alone."""
-
     def trained(self, member: Member, session: Session) -> Artifact:
         """Return the network and its record, once `member` was carried out."""
 
@@ -47,15 +46,28 @@ def train_together(stages: Iterable[Stage], session: Session) -> None:
     other network, then what needs those. What is left, or fails, trains alone when it is asked for."""
     if session.settings.stack == "never":
         return
-    needed = trainings(stages, session)
+    needed = {name: stage for name, (stage, _) in trainings(stages, session).items() if not _is_there(name, session)}
+    kinds = {name: kind for name, stage in needed.items() if (kind := _kind(name, stage, session)) is not None}
     tried: set[str] = set()
     while True:
-        ready = {n: stage for n, (stage, _) in needed.items() if n not in tried and _is_ready(n, stage, session)}
+        ready = {n: stage for n, stage in needed.items() if n not in tried and _is_ready(n, stage, session)}
         tried |= ready.keys()
         if not ready:
             return
-        for group in _groups(ready, session):
+        for group in _groups({n: stage for n, stage in ready.items() if n in kinds}, kinds, session):
             _Stacks(session).train(group)
+        alike = Counter(kind for name, kind in kinds.items() if name not in tried)
+        later = [needed[name] for name, kind in kinds.items() if name not in tried and alike[kind] > 1]
+        _train_what_others_wait_for(ready, later, session)
+
+
+def _train_what_others_wait_for(ready: dict[str, Stage], others: Iterable[Stage], session: Session) -> None:
+    """Train alone what was not trained as one, if networks that may be cannot begin before."""
+    waited_for = {name for stage in others for name in trainings(stage.needs(session), session)}
+    for name, stage in ready.items():
+        if name in waited_for and not _is_there(name, session):
+            with suppress(TrainingError):  # the stage raises it when it is its turn
+                stage.run(session)
 
 
 def _is_ready(name: str, stage: Stage, session: Session) -> bool:
@@ -68,39 +80,40 @@ def _is_there(name: str, session: Session) -> bool:
     return name in session.store.made or session.store.holds(name)
 
 
-def _groups(ready: dict[str, Stage], session: Session) -> Iterator[list[Stage]]:
+def _groups(ready: dict[str, Stage], kinds: dict[str, str], session: Session) -> Iterator[list[Stage]]:
     """Yield stages, two or more, that can be trained as one, in an order that every process has."""
-    kinds = {name: _kind(stage, session) for name, stage in ready.items() if _can(name, stage, session)}
-    for _, group in groupby(sorted(kinds, key=lambda name: (kinds[name], name)), key=kinds.__getitem__):
+    for _, group in groupby(sorted(ready, key=lambda name: (kinds[name], name)), key=kinds.__getitem__):
         names = list(group)
-        work = cast(Work, ready[names[0]].work(session))
-        most = min(MOST, BYTES // (_values(work) * 4))
+        most = min(MOST, BYTES // _bytes(cast(Work, ready[names[0]].work(session))))
         parts = -(-len(names) // most) if most >= 2 else len(names)
         for i in range(parts):
             if len(part := [ready[name] for name in names[i::parts]]) > 1:
                 yield part
 
 
-def _values(work: Work) -> int:
-    """How many numbers the inputs of a training are."""
-    size = work.examples
-    for length in work.source.shape:
-        size *= length
-    return size
+def _bytes(work: Work) -> int:
+    """What a member adds to the memory of a stack: its inputs, and its weights with their copies, gradients and what an
+    optimiser keeps of them."""
+    weights = sum(p.numel() for p in empty_network(work.model, work.preprocess, work.source).parameters())
+    return 4 * (work.examples * math.prod(work.source.shape) + 8 * weights)
 
 
-def _can(name: str, stage: Stage, session: Session) -> bool:
+def _kind(name: str, stage: Stage, session: Session) -> str | None:
+    """What stages have in common that can be trained as one; None for one that cannot, or that is not worth it."""
     work = stage.work(session)
     if work is None or not (hasattr(stage, "member") and hasattr(stage, "trained")) or session.store.is_busy(name):
-        return False
-    return stackable(empty_network(work.model, work.preprocess, work.source), work.recipe)
-
-
-def _kind(stage: Stage, session: Session) -> str:
-    work = cast(Work, stage.work(session))
+        return None
+    if session.settings.stack == "auto" and not is_worth_it(work.recipe, work.examples):
+        return None
+    if not stackable(empty_network(work.model, work.preprocess, work.source), work.recipe):
+        return None
     return str(
         (work.model, work.preprocess, work.source.shape, work.source.classes, work.examples, work.recipe.batch_size)
     )
+
+
+class _NotAsOne(Exception):
+    """A network is left to be trained alone, when it is asked for."""
 
 
 @dataclass
@@ -134,10 +147,10 @@ class _Stacks:
             if member.failed is not None:
                 raise member.failed
             if not member.history:
-                stage.carry_out(member)
+                raise _NotAsOne
             return cast(Artifact, stage.trained(member, self.session))
 
-        with suppress(TrainingError):  # the stage raises it when it is its turn, and the others go on
+        with suppress(TrainingError, _NotAsOne):  # the stage trains, or raises it, when it is its turn
             self.session.store.get_or_make(kind, identity, make)
         if not called:
             self._claim(rest[1:])
@@ -150,7 +163,7 @@ class _Stacks:
                 members = [member for member in members if not member.support.checkpoint.is_there()]
             if len(members) > 1 and (checkpoint.is_there() or _is_faster(members, self.session)):
                 log.info("%d networks are trained as one", len(members))
-                train_stacked(members, checkpoint)
+                _train(members, checkpoint)
 
     def _alike(self) -> Iterator[tuple[list[str], list[Member]]]:
         found: dict[Any, tuple[list[str], list[Member]]] = {}
@@ -167,15 +180,31 @@ class _Stacks:
         return Checkpoint() if interval is None else self.session.store.checkpoint(kind, {"stack": names}, interval)
 
 
+def _train(members: Sequence[Member], checkpoint: Checkpoint) -> None:
+    """Train members as one; if that needs too much memory, leave them to be trained alone."""
+    try:
+        train_stacked(members, checkpoint)
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        log.warning("%d networks do not fit into memory as one: each is trained alone", len(members))
+        for member in members:
+            member.history.clear()
+
+
 def _is_faster(members: Sequence[Member], session: Session) -> bool:
     """Whether these members train faster as one, by a trial that the machine makes once."""
     if session.settings.stack == "always":
         return True
-    if not is_worth_it(members):
-        return False
     where = {key: machine()[key] for key in ("cpu", "gpu", "threads")}
+    where["device"] = session.device.type
     asked = {"trial": "stack", "version": VERSION, **where, "members": len(members), "of": _facts(members[0])}
-    seconds = kept_trial(session.settings.store, asked, lambda: trial(members))
+    try:
+        seconds = kept_trial(session.settings.store, asked, lambda: trial(members))
+    except Exception as error:  # one that diverges in a few steps, or too many for the memory
+        if isinstance(error, TrainingError) or out_of_memory(error):
+            return False
+        raise
     log.info("%d networks: %.3g s as one, %.3g s one by one", len(members), seconds["stacked"], seconds["alone"])
     return bool(seconds["stacked"] < WIN * seconds["alone"])
 

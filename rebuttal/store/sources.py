@@ -23,15 +23,15 @@ FOLDER = "sources"
 SECONDS_TO_SETTLE = 2  # FAT's clock, the coarsest, ticks every two seconds
 
 
-def known_digest(store: Path, root: Path, files: Mapping[str, str | Path], digest: Callable[[], str]) -> str:
+def known_digest(store: Path, kind: str, root: Path, files: Mapping[str, str | Path], digest: Callable[[], str]) -> str:
     """Return what `digest` returns for `files`, real ones by what each is called; it is only called if one of them, or
-    how they are called, is not as it was. `root`: what the user gave; the last digest of each is kept."""
+    how they are called, is not as it was. `root`: what the user gave; the last digest of each `kind` is kept."""
     try:
         now = time.time()
         state, changed = _state(files)
     except OSError:  # the digest's own reading says it in words
         return digest()
-    record = store / FOLDER / f"{fingerprint(os.path.realpath(root))}.json"
+    record = store / FOLDER / f"{fingerprint([kind, os.path.realpath(root)])}.json"
     kept = read_json(record)
     if isinstance(kept, dict) and kept.get("state") == state and isinstance(kept.get("digest"), str):
         return str(kept["digest"])

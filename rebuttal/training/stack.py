@@ -64,8 +64,24 @@ def _is_plain(body: nn.Module) -> bool:
         len(linear) == len(between) + 1
         and all(type(layer) is nn.Linear and layer.bias is not None for layer in linear)
         and all(type(layer) is nn.ReLU for layer in between)
-        and all(parameter.requires_grad for parameter in body.parameters())
+        and len(list(body.parameters())) == 2 * len(linear)  # fewer if a layer, or its weights, are used twice
+        and all(_is_as_usual(module) for module in body.modules())
     )
+
+
+def _is_as_usual(module: nn.Module) -> bool:
+    """Whether a layer has the parameters of its kind alone, all of them trained, and nothing hooked to it."""
+    parameters = dict(module.named_parameters(recurse=False))
+    if type(module) is nn.Linear and set(parameters) != {"weight", "bias"}:
+        return False
+    hooks: list[Any] = [
+        module._forward_hooks,
+        module._forward_pre_hooks,
+        module._backward_hooks,
+        module._backward_pre_hooks,
+    ]
+    hooks += [parameter._backward_hooks for parameter in parameters.values()]
+    return not any(hooks) and all(parameter.requires_grad for parameter in parameters.values())
 
 
 def _parts(network: nn.Module) -> tuple[nn.Module, nn.Module]:
@@ -104,10 +120,9 @@ def train_stacked(members: Sequence[Member], checkpoint: Checkpoint | None = Non
             stack.epoch(checkpoint)
 
 
-def is_worth_it(members: Sequence[Member]) -> bool:
-    """Whether a training of these members is so long that a trial of a few steps costs little."""
-    first = members[0]
-    return first.recipe.epochs * _steps_per_epoch(len(first.inputs), first.recipe) >= WORTH_A_TRIAL
+def is_worth_it(recipe: Recipe, n: int) -> bool:
+    """Whether a training on n inputs is so long that a trial of a few steps costs little."""
+    return recipe.epochs * _steps_per_epoch(n, recipe) >= WORTH_A_TRIAL
 
 
 def trial(members: Sequence[Member]) -> dict[str, float]:

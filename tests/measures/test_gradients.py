@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -132,6 +134,16 @@ def test_a_convolution_that_is_used_twice_is_not_folded():
     for norm in norms:
         norm.running_var.uniform_(0.5, 2)
     network = nn.Sequential(conv, norms[0], nn.ReLU(), conv, norms[1], nn.Flatten(), nn.Linear(75, 2)).eval()
+    x = torch.rand(4, 3, 5, 5)
+    assert torch.allclose(fused(network)(x), network(x), rtol=1e-5, atol=1e-6)
+
+
+def test_weights_that_two_convolutions_share_or_one_also_uses_alone_are_not_folded():
+    convs, norm = [nn.Conv2d(3, 3, 3, padding=1) for _ in range(3)], nn.BatchNorm2d(3)
+    convs[1].weight = convs[0].weight
+    norm.running_var.uniform_(0.5, 2)
+    parts = [convs[0], norm, nn.ReLU(), convs[1], copy.deepcopy(norm), nn.ReLU(), convs[2], norm, convs[2]]
+    network = nn.Sequential(*parts, nn.Flatten(), nn.Linear(75, 2)).eval()
     x = torch.rand(4, 3, 5, 5)
     assert torch.allclose(fused(network)(x), network(x), rtol=1e-5, atol=1e-6)
 

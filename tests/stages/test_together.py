@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from rebuttal.errors import TrainingError
+from rebuttal.functions.networks import Trained
 from rebuttal.models import VGG11
 from rebuttal.stages import Fit
 from rebuttal.stages.session import Session
@@ -156,3 +157,23 @@ def test_networks_of_a_stack_that_was_killed_while_they_were_stored_are_not_trai
     for one in fits:
         pairs = zip(one.artifact(again).tensors.values(), one.artifact(apart).tensors.values())
         assert all(torch.equal(mine, theirs) for mine, theirs in pairs)
+
+
+def test_a_teacher_is_trained_alone_first_if_students_wait_for_it(mimic, session, stacks):
+    students = [replace(mimic, seed=seed) for seed in range(3)]
+    train_together(students, session)
+    assert stacks == [3] and len(session.store.made) == 4
+    with_one = [replace(mimic, teacher=Trained(fit=replace(mimic.teacher.fit, seed=9)))]
+    train_together(with_one, session)  # a teacher and one student: nothing to train as one
+    assert stacks == [3] and len(session.store.made) == 4
+
+
+def test_a_stack_that_does_not_fit_into_memory_is_left_to_be_trained_alone(fit, session, monkeypatch):
+    def too_large(members, checkpoint):
+        members[0].history.append({"epoch": 1})
+        raise MemoryError
+
+    monkeypatch.setattr("rebuttal.stages.together.train_stacked", too_large)
+    fits = [replace(fit, seed=seed) for seed in range(3)]
+    train_together(fits, session)
+    assert session.store.made == [] and len(fits[0].run(session).history) == 30

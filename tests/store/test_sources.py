@@ -22,7 +22,7 @@ def read(tmp_path, monkeypatch):
             read.times += 1
             return " ".join(path.read_text() for path in files.values())
 
-        return sources.known_digest(tmp_path / "store", tmp_path, files, digest)
+        return sources.known_digest(tmp_path / "store", "halves", tmp_path, files, digest)
 
     read.times, read.files = 0, files
     return read
@@ -78,7 +78,7 @@ def test_what_changes_while_it_is_read_is_not_kept(read, tmp_path):
         read.files["a"].write_text("longer")
         return "half of each"
 
-    assert sources.known_digest(tmp_path / "store", tmp_path, read.files, digest) == "half of each"
+    assert sources.known_digest(tmp_path / "store", "halves", tmp_path, read.files, digest) == "half of each"
     assert read() == "longer b1"
 
 
@@ -94,3 +94,14 @@ def test_files_that_cannot_be_read_are_the_digest_s_to_refuse(read):
     read.files["a"].unlink()
     with pytest.raises(FileNotFoundError):
         read()
+
+
+def test_digests_of_two_kinds_of_one_file_are_two(tmp_path):
+    file = tmp_path / "images.tar"
+    file.write_bytes(b"content")
+    time.sleep(sources.SECONDS_TO_SETTLE + 0.1)
+
+    def known(kind):
+        return sources.known_digest(tmp_path / "store", kind, file, {"": file}, lambda: f"{kind} of it")
+
+    assert [known("md5"), known("images"), known("md5")] == ["md5 of it", "images of it", "md5 of it"]
