@@ -22,7 +22,7 @@ KILLS = int(os.environ.get("REBUTTAL_KILLS", "5"))
 # The toy with a training of some seconds, and then a stack of two, long enough to be hit in the middle of either with a
 # checkpoint there.
 RUN = ["debug=tiny", "training.epochs=300", "dataset.train_size=300", "dataset.student_size=300", "checkpoint=0.1"]
-RUN += ["stack=always"]
+RUN += ["stack=always", "stages.student.target=soft"]  # as the other student learns logits, so that both are one stack
 RUN += [f"~stages.{stage}" for stage in ("untrained_teacher", "hash_teacher", "curve", "comparison", "regions")]
 
 
