@@ -96,7 +96,7 @@ def test_prediction_takes_as_many_at_a_time_as_memory_allows():
 
 LIMITED = """
 import resource, sys
-import numpy, torch, matplotlib.pyplot
+import numpy, pandas, scipy.stats, torch, matplotlib.pyplot
 import rebuttal.functions, rebuttal.runs.execute, rebuttal.figures.training
 from rebuttal import train
 torch.zeros(8) @ torch.zeros(8)
