@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -46,11 +46,14 @@ def train_together(stages: Iterable[Stage], session: Session) -> None:
     other network, then what needs those. What is left, or fails, trains alone when it is asked for."""
     if session.settings.stack == "never":
         return
-    needed = {name: stage for name, (stage, _) in trainings(stages, session).items() if not _is_there(name, session)}
+    needed = {
+        name: stage for name, (stage, _) in trainings(stages, session).items() if not session.store.is_whole(name)
+    }
     kinds = {name: kind for name, stage in needed.items() if (kind := _kind(name, stage, session)) is not None}
     tried: set[str] = set()
     while True:
-        ready = {n: stage for n, stage in needed.items() if n not in tried and _is_ready(n, stage, session)}
+        left = needed.keys() - session.store.made
+        ready = {n: needed[n] for n in needed if n not in tried and _has_what_it_needs(needed[n], left, session)}
         tried |= ready.keys()
         if not ready:
             return
@@ -65,19 +68,13 @@ def _train_what_others_wait_for(ready: dict[str, Stage], others: Iterable[Stage]
     """Train alone what was not trained as one, if networks that may be cannot begin before."""
     waited_for = {name for stage in others for name in trainings(stage.needs(session), session)}
     for name, stage in ready.items():
-        if name in waited_for and not _is_there(name, session):
+        if name in waited_for and name not in session.store.made:
             with suppress(TrainingError):  # the stage raises it when it is its turn
                 stage.run(session)
 
 
-def _is_ready(name: str, stage: Stage, session: Session) -> bool:
-    return not _is_there(name, session) and all(
-        _is_there(needed, session) for needed in trainings(stage.needs(session), session)
-    )
-
-
-def _is_there(name: str, session: Session) -> bool:
-    return name in session.store.made or session.store.holds(name)
+def _has_what_it_needs(stage: Stage, missing: Set[str], session: Session) -> bool:
+    return missing.isdisjoint(trainings(stage.needs(session), session))
 
 
 def _groups(ready: dict[str, Stage], kinds: dict[str, str], session: Session) -> Iterator[list[Stage]]:

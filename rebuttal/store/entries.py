@@ -142,6 +142,16 @@ class Store:
         except OSError as error:
             log.warning("not stored (%s: %s)", folder.parent, error.strerror)
 
+    def is_whole(self, name: str) -> bool:
+        """True if there is an artifact of that name, every byte of which is as it was written."""
+        if not self.holds(name):
+            return False
+        try:
+            read_entry(self.root / name)
+        except Damaged:
+            return False
+        return True
+
     def is_busy(self, name: str) -> bool:
         """True if another process computes the artifact of that name just now."""
         try:
