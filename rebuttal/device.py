@@ -104,12 +104,16 @@ def machine() -> dict[str, Any]:
 
 @cache
 def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:  # not Linux
-        lines = []
-    models = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+    models = [line.partition(": ")[2] for line in _cpu_facts() if line.startswith("model name")]
     return models[0] if models else platform.processor()
+
+
+def _cpu_facts() -> list[str]:
+    """What Linux says of the processors, a line a fact."""
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return []
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -122,11 +126,7 @@ def has_bfloat16(device: torch.device) -> bool:
 
 @cache
 def _cpu_flags() -> set[str]:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:  # not Linux
-        return set()
-    return {flag for line in lines if line.startswith(("flags", "Features")) for flag in line.split()}
+    return {flag for line in _cpu_facts() if line.startswith(("flags", "Features")) for flag in line.split()}
 
 
 def require_memory(size: int, what: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -139,7 +138,7 @@ def _seconds(work: Work, inputs: Tensor, batch: int, evaluated: int, device: tor
 
 
 def _seconds_of_training(work: Work, inputs: Tensor, batch: int, evaluated: int, device: torch.device) -> float:
-    steps_per_epoch = math.ceil(work.examples / work.recipe.batch_size)
+    steps_per_epoch = work.recipe.steps_per_epoch(work.examples)
     network = new_network(work.model, work.preprocess, work.source, 0, "cost").to(device)
     evaluation = _seconds_of_evaluation(network.eval(), _repeated(inputs, evaluated).to(device)) / evaluated
     step = _seconds_of_step(network, _repeated(inputs, TIMED_BATCHES * batch).to(device), batch, work.recipe)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
@@ -42,7 +41,7 @@ class Work:
     @property
     def smallest_batch(self) -> int:
         """The inputs in the smallest batch: those of an epoch differ by at most one."""
-        return self.examples // math.ceil(self.examples / self.recipe.batch_size)
+        return self.examples // self.recipe.steps_per_epoch(self.examples)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,7 +70,7 @@ def train(
     """
     support = support or Support()
     checkpoint = support.checkpoint
-    steps_per_epoch = math.ceil(len(inputs) / recipe.batch_size)
+    steps_per_epoch = recipe.steps_per_epoch(len(inputs))
     steps = recipe.epochs * steps_per_epoch
     training = _Training(network, recipe, order, steps_per_epoch, inputs.device)
     _resume(training, checkpoint, f"{name}: resuming from step %d of {steps}")
@@ -179,31 +180,13 @@ class _Training:
 
     def end_epoch(self, evaluation: Evaluation | None) -> None:
         """Append the epoch's row to the history."""
-        row: dict[str, float] = {"epoch": len(self.history) + 1, "step": self.step}
-        row["lr"] = self.recipe.learning_rate(self.step - 1, self.steps_per_epoch)
-        row["loss"] = self.losses.mean().item()
-        if evaluation is not None:
-            right = self.right.sum().item()
-            row |= {} if math.isnan(right) else {"running_accuracy": right / len(evaluation.classes)}
-            last = row["epoch"] == self.recipe.epochs or reached(row, self.recipe)
-            row |= evaluation.after(self.network, int(row["epoch"]), last, self._goal())
+        row = epoch_row(self.network, self.recipe, evaluation, self.history, self.step, self.losses, self.right)
         self.history.append(row)
         self._shuffle_state = self.order.bit_generator.state
 
-    def _goal(self) -> float | None:
-        """The training accuracy of which it is to be known in which epoch it is reached first."""
-        if self.recipe.stop_accuracy is not None:
-            return self.recipe.stop_accuracy
-        return None if any(map(is_fitted, self.history)) else 1.0
-
     def state(self) -> State:
-        tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
-        tensors |= optimizer_tensors(self.optimizer)
-        tensors |= {"losses": self.losses, "right": self.right, "random": torch.get_rng_state()}
-        if self.losses.is_cuda:
-            tensors["random.cuda"] = torch.cuda.get_rng_state(self.losses.device)
         facts = {"step": self.step, "history": self.history, "order": self._shuffle_state}
-        return State(facts, tensors)
+        return training_state(facts, self.network, optimizer_tensors(self.optimizer), self.losses, self.right)
 
     def restore(self, state: State) -> None:
         tensors = state.tensors
@@ -216,6 +199,47 @@ class _Training:
             torch.cuda.set_rng_state(tensors["random.cuda"], self.losses.device)
         self.step, self.history = state.facts["step"], state.facts["history"]
         self.order.bit_generator.state = self._shuffle_state = state.facts["order"]
+
+
+def epoch_row(
+    network: nn.Module,
+    recipe: Recipe,
+    evaluation: Evaluation | None,
+    history: list[dict[str, float]],
+    step: int,
+    losses: Tensor,
+    right: Tensor,
+) -> dict[str, float]:
+    """Return the row of an epoch that ends with step `step`, of a network in evaluation mode: from the loss of each of
+    its batches and how many inputs of it were classified rightly."""
+    row: dict[str, float] = {"epoch": len(history) + 1, "step": step}
+    row["lr"] = recipe.learning_rate(step - 1, len(losses))
+    row["loss"] = losses.mean().item()
+    if evaluation is not None:
+        count = right.sum().item()
+        row |= {} if math.isnan(count) else {"running_accuracy": count / len(evaluation.classes)}
+        last = row["epoch"] == recipe.epochs or reached(row, recipe)
+        row |= evaluation.after(network, int(row["epoch"]), last, _goal(recipe, history))
+    return row
+
+
+def _goal(recipe: Recipe, history: list[dict[str, float]]) -> float | None:
+    """The training accuracy of which it is to be known in which epoch it is reached first."""
+    if recipe.stop_accuracy is not None:
+        return recipe.stop_accuracy
+    return None if any(map(is_fitted, history)) else 1.0
+
+
+def training_state(
+    facts: dict[str, Any], network: nn.Module, of_optimizer: dict[str, Tensor], losses: Tensor, right: Tensor
+) -> State:
+    """What a checkpoint of a training holds. `facts`: step, history and order; `losses`, `right`: of the current epoch,
+    by step."""
+    tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+    tensors |= of_optimizer | {"losses": losses, "right": right, "random": torch.get_rng_state()}
+    if losses.is_cuda:
+        tensors["random.cuda"] = torch.cuda.get_rng_state(losses.device)
+    return State(facts, tensors)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, name: str = "optimizer") -> dict[str, Tensor]:

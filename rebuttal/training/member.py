@@ -8,8 +8,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from rebuttal.errors import TrainingError
-from rebuttal.training.evaluation import Evaluation, is_fitted
-from rebuttal.training.loop import Support, reached, train
+from rebuttal.training.evaluation import Evaluation
+from rebuttal.training.loop import Support, train
 from rebuttal.training.recipe import Recipe
 from rebuttal.training.step import Loss
 
@@ -34,24 +34,9 @@ class Member:
     history: list[dict[str, float]] = field(default_factory=list)
     failed: TrainingError | None = None
 
-    def end_epoch(self, row: dict[str, float], right: float) -> None:
-        """Add the row of an epoch in which `right` inputs were classified rightly, with the accuracies that are due."""
-        if self.evaluation is not None:
-            row["running_accuracy"] = right / len(self.inputs)
-            last = row["epoch"] == self.recipe.epochs or reached(row, self.recipe)
-            row |= self.evaluation.after(self.network, int(row["epoch"]), last, self._goal())
-        self.history.append(row)
-        self.support.watch(row)
-
     def last_logits(self, accuracy: str) -> Tensor | None:
         """Return the logits from which an accuracy was taken last; None if a finished training was resumed."""
         return None if self.evaluation is None else self.evaluation.logits.get(accuracy)
-
-    def _goal(self) -> float | None:
-        """The training accuracy of which it is to be known in which epoch it is reached first."""
-        if self.recipe.stop_accuracy is not None:
-            return self.recipe.stop_accuracy
-        return None if any(map(is_fitted, self.history)) else 1.0
 
     def train_alone(self) -> None:
         """Carry the training out, or what is left of it."""

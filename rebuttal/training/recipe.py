@@ -49,6 +49,10 @@ class Recipe:
     stop_loss: PositiveFloat | None
     precision: Annotated[Literal["float32", "tf32", "bfloat16"], BeforeValidator(_settled)]
 
+    def steps_per_epoch(self, n: int) -> int:
+        """Return how many optimiser steps an epoch of n inputs has."""
+        return math.ceil(n / self.batch_size)
+
     def learning_rate(self, step: int, steps_per_epoch: int) -> float:
         """Return the learning rate of optimiser step `step` = 0, 1, …"""
         epoch = step / steps_per_epoch

@@ -28,10 +28,12 @@ from rebuttal.training.loop import (
     batches,
     check_finite,
     check_last_step,
+    epoch_row,
     optimizer_tensors,
     reached,
     restore_optimizer,
     save_if_due,
+    training_state,
 )
 from rebuttal.training.losses import CrossEntropy, SquaredError
 from rebuttal.training.member import Member
@@ -122,27 +124,27 @@ def train_stacked(members: Sequence[Member], checkpoint: Checkpoint | None = Non
 
 def is_worth_it(recipe: Recipe, n: int) -> bool:
     """Whether a training on n inputs is so long that a trial of a few steps costs little."""
-    return recipe.epochs * _steps_per_epoch(n, recipe) >= WORTH_A_TRIAL
+    return recipe.epochs * recipe.steps_per_epoch(n) >= WORTH_A_TRIAL
 
 
 def trial(members: Sequence[Member]) -> dict[str, float]:
     """Return the seconds of a few steps of all members, `stacked` and `alone`, one after the other."""
-    few = [_few_steps(member) for member in members]
     times: dict[str, list[float]] = {"stacked": [], "alone": []}
     for _ in range(3):  # alternately, for a machine that others use too; the first is not counted
-        together, first = copy.deepcopy(few), copy.deepcopy(few[0])
+        together, first = [_few_steps(member) for member in members], _few_steps(members[0])
         times["stacked"].append(_seconds(partial(train_stacked, together)))
         times["alone"].append(len(members) * _seconds(first.train_alone))
     return {way: min(seconds[1:]) for way, seconds in times.items()}
 
 
 def _few_steps(member: Member) -> Member:
-    """The member with so many inputs and epochs that it takes a few steps."""
+    """The member with so many inputs and epochs that it takes a few steps, and a network of its own."""
     n = min(TRIAL_STEPS * member.recipe.batch_size, len(member.inputs))
-    epochs = math.ceil(TRIAL_STEPS / _steps_per_epoch(n, member.recipe))
+    epochs = math.ceil(TRIAL_STEPS / member.recipe.steps_per_epoch(n))
     recipe = replace(member.recipe, epochs=epochs, stop_accuracy=None, stop_loss=None)
     order = np.random.default_rng(0)
-    return Member(member.network, member.inputs[:n], member.targets[:n], member.loss, recipe, order, None, "trial")
+    network = copy.deepcopy(member.network)
+    return Member(network, member.inputs[:n], member.targets[:n], member.loss, recipe, order, None, "trial")
 
 
 def _seconds(do: Callable[[], object]) -> float:
@@ -170,7 +172,7 @@ class _Stack:
     def __init__(self, members: list[Member]):
         self.members = members = sorted(members, key=_rates)  # those with equal rates are moved by one optimiser
         first = members[0]
-        self.count = _steps_per_epoch(len(first.inputs), first.recipe)
+        self.count = first.recipe.steps_per_epoch(len(first.inputs))
         self.step = 0
         with torch.inference_mode():
             prepared = [_parts(member.network)[0].eval()(member.inputs).flatten(1) for member in members]
@@ -179,7 +181,6 @@ class _Stack:
         self.classes = torch.stack([_classes(member) for member in members])
         self.losses = torch.empty(self.count, len(members), device=self.inputs.device)  # of the current epoch
         self.right = torch.zeros_like(self.losses)  # how many inputs of each batch are classified rightly
-        self.sizes: list[int] = []  # of the groups with equal rates
         self.weights: list[list[nn.Parameter]] = []  # by group, then by layer: weight, bias, weight, …
         self.optimizers: list[torch.optim.Optimizer] = []
         self.shuffle_states = self._orders()  # before the current epoch was shuffled
@@ -187,8 +188,7 @@ class _Stack:
         self._group()
 
     def _group(self) -> None:
-        self.sizes = [len(list(of)) for _, of in groupby(self.members, key=_rates)]
-        for group in self._groups():
+        for group in (list(of) for _, of in groupby(self.members, key=_rates)):
             stacked = [nn.Parameter(torch.stack(of)) for of in zip(*(_detached(m.network) for m in group))]
             self.weights.append(stacked)
             recipe = group[0].recipe
@@ -196,10 +196,11 @@ class _Stack:
             _share(group, stacked)
 
     def _groups(self) -> Iterator[list[Member]]:
+        """Yield those with equal rates, whose weights are one tensor a layer."""
         begin = 0
-        for size in self.sizes:
-            yield self.members[begin : begin + size]
-            begin += size
+        for weight, *_ in self.weights:
+            yield self.members[begin : begin + len(weight)]
+            begin += len(weight)
 
     def epoch(self, checkpoint: Checkpoint) -> None:
         """Train every member for one epoch, or for what is left of it, and add its row; let those go that end."""
@@ -256,15 +257,14 @@ class _Stack:
         return values
 
     def _end_epoch(self, member: Member, losses: Tensor, right: Tensor) -> None:
-        row: dict[str, float] = {"epoch": len(member.history) + 1, "step": self.step}
-        row["lr"] = member.recipe.learning_rate(self.step - 1, self.count)
-        row["loss"] = losses.mean().item()
+        network, recipe, evaluation, history = member.network, member.recipe, member.evaluation, member.history
         try:
-            check_finite(losses, int(row["epoch"]), member.recipe, member.name)
-            member.network.eval()
-            member.end_epoch(row, right.sum().item())
+            check_finite(losses, len(history) + 1, recipe, member.name)
+            network.eval()
+            history.append(epoch_row(network, recipe, evaluation, history, self.step, losses, right))
+            member.support.watch(history[-1])
             if self._ended(member):
-                check_last_step(member.network, member.inputs, member.recipe, member.name, member.evaluation)
+                check_last_step(network, member.inputs, recipe, member.name, evaluation)
                 member.support.checkpoint.save(_finished(member, losses, right))
         except TrainingError as error:
             member.failed = error
@@ -315,10 +315,8 @@ class _Stack:
                 _own(member.network)
             self._choose(number, chosen.to(self.inputs.device))
             _share([group[i] for i in chosen.tolist()], self.weights[number])
-            self.sizes[number] = len(chosen)
-        left = [number for number, size in enumerate(self.sizes) if size]
+        left = [number for number, (weight, *_) in enumerate(self.weights) if len(weight)]
         self.weights, self.optimizers = [self.weights[i] for i in left], [self.optimizers[i] for i in left]
-        self.sizes = [self.sizes[i] for i in left]
         self.failed |= {_key(member): str(member.failed) for member in self.members if member.failed is not None}
         self._close([i for i, stays in enumerate(kept) if stays])
 
@@ -340,10 +338,6 @@ class _Stack:
             weight.grad = None
 
 
-def _steps_per_epoch(n: int, recipe: Recipe) -> int:
-    return math.ceil(n / recipe.batch_size)
-
-
 def _classes(member: Member) -> Tensor:
     """The right class of each input, (n,); without an evaluation nobody asks."""
     if member.evaluation is None:
@@ -353,10 +347,9 @@ def _classes(member: Member) -> Tensor:
 
 def _finished(member: Member, losses: Tensor, right: Tensor) -> State:
     """The state of a member that has ended, as one that trained alone would leave it."""
-    tensors = {f"network.{name}": tensor for name, tensor in member.network.state_dict().items()}
-    tensors |= {"losses": losses, "right": right, "random": torch.get_rng_state()}
     order = member.order.bit_generator.state
-    return State({"step": member.history[-1]["step"], "history": member.history, "order": order}, tensors)
+    facts = {"step": member.history[-1]["step"], "history": member.history, "order": order}
+    return training_state(facts, member.network, {}, losses, right)
 
 
 def _rates(member: Member) -> str:
