@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from rebuttal.progress.trackers import NoTracker
+from rebuttal.stages import together
 from rebuttal.stages.session import Session, Settings
 from rebuttal.training import AdamW, Constant, CrossEntropy, Recipe
 from tests.command_line import STARTED
@@ -47,6 +48,17 @@ def session(tmp_path):
             tracker=NoTracker(),
         )
     )
+
+
+@pytest.fixture
+def stacks(monkeypatch):
+    """The number of networks in each stack that is trained."""
+    sizes = []
+    train = together.train_stacked
+    monkeypatch.setattr(
+        together, "train_stacked", lambda members, checkpoint: sizes.append(len(members)) or train(members, checkpoint)
+    )
+    return sizes
 
 
 @pytest.fixture

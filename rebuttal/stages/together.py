@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -13,7 +13,7 @@ from typing import Any, Protocol, cast
 
 from rebuttal.device import machine
 from rebuttal.errors import TrainingError, out_of_memory
-from rebuttal.stages.networks import empty_network
+from rebuttal.stages.networks import empty_network, parameter_count
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Stage, Work, trainings
 from rebuttal.store.checkpoints import Checkpoint
@@ -26,7 +26,7 @@ from rebuttal.training.stack import alike, is_worth_it, stackable, train_stacked
 log = logging.getLogger(__name__)
 
 MOST = 64  # networks in a stack: each holds a lock of the store, and a few frames of Python's stack
-BYTES = 2**30  # of inputs, of which a stack holds a copy for each member
+BYTES = 2**30  # of the inputs and weights of all members
 WIN = 0.9  # of the time one by one, below which a stack wins
 VERSION = 1  # raised when the same stack and machine are to be tried again
 
@@ -36,9 +36,11 @@ class Trains(Protocol):
 
     def member(self, session: Session) -> Member:
         """Return the training, prepared."""
+        ...
 
     def trained(self, member: Member, session: Session) -> Artifact:
         """Return the network and its record, once `member` was carried out."""
+        ...
 
 
 def train_together(stages: Iterable[Stage], session: Session) -> None:
@@ -46,35 +48,37 @@ def train_together(stages: Iterable[Stage], session: Session) -> None:
     other network, then what needs those. What is left, or fails, trains alone when it is asked for."""
     if session.settings.stack == "never":
         return
-    needed = {
-        name: stage for name, (stage, _) in trainings(stages, session).items() if not session.store.is_whole(name)
-    }
-    kinds = {name: kind for name, stage in needed.items() if (kind := _kind(name, stage, session)) is not None}
+    every = {name: stage for name, (stage, _) in trainings(stages, session).items()}
+    kinds = {name: kind for name, stage in every.items() if (kind := _kind(stage, session)) is not None}
+    needed = {name: stage for name, stage in every.items() if not _is_there(name, name in kinds, session)}
+    kinds = {name: kind for name, kind in kinds.items() if name in needed and not session.store.is_busy(name)}
+    waits_for = {name: trainings(stage.needs(session), session).keys() for name, stage in needed.items()}
     tried: set[str] = set()
     while True:
         left = needed.keys() - session.store.made
-        ready = {n: needed[n] for n in needed if n not in tried and _has_what_it_needs(needed[n], left, session)}
+        ready = {n: needed[n] for n in needed if n not in tried and left.isdisjoint(waits_for[n])}
         tried |= ready.keys()
         if not ready:
             return
         for group in _groups({n: stage for n, stage in ready.items() if n in kinds}, kinds, session):
             _Stacks(session).train(group)
         alike = Counter(kind for name, kind in kinds.items() if name not in tried)
-        later = [needed[name] for name, kind in kinds.items() if name not in tried and alike[kind] > 1]
-        _train_what_others_wait_for(ready, later, session)
+        later = [waits_for[name] for name, kind in kinds.items() if name not in tried and alike[kind] > 1]
+        _train_alone({n: stage for n, stage in ready.items() if any(n in names for names in later)}, session)
 
 
-def _train_what_others_wait_for(ready: dict[str, Stage], others: Iterable[Stage], session: Session) -> None:
-    """Train alone what was not trained as one, if networks that may be cannot begin before."""
-    waited_for = {name for stage in others for name in trainings(stage.needs(session), session)}
-    for name, stage in ready.items():
-        if name in waited_for and name not in session.store.made:
+def _train_alone(stages: dict[str, Stage], session: Session) -> None:
+    """Train what was not trained as one, because networks that may be cannot begin before."""
+    for name, stage in stages.items():
+        if name not in session.store.made:
             with suppress(TrainingError):  # the stage raises it when it is its turn
                 stage.run(session)
 
 
-def _has_what_it_needs(stage: Stage, missing: Set[str], session: Session) -> bool:
-    return missing.isdisjoint(trainings(stage.needs(session), session))
+def _is_there(name: str, may_be_stacked: bool, session: Session) -> bool:
+    """Whether a network is stored. One that may be stacked is read for that: if it is damaged, it is trained again with
+    those that it was trained with."""
+    return session.store.is_whole(name) if may_be_stacked else session.store.holds(name)
 
 
 def _groups(ready: dict[str, Stage], kinds: dict[str, str], session: Session) -> Iterator[list[Stage]]:
@@ -91,14 +95,14 @@ def _groups(ready: dict[str, Stage], kinds: dict[str, str], session: Session) ->
 def _bytes(work: Work) -> int:
     """What a member adds to the memory of a stack: its inputs, and its weights with their copies, gradients and what an
     optimiser keeps of them."""
-    weights = sum(p.numel() for p in empty_network(work.model, work.preprocess, work.source).parameters())
+    weights = parameter_count(empty_network(work.model, work.preprocess, work.source))
     return 4 * (work.examples * math.prod(work.source.shape) + 8 * weights)
 
 
-def _kind(name: str, stage: Stage, session: Session) -> str | None:
+def _kind(stage: Stage, session: Session) -> str | None:
     """What stages have in common that can be trained as one; None for one that cannot, or that is not worth it."""
     work = stage.work(session)
-    if work is None or not (hasattr(stage, "member") and hasattr(stage, "trained")) or session.store.is_busy(name):
+    if work is None or not (hasattr(stage, "member") and hasattr(stage, "trained")):
         return None
     if session.settings.stack == "auto" and not is_worth_it(work.recipe, work.examples):
         return None
@@ -115,10 +119,10 @@ class _NotAsOne(Exception):
 
 @dataclass
 class _Stacks:
-    """Stages whose places in the store are claimed, each with its training, and the checkpoints of their stacks."""
+    """Trainings whose places in the store are claimed, by those, and the checkpoints of their stacks."""
 
     session: Session
-    claimed: list[tuple[str, Trains, Member]] = field(default_factory=list)
+    claimed: dict[str, Member] = field(default_factory=dict)
     checkpoints: list[Checkpoint] = field(default_factory=list)
 
     def train(self, stages: Sequence[Stage]) -> None:
@@ -133,23 +137,22 @@ class _Stacks:
         if not rest:
             self._train_claimed()
             return
-        stage, called = cast(Any, rest[0]), []
-        kind, identity = stage.identity(self.session)["stage"], stage.identity(self.session)
+        stage = cast(Trains, rest[0])
+        identity = rest[0].identity(self.session)
+        name = name_of(identity["stage"], identity)
 
         def make() -> Artifact:
-            member = stage.member(self.session)
-            called.append(member)
-            self.claimed.append((name_of(kind, identity), stage, member))
+            self.claimed[name] = member = stage.member(self.session)
             self._claim(rest[1:])
             if member.failed is not None:
                 raise member.failed
             if not member.history:
                 raise _NotAsOne
-            return cast(Artifact, stage.trained(member, self.session))
+            return stage.trained(member, self.session)
 
         with suppress(TrainingError, _NotAsOne):  # the stage trains, or raises it, when it is its turn
-            self.session.store.get_or_make(kind, identity, make)
-        if not called:
+            self.session.store.get_or_make(identity["stage"], identity, make)
+        if name not in self.claimed:
             self._claim(rest[1:])
 
     def _train_claimed(self) -> None:
@@ -164,7 +167,7 @@ class _Stacks:
 
     def _alike(self) -> Iterator[tuple[list[str], list[Member]]]:
         found: dict[Any, tuple[list[str], list[Member]]] = {}
-        for name, _, member in self.claimed:
+        for name, member in self.claimed.items():
             names, members = found.setdefault(alike(member), ([], []))
             names.append(name)
             members.append(member)

@@ -3,23 +3,12 @@
 import pandas as pd
 import pytest
 
-from rebuttal.stages import together
 from tests.command_line import command
 from tests.launch.test_watch import FAILING, table
 from tests.test_train import metrics_of
 
 SWEEP = ["-m", "experiment=baseline", "dataset=uniform_noise", "dataset.shape=[8]", "model=mlp_toy", "debug=tiny"]
 SWEEP += ["hydra.sweeper.params=null", "hydra.sweep.dir=sweep", "stack=always"]
-
-
-@pytest.fixture
-def stacks(monkeypatch):
-    sizes = []
-    train = together.train_stacked
-    monkeypatch.setattr(
-        together, "train_stacked", lambda members, checkpoint: sizes.append(len(members)) or train(members, checkpoint)
-    )
-    return sizes
 
 
 def stacked(*overrides, cwd):

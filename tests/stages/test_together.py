@@ -14,7 +14,6 @@ from rebuttal.stages.together import train_together
 from rebuttal.stages.variants import repeated
 from rebuttal.store.entries import lock_of
 from rebuttal.store.identity import name_of
-from rebuttal.training import stack
 
 
 @pytest.fixture
@@ -26,18 +25,6 @@ def students(mimic):
 @pytest.fixture
 def session(session):
     return Session(replace(session.settings, stack="always"))
-
-
-@pytest.fixture
-def stacks(monkeypatch):
-    """The number of networks in each stack that is trained."""
-    sizes = []
-    train = stack.train_stacked
-    monkeypatch.setattr(
-        "rebuttal.stages.together.train_stacked",
-        lambda members, checkpoint: sizes.append(len(members)) or train(members, checkpoint),
-    )
-    return sizes
 
 
 def test_teachers_then_students_are_trained_as_one_and_are_what_they_are_alone(students, session, stacks, tmp_path):
