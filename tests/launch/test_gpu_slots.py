@@ -128,9 +128,11 @@ def test_a_job_that_the_system_kills_does_not_take_the_others_with_it(machine, t
     process = start(*SWEEP, *longer, cwd=tmp_path, **own)
     told = tmp_path / "sweep/0/status.json"
     deadline = time.monotonic() + 120
-    while not (told.exists() and json.loads(told.read_text()).get("step")) and time.monotonic() < deadline:
+    while not (told.exists() and "stage" in json.loads(told.read_text())) and time.monotonic() < deadline:
         time.sleep(0.05)
-    os.kill(json.loads(told.read_text())["process"], signal.SIGKILL)
+    status = json.loads(told.read_text())
+    assert status["state"] == "running"
+    os.kill(status["process"], signal.SIGKILL)
     said, complaint = process.communicate(timeout=300)
     assert process.returncode == 1
     assert "1 cut short, 3 done" in said
