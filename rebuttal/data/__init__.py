@@ -10,7 +10,7 @@ from rebuttal.data.dataset import Source
 from rebuttal.data.examples import Examples
 from rebuttal.data.idx import MNIST, FashionMNIST
 from rebuttal.data.image_folder import ImageFolder
-from rebuttal.data.labels import PermutedLabels, RandomLabels
+from rebuttal.data.labels import BalancedLabels, PermutedLabels, RandomLabels
 from rebuttal.data.mixture import Mixture
 from rebuttal.data.noise import GaussianNoise, NoiseLike, UniformNoise
 from rebuttal.data.random_walk import RandomWalk
@@ -22,6 +22,7 @@ __all__ = [
     "MNIST",
     "SVHN",
     "Arrays",
+    "BalancedLabels",
     "Examples",
     "FashionMNIST",
     "GaussianNoise",

@@ -44,6 +44,15 @@ def random_labels() -> RandomLabels:
 
 
 @checked
+class BalancedLabels:
+    """Labels drawn without regard to the true ones, each class equally often, to within one."""
+
+    def __call__(self, labels: Tensor, classes: int, seed: int) -> Tensor:
+        order = generator(seed, "corruption", "balanced").permutation(len(labels))
+        return torch.from_numpy((order % classes).astype(np.int64))
+
+
+@checked
 class PermutedLabels:
     """The true labels in a random order, which keeps class counts exactly."""
 

@@ -6,7 +6,7 @@ from rebuttal.functions.hash import Hash
 from rebuttal.functions.linear import Linear
 from rebuttal.functions.matched import Matched
 from rebuttal.functions.nearest_neighbour import NearestNeighbour
-from rebuttal.functions.networks import Student, Trained, Untrained, independent, refitted
+from rebuttal.functions.networks import Student, Trained, Untrained, independent, refitted, relabelled
 
 __all__ = [
     "Fourier",
@@ -19,4 +19,5 @@ __all__ = [
     "Untrained",
     "independent",
     "refitted",
+    "relabelled",
 ]

@@ -10,7 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from rebuttal.config import checked
+from rebuttal.data.labels import true_labels
+from rebuttal.errors import ConfigError
 from rebuttal.seeds import derive
+from rebuttal.stages.best_student import BestStudent
 from rebuttal.stages.fit import Fit
 from rebuttal.stages.function import Logits
 from rebuttal.stages.mimic import Mimic
@@ -80,11 +83,20 @@ def refitted(fit: Fit) -> Trained:
     return Trained(fit=replace(fit, initialisation=fit.initialisation + 1))
 
 
+def relabelled(fit: Fit) -> Trained:
+    """The network of the same recipe, on the same inputs with other labels: what else it might have memorised.
+
+    Raises `ConfigError` if the labels are true ones."""
+    if fit.corruption == true_labels():
+        raise ConfigError("function=relabelled: its labels are drawn anew; allowed: a corruption other than none")
+    return Trained(fit=replace(fit, seeds=replace(fit.seeds, labels=derive(fit.seed, "relabelled"))))
+
+
 @checked
 class Student:
-    """The student of a `mimic` stage."""
+    """The student of a `mimic` or `best_student` stage."""
 
-    mimic: Mimic
+    mimic: Mimic | BestStudent
     differentiable: ClassVar[bool] = True
     fitted: ClassVar[bool] = False
 

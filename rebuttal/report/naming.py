@@ -64,7 +64,7 @@ def labels_name(config: Config) -> str:
     fraction = corruption.get("fraction", 0.0)
     if corruption.get("_target_", "").endswith("PermutedLabels"):
         return "permuted labels"
-    if corruption.get("_target_", "").endswith("random_labels") or fraction == 1:
+    if corruption.get("_target_", "").endswith(("random_labels", "BalancedLabels")) or fraction == 1:
         return "random labels"
     return f"{fraction:.0%} random labels" if fraction else "true labels"
 

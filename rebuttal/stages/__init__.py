@@ -2,6 +2,7 @@
 results are kept in the store under its identity."""
 
 from rebuttal.stages.architectures import Architectures
+from rebuttal.stages.best_student import BestStudent
 from rebuttal.stages.fit import Fit
 from rebuttal.stages.judge import Judge
 from rebuttal.stages.learning_curve import LearningCurve
@@ -15,6 +16,7 @@ from rebuttal.stages.thinning import Thinning
 __all__ = [
     "AgreementChart",
     "Architectures",
+    "BestStudent",
     "DecisionRegions",
     "Fit",
     "Judge",

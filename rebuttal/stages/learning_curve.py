@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from rebuttal.config import checked
-from rebuttal.data.dataset import resized
 from rebuttal.errors import ConfigError
-from rebuttal.stages.mimic import Mimic
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome
+from rebuttal.stages.variants import Learner, student_dataset, with_student_size
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,7 +25,7 @@ class LearningCurve:
     Smaller sets are subsets of larger ones. Metrics: `<student>_agreement_<n2>` and `<student>_kappa_<n2>`.
     """
 
-    students: dict[str, Mimic]
+    students: dict[str, Learner]
     shares: Annotated[tuple[Share, ...], Field(min_length=1)]
 
     def check(self, session: Session) -> None:
@@ -39,7 +37,7 @@ class LearningCurve:
     def identity(self, session: Session) -> list[Any]:
         return [[name, student.identity(session)] for name, _, student in self._points(session)]
 
-    def needs(self, session: Session) -> list[Mimic]:
+    def needs(self, session: Session) -> list[Learner]:
         return [student for _, _, student in self._points(session)]
 
     def work(self, session: Session) -> None:
@@ -64,14 +62,13 @@ class LearningCurve:
             curves[name].append(student.run(session).metrics)
         return {"agreement": students.learning_curves(curves)}
 
-    def _points(self, session: Session) -> list[tuple[str, int, Mimic]]:
+    def _points(self, session: Session) -> list[tuple[str, int, Learner]]:
         """Return (the student's name, its number of inputs, the student) for each point, sizes in increasing order."""
         points = []
         for name, student in self.students.items():
-            dataset = student.dataset or student.teacher.fit.dataset
-            largest = session.open(dataset).identity("student")["size"]
+            largest = session.open(student_dataset(student)).identity("student")["size"]
             for size in sorted({max(1, round(share * largest)) for share in self.shares}):
-                points.append((name, size, replace(student, dataset=resized(dataset, student_size=size))))
+                points.append((name, size, with_student_size(student, size)))
         return points
 
     def _words(self, session: Session) -> str:

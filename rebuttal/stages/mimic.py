@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import NonNegativeInt, PositiveFloat
-from torch import Tensor
-from torch.nn import functional as F
+from pydantic import Field, NonNegativeInt, PositiveFloat
+from torch import Tensor, nn
 
 from rebuttal.config import checked
 from rebuttal.data.dataset import Dataset, DatasetOption
+from rebuttal.data.examples import Examples
 from rebuttal.errors import ConfigError
-from rebuttal.measures.agreement import AGREEMENT, agreement, centred, confusion
+from rebuttal.measures.agreement import AGREEMENT, agreement, centred, confusion, wilson
 from rebuttal.models.model import Model, ModelOption
 from rebuttal.models.preprocess import CropAndNormalise, PreprocessOption
 from rebuttal.seeds import derive, generator, torch_stream
-from rebuttal.stages.function import FunctionOption
+from rebuttal.stages.function import FunctionOption, Logits
 from rebuttal.stages.networks import Network, empty_network, new_network, parameter_count, restore_network
+from rebuttal.stages.questions import permutation, with_boundary
 from rebuttal.stages.seeds import StudentSeeds
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome, Read, Stage, Work, precision_in_words
 from rebuttal.store.entries import Artifact
 from rebuttal.store.identity import describe
-from rebuttal.training.evaluation import Evaluation, evaluated_epochs, predict, time_to_fit
+from rebuttal.training.evaluation import (
+    HELD_BACK,
+    Evaluation,
+    HeldBack,
+    accuracy,
+    evaluated_epochs,
+    predict,
+    time_to_fit,
+)
+from rebuttal.training.losses import LogitError, SoftCrossEntropy
 from rebuttal.training.member import Member
 from rebuttal.training.recipe import Recipe
 from rebuttal.training.step import Loss
@@ -36,24 +46,36 @@ if TYPE_CHECKING:
 METRICS = (
     *AGREEMENT,
     *("train_agreement", "epochs", "steps", "epochs_to_fit", "steps_to_fit", "parameters", "student_size", "test_size"),
+    *("r", "unseen_memorised_agreement", "unseen_memorised_agreement_low", "unseen_memorised_agreement_high"),
 )
+OF_HELD_BACK = ("held_back_agreement", "chosen_steps", "converged")  # metrics of a student that holds inputs back
 VERSION = 1  # raised when the same settings give another result
 
 
 @checked
 class Mimic:
-    """Train a student on `student_size` new inputs labelled by the teacher, and compare the two on held-out inputs that
+    """Train a student on `student_size` inputs labelled by the teacher, and compare the two on held-out inputs that
     neither was trained on.
 
     `teacher`: a function, see `rebuttal.functions`. `model`: the student's architecture, None for the teacher's.
-    `dataset`: the source of the student's inputs, None for the teacher's. `target`: `hard`, the teacher's class (by the
-    recipe's loss); `soft`, its probabilities at `temperature` T (cross-entropy at that temperature, times T²; Hinton et
-    al. 2015); `logit`, its logits (mean squared error in units of their variance). `initialisation`: `own` for
-    independent initial weights, `teacher` for the initial weights of the teacher's network. `seed`: of initial weights
-    and order, or of what `seeds` does not set; the inputs are drawn by the teacher's data seed, so that they are new.
+    `dataset`: the source of the student's new inputs, None for the teacher's. `boundary`: the share of these that it
+    replaces by inputs near the teacher's decision boundary, see `with_boundary`. `share`: instead of new inputs the
+    student sees this share of the teacher's own training inputs (Behrens and Zdeborová 2025). `target`: `hard`, the
+    teacher's class (by the recipe's loss); `soft`, its probabilities at `temperature` T (cross-entropy at that
+    temperature, times T²; Hinton et al. 2015); `logit`, its logits (mean squared error in units of their variance).
+    `initialisation`: `own` for independent initial weights, `teacher` for the initial weights of the teacher's network.
+    `shuffled`: the teacher's answers are dealt out anew among the inputs: a control that can only memorise.
+    `held_back`: share of its inputs that the student does not train on, and by whose loss its best weights are chosen,
+    see `HeldBack`. `seed`: of initial weights and order, or of what `seeds` does not set; the inputs are drawn by the
+    teacher's data seed, so that they are new.
 
     Metrics: those of `rebuttal.measures.agreement`, on the held-out inputs; `train_agreement`, on the student's
-    training inputs; the time until that is 100 %; `epochs`, `steps`, `parameters`, `student_size`, `test_size`.
+    training inputs; the time until that is 100 %; `epochs`, `steps`, `parameters`, `student_size`, `test_size`; `r`,
+    the K − 1 numbers that an answer tells, times `student_size`, for each parameter of the teacher, None if it has
+    none; `unseen_memorised_agreement`, with its Wilson interval: how often the student gives the label that the teacher
+    memorised, at the teacher's training inputs that it has not seen, None without any or if the teacher was not
+    fitted. With `held_back` also `held_back_agreement`; `chosen_steps`, after how many steps the weights were best; and
+    `converged`, 1 if these were not the last.
     """
 
     teacher: FunctionOption
@@ -64,6 +86,10 @@ class Mimic:
     target: Literal["hard", "soft", "logit"]
     temperature: PositiveFloat
     initialisation: Literal["own", "teacher"] = "own"
+    boundary: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    share: Annotated[float, Field(gt=0, le=1)] | None = None
+    shuffled: bool = False
+    held_back: Annotated[float, Field(ge=0, lt=1)] = 0.0
     seed: NonNegativeInt
     seeds: StudentSeeds = StudentSeeds()
 
@@ -76,7 +102,7 @@ class Mimic:
             )
         self.teacher.fit.check(session)
         self.teacher.identity(session)
-        own.identity("student")
+        self._check_size(session)
         empty_network(self._model, self.preprocess, teachers)
         if self.initialisation == "teacher" and describe(self._model) != describe(self.teacher.fit.model):
             raise ConfigError(
@@ -89,13 +115,16 @@ class Mimic:
             "version": VERSION,
             "teacher": self.teacher.identity(session),
             "model": describe(self._model),
-            "student": session.open(self._dataset).identity("student"),
+            "student": self._inputs_identity(session),
             "test": session.open(self.teacher.fit.dataset).identity("test"),
             "training": self.training.identity(self.preprocess),
             "target": self.target,
             "temperature": self.temperature if self.target == "soft" else None,
             "initialisation": self.initialisation,
             "seed": self.seed,
+            **({"boundary": self.boundary} if self.boundary else {}),
+            **({"shuffled": True} if self.shuffled else {}),
+            **({"held_back": self.held_back} if self.held_back else {}),
             **({} if self._data_seed == self.seed else {"data_seed": self._data_seed}),
             **self.seeds.identity("initialisation", "order"),
         }
@@ -105,15 +134,31 @@ class Mimic:
 
     def work(self, session: Session) -> Work:
         source = session.open(self.teacher.fit.dataset)
-        size = session.open(self._dataset).identity("student")["size"]
         held_out = self.teacher.fit.dataset
-        reads: tuple[Read, ...] = ((self._dataset, "student", self._data_seed), (held_out, "test", self._data_seed))
-        evaluated = size + source.identity("test")["size"]
+        own: Read = (held_out, "train", self._data_seed)
+        if self.share is None:
+            own = (self._dataset, "student", self._data_seed)
+        reads: tuple[Read, ...] = (own, (held_out, "test", self._data_seed))
+        evaluated = self.size(session) + source.identity("test")["size"]
         evaluations = evaluated_epochs(self.training.epochs, session.settings.evaluate)
-        return Work(self._model, self.preprocess, self.training, source, size, evaluated, evaluations, reads)
+        trained = self.trained_on(session)
+        return Work(self._model, self.preprocess, self.training, source, trained, evaluated, evaluations, reads)
 
     def metric_names(self, session: Session) -> tuple[str, ...]:
-        return METRICS
+        return METRICS + (OF_HELD_BACK if self.held_back else ())
+
+    def size(self, session: Session) -> int:
+        """Return how many inputs the student sees, those that it holds back among them."""
+        if self.share is None:
+            size: int = session.open(self._dataset).identity("student")["size"]
+            return size
+        of_teacher: int = session.open(self.teacher.fit.dataset).identity("train")["size"]
+        return max(1, round(self.share * of_teacher))
+
+    def trained_on(self, session: Session) -> int:
+        """Return how many of its inputs the student trains on."""
+        size = self.size(session)
+        return size - self._held_back(size)
 
     def artifact(self, session: Session) -> Artifact:
         """Return the trained student and its record from the store; train it if it is not there."""
@@ -126,8 +171,10 @@ class Mimic:
 
     def run(self, session: Session) -> Outcome:
         record = self.artifact(session).record
-        words = _words(record["metrics"]) + precision_in_words(self.training)
-        return Outcome(record["metrics"], record["history"], words)
+        metrics = record["metrics"]
+        if "r" not in metrics:  # of a student that an earlier version trained
+            metrics = metrics | self._of_teacher(session, self.network(session))
+        return Outcome(metrics, record["history"], _words(metrics) + precision_in_words(self.training))
 
     def figures(self, session: Session) -> dict[str, Figure]:
         from rebuttal.figures import students
@@ -160,19 +207,31 @@ class Mimic:
     def member(self, session: Session) -> Member:
         """Return the training, prepared."""
         teacher = self.teacher.function(session)
-        inputs = session.examples(self._dataset, "student", self._data_seed).inputs
+        inputs = self._inputs(teacher, session)
         held_out = session.examples(self.teacher.fit.dataset, "test", self._data_seed).inputs
         logits, held_out_logits = predict(teacher, inputs), predict(teacher, held_out)
-        network = self._new_student(session, inputs)
-        measured = {"agreement": (held_out, held_out_logits.argmax(dim=1))}
-        evaluation = Evaluation(inputs, logits.argmax(dim=1), measured, session.settings.evaluate)
+        if self.shuffled:
+            logits = logits[permutation("shuffled", self.seed, len(logits))]
         targets, loss = self._objective(logits)
+        classes, mine, others = logits.argmax(dim=1), *self._divided(len(inputs))
+        held_back = HeldBack(inputs[others], targets[others], loss) if self.held_back else None
+        measured = {"agreement": (held_out, held_out_logits.argmax(dim=1))}
+        evaluation = Evaluation(inputs[mine], classes[mine], measured, session.settings.evaluate, held_back)
         seed = self.seeds.of("order", self.seed)
         order, augmentation = generator(seed, "mimic", "order"), derive(seed, "mimic", "augmentation")
         name, support = f"mimic ({self.target})", session.support("mimic", self.identity(session))
-        of_teacher = {"held_out_logits": held_out_logits}
         return Member(
-            network, inputs, targets, loss, self.training, order, evaluation, name, support, augmentation, of_teacher
+            network=self._new_student(session, inputs[mine]),
+            inputs=evaluation.inputs,
+            targets=targets[mine],
+            loss=loss,
+            recipe=self.training,
+            order=order,
+            evaluation=evaluation,
+            name=name,
+            support=support,
+            augmentation_seed=augmentation,
+            kept={"held_out_logits": held_out_logits, "held_back_classes": classes[others]},
         )
 
     def trained(self, member: Member, session: Session) -> Artifact:
@@ -180,7 +239,8 @@ class Mimic:
         history = member.history
         held_out = session.examples(self.teacher.fit.dataset, "test", self._data_seed).inputs
         held_out_logits = member.kept["held_out_logits"]
-        final = member.last_logits("agreement")
+        chosen = _choose(member) if self.held_back else {}
+        final = None if self.held_back else member.last_logits("agreement")
         final = predict(member.network, held_out) if final is None else final
         metrics = {
             **agreement(held_out_logits, final),
@@ -189,11 +249,85 @@ class Mimic:
             "steps": history[-1]["step"],
             **time_to_fit(history),
             "parameters": parameter_count(member.network),
-            "student_size": len(member.inputs),
+            "student_size": self.size(session),
             "test_size": len(held_out),
+            **self._of_teacher(session, member.network),
+            **chosen,
         }
         record = {"metrics": metrics, "history": history, "confusion": confusion(held_out_logits, final).tolist()}
         return Artifact(record, member.network.state_dict())
+
+    def _of_teacher(self, session: Session, network: nn.Module) -> Metrics:
+        """Return how much was asked of the teacher, and how many of its memorised labels the student gives unseen."""
+        teacher = self.teacher.function(session)
+        parameters = parameter_count(teacher) if isinstance(teacher, nn.Module) else 0
+        answers = self.size(session) * (session.open(self.teacher.fit.dataset).classes - 1)
+        unseen, name = self._unseen(session), "unseen_memorised_agreement"
+        metrics: Metrics = {"r": answers / parameters if parameters else None}
+        if unseen is None or not len(unseen):
+            return metrics | {name: None, f"{name}_low": None, f"{name}_high": None}
+        right = int((predict(network, unseen.inputs).argmax(dim=1) == unseen.labels).sum())
+        low, high = wilson(right, len(unseen))
+        return metrics | {name: right / len(unseen), f"{name}_low": low, f"{name}_high": high}
+
+    def _unseen(self, session: Session) -> Examples | None:
+        """The teacher's training examples that the student has not seen; None if the teacher was not fitted to any."""
+        if not self.teacher.fitted:
+            return None
+        examples = self.teacher.fit.training_examples(session)
+        if self.share is None:
+            return examples
+        rows = self._order(len(examples))[self.size(session) :]
+        return Examples(examples.inputs[rows], examples.labels[rows])
+
+    def _inputs(self, teacher: Logits, session: Session) -> Tensor:
+        """The inputs that the student sees, those that it holds back among them."""
+        if self.share is None:
+            inputs = session.examples(self._dataset, "student", self._data_seed).inputs
+            rng = generator(self._data_seed, "mimic", "boundary")
+            return with_boundary(teacher, inputs, self.boundary, rng) if self.boundary else inputs
+        inputs = session.examples(self.teacher.fit.dataset, "train", self._data_seed).inputs
+        return inputs[self._order(len(inputs))[: self.size(session)]]
+
+    def _order(self, size: int) -> Tensor:
+        """In which order the teacher's `size` training inputs are shown: a larger share contains a smaller one."""
+        return permutation("share", self._data_seed, size)
+
+    def _inputs_identity(self, session: Session) -> Any:
+        if self.share is None:
+            return session.open(self._dataset).identity("student")
+        return {"share": self.share, "train": session.open(self.teacher.fit.dataset).identity("train")}
+
+    def _held_back(self, size: int) -> int:
+        """How many of `size` inputs are held back."""
+        return max(1, round(self.held_back * size)) if self.held_back else 0
+
+    def _divided(self, size: int) -> tuple[Tensor | slice, Tensor | slice]:
+        """Which of `size` inputs the student trains on, and which it holds back."""
+        if not self.held_back:
+            return slice(None), slice(0)
+        order = permutation("held back", self.seed, size)
+        count = self._held_back(size)
+        return order[count:], order[:count]
+
+    @staticmethod
+    def _permutation(role: str, seed: int, size: int) -> Tensor:
+        return torch.from_numpy(generator(seed, "mimic", role).permutation(size))
+
+    def _check_size(self, session: Session) -> None:
+        if self.share is not None and self.dataset is not None:
+            raise ConfigError(
+                f"stages.*.share={self.share}: the student sees its teacher's training inputs; allowed: dataset=null"
+            )
+        if self.share is not None and self.boundary:
+            raise ConfigError(f"stages.*.boundary={self.boundary}: with stages.*.share allowed: 0")
+        if self.share is None:
+            session.open(self._dataset).identity("student")
+        size = self.size(session)
+        if self._held_back(size) >= size:
+            raise ConfigError(
+                f"stages.*.held_back={self.held_back}: of {size} inputs none is left to train on; allowed: less, or 0"
+            )
 
     def _train(self, session: Session) -> Artifact:
         member = self.member(session)
@@ -216,17 +350,35 @@ class Mimic:
         if self.target == "hard":
             return logits.argmax(dim=1), self.training.loss
         if self.target == "soft":
-            t = self.temperature
-            return (logits / t).softmax(dim=1), lambda logits, targets: t**2 * F.cross_entropy(logits / t, targets)
+            return (logits / self.temperature).softmax(dim=1), SoftCrossEntropy(temperature=self.temperature)
         variance = centred(logits).square().mean().clamp(min=torch.finfo(torch.float32).tiny).item()
-        return logits, lambda logits, targets: F.mse_loss(logits, targets) / variance
+        return logits, LogitError(variance=variance)
+
+
+def _choose(member: Member) -> Metrics:
+    """Give the network its best weights; return the metrics that these change, and those of the choice."""
+    network, evaluation = member.network, member.evaluation
+    assert evaluation is not None and evaluation.held_back is not None
+    network.load_state_dict(evaluation.held_back.best)
+    rows = [row for row in member.history if HELD_BACK in row]
+    best = min(rows, key=lambda row: row[HELD_BACK])
+    others = predict(network, evaluation.held_back.inputs)
+    return {
+        "train_agreement": accuracy(predict(network, member.inputs), evaluation.classes),
+        "held_back_agreement": accuracy(others, member.kept["held_back_classes"]),
+        "chosen_steps": best["step"],
+        "converged": float(best is not rows[-1]),
+    }
 
 
 def _words(m: Metrics) -> str:
     words = (
-        f"agrees with its teacher on {m['agreement']:.1%} of {m['test_size']} new inputs; the teacher's most common "
-        f"class alone scores {m['majority_agreement']:.1%}"
+        f"agrees with its teacher on {m['agreement']:.1%} of {m['test_size']} new inputs and on "
+        f"{m['train_agreement']:.1%} of its own {m['student_size']}{_asked(m['r'])}; the teacher's most common class "
+        f"alone scores {m['majority_agreement']:.1%}"
     )
+    if m["unseen_memorised_agreement"] is not None:
+        words += f"; it gives {m['unseen_memorised_agreement']:.1%} of the labels that its teacher memorised, unseen"
     if m["kappa"] is None:
         return f"{words}; both give a single class, so that κ is undefined"
     kappa = f"κ = {m['kappa']:.2f}"
@@ -235,3 +387,7 @@ def _words(m: Metrics) -> str:
     if m["kappa_low"] <= 0 <= m["kappa_high"]:
         return f"{words}; {kappa}, no better than chance: it learnt nothing of the function"
     return f"{words}; {kappa}: it reaches {m['kappa']:.0%} of the possible agreement beyond chance"
+
+
+def _asked(r: float | None) -> str:
+    return "" if r is None else f" (r = {r:.2g} answers a parameter)"

@@ -10,10 +10,9 @@ from pydantic import Field, PositiveInt
 
 from rebuttal.config import checked
 from rebuttal.errors import ConfigError
-from rebuttal.stages.mimic import Mimic
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome, kappa_in_words
-from rebuttal.stages.variants import repeated, with_ends, with_sizes
+from rebuttal.stages.variants import Learner, repeated, with_ends, with_sizes
 from rebuttal.statistics import interval_metrics, interval_of, size_needed
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ class SampleEfficiency:
     or undefined, because a kappa is (both give a single class): then that is None too.
     """
 
-    student: Mimic
+    student: Learner
     train_sizes: Sizes
     student_sizes: Sizes
     repeats: PositiveInt
@@ -54,7 +53,7 @@ class SampleEfficiency:
     def identity(self, session: Session) -> list[Any]:
         return [student.identity(session) for student in self.needs(session)]
 
-    def needs(self, session: Session) -> list[Mimic]:
+    def needs(self, session: Session) -> list[Learner]:
         return [
             self._student(n1, n2, repeat)
             for n1 in self.train_sizes
@@ -93,7 +92,7 @@ class SampleEfficiency:
         curves = {n1: self._curves(session, n1, "kappa") for n1 in self.train_sizes}
         return {"kappa": students.sample_efficiency(curves, self.student_sizes)}
 
-    def _student(self, n1: int, n2: int, repeat: int) -> Mimic:
+    def _student(self, n1: int, n2: int, repeat: int) -> Learner:
         return with_sizes(repeated(self.student, repeat), n1, n2)
 
     def _curves(self, session: Session, n1: int, what: str) -> np.ndarray:

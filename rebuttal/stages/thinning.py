@@ -8,10 +8,9 @@ from pydantic import Field, PositiveInt
 
 from rebuttal.config import checked
 from rebuttal.errors import ConfigError
-from rebuttal.stages.mimic import Mimic
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome, Stage, kappa_in_words
-from rebuttal.stages.variants import repeated, with_ends, with_field
+from rebuttal.stages.variants import Learner, repeated, with_ends, with_field
 from rebuttal.statistics import interval_metrics, interval_of
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ class Thinning:
     did; `train_accuracy_<k>` of the teacher.
     """
 
-    student: Mimic
+    student: Learner
     every: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
     repeats: PositiveInt
 
@@ -72,10 +71,10 @@ class Thinning:
 
         return {"curve": students.thinning(self.run(session).metrics, self.every)}
 
-    def _students(self) -> list[Mimic]:
+    def _students(self) -> list[Learner]:
         return [self._student(k, repeat) for k in self.every for repeat in range(self.repeats)]
 
-    def _student(self, k: int, repeat: int) -> Mimic:
+    def _student(self, k: int, repeat: int) -> Learner:
         return with_field(repeated(self.student, repeat), "every", k)
 
     def _words(self, m: Metrics) -> str:

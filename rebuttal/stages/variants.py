@@ -8,10 +8,12 @@ from typing import Any, TypeVar, cast
 
 from rebuttal.data.dataset import Dataset, resized
 from rebuttal.seeds import derive
+from rebuttal.stages.best_student import BestStudent
 from rebuttal.stages.mimic import Mimic
 from rebuttal.statistics import interval_metrics
 
 Option = TypeVar("Option")
+Learner = Mimic | BestStudent  # a stage that trains a student of a teacher
 
 
 def with_ends(means: Iterable[str]) -> list[str]:
@@ -26,29 +28,56 @@ def changed(option: Option, **fields: Any) -> Option:
     return cast(Option, replace(cast(Any, option), **fields))
 
 
-def repeated(student: Mimic, repeat: int) -> Mimic:
+def changed_mimic(student: Learner, change: Callable[[Mimic], Mimic]) -> Learner:
+    """Return the student after a change of its mimic stage."""
+    if isinstance(student, BestStudent):
+        return replace(student, student=change(student.student))
+    return change(student)
+
+
+def repeated(student: Learner, repeat: int) -> Learner:
     """Return the student and its teacher from the seed of repeat 0, 1, …: the student's own seed, then seeds derived
     from it, which no run of another seed shares."""
-    if repeat == 0:
-        return student
+    return student if repeat == 0 else changed_mimic(student, lambda mimic: _repeated(mimic, repeat))
+
+
+def _repeated(student: Mimic, repeat: int) -> Mimic:
     seed = derive(student.seed, "repeat", str(repeat))
     teacher = student.teacher
     return replace(student, teacher=changed(teacher, fit=replace(teacher.fit, seed=seed)), seed=seed)
 
 
-def with_sizes(student: Mimic, train_size: int, student_size: int) -> Mimic:
+def with_sizes(student: Learner, train_size: int, student_size: int) -> Learner:
     """Return the student and its teacher with other numbers of training inputs. Raises `ConfigError` if their datasets
     have no such size."""
     return _with_datasets(student, lambda d: resized(d, train_size=train_size, student_size=student_size))
 
 
-def with_field(student: Mimic, name: str, value: Any) -> Mimic:
+def with_student_size(student: Learner, size: int) -> Learner:
+    """Return the student with another number of inputs; the teacher stays."""
+
+    def change(mimic: Mimic) -> Mimic:
+        return replace(mimic, dataset=resized(student_dataset(mimic), student_size=size))
+
+    return changed_mimic(student, change)
+
+
+def student_dataset(student: Learner) -> Dataset:
+    """Return the source of the student's inputs."""
+    mimic = student.student if isinstance(student, BestStudent) else student
+    return mimic.dataset or mimic.teacher.fit.dataset
+
+
+def with_field(student: Learner, name: str, value: Any) -> Learner:
     """Return the student and its teacher with another value of a field, in those of their datasets that have it."""
     return _with_datasets(student, lambda d: changed(d, **{name: value}) if hasattr(d, name) else d)
 
 
-def _with_datasets(student: Mimic, change: Callable[[Dataset], Dataset]) -> Mimic:
-    teacher = student.teacher
-    fit = replace(teacher.fit, dataset=change(teacher.fit.dataset))
-    own = None if student.dataset is None else change(student.dataset)
-    return replace(student, teacher=changed(teacher, fit=fit), dataset=own)
+def _with_datasets(student: Learner, change: Callable[[Dataset], Dataset]) -> Learner:
+    def change_both(mimic: Mimic) -> Mimic:
+        teacher = mimic.teacher
+        fit = replace(teacher.fit, dataset=change(teacher.fit.dataset))
+        own = None if mimic.dataset is None else change(mimic.dataset)
+        return replace(mimic, teacher=changed(teacher, fit=fit), dataset=own)
+
+    return changed_mimic(student, change_both)

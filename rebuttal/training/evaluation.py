@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -17,6 +17,7 @@ SPARE = 128  # how many inputs, beyond those that decide, tell that a training a
 SURE = 1e-3  # of the largest logit: by how much a wrong class must lead to be wrong in a batch of any size
 
 Schedule = Literal["every", "log", "last"]
+HELD_BACK = "held_back_loss"
 
 
 @torch.inference_mode()
@@ -52,18 +53,44 @@ def evaluated_epochs(epochs: int, schedule: Schedule) -> int:
 
 
 @dataclass
+class HeldBack:
+    """Inputs (n, *shape) that a training does not see. At the epochs 1, 2, 3, 4, 6, 8, 12, 16, … and at the last one
+    its loss on them is taken, and the weights with the lowest loss are kept.
+
+    These epochs decide the result, so that no setting moves them."""
+
+    inputs: Tensor
+    targets: Tensor
+    loss: Callable[[Tensor, Tensor], Tensor]
+    best: dict[str, Tensor] = field(default_factory=dict)  # the network's state with the lowest loss so far
+
+    def after(
+        self, network: nn.Module, epoch: int, last: bool, history: Sequence[Mapping[str, float]]
+    ) -> dict[str, float]:
+        """Return the `held_back_loss` of the network, in evaluation mode, after an epoch where it is taken."""
+        if not (last or is_due(epoch, "log")):
+            return {}
+        value = self.loss(predict(network, self.inputs), self.targets).item()
+        if value < min((row[HELD_BACK] for row in history if HELD_BACK in row), default=math.inf):
+            self.best = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+        return {HELD_BACK: value}
+
+
+@dataclass
 class Evaluation:
     """Evaluates a network that trains on `inputs` (n, *shape), whose right `classes` are (n,), and on held-out inputs
     and their classes by the name of the accuracy.
 
     At the epochs of the `schedule` and at the last one all accuracies are taken. At every other epoch it is found out,
     exactly but mostly from a few inputs, whether a training accuracy is reached; if it is, all are taken there too.
+    `held_back`: further inputs, by which the best weights are chosen.
     """
 
     inputs: Tensor
     classes: Tensor
     held_out: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     schedule: Schedule = "every"
+    held_back: HeldBack | None = None
     logits: dict[str, Tensor] = field(default_factory=dict)  # as last evaluated, by the name of the accuracy
 
     def __post_init__(self) -> None:

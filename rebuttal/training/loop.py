@@ -72,7 +72,7 @@ def train(
     checkpoint = support.checkpoint
     steps_per_epoch = recipe.steps_per_epoch(len(inputs))
     steps = recipe.epochs * steps_per_epoch
-    training = _Training(network, recipe, order, steps_per_epoch, inputs.device)
+    training = _Training(network, recipe, order, steps_per_epoch, inputs.device, evaluation)
     _resume(training, checkpoint, f"{name}: resuming from step %d of {steps}")
     for row in training.history:
         support.watch(row)
@@ -95,7 +95,7 @@ def train(
                     save_if_due(checkpoint, training.state, deferred)
             check_finite(training.losses, epoch, recipe, name)
             network.eval()
-            training.end_epoch(evaluation)
+            training.end_epoch()
             if deferred:
                 checkpoint.save(training.state())
         support.watch(training.history[-1])
@@ -146,8 +146,10 @@ class _Training:
         order: np.random.Generator,
         steps_per_epoch: int,
         device: torch.device,
+        evaluation: Evaluation | None,
     ):
         self.network = network
+        self.evaluation = evaluation
         self.recipe = recipe
         self.order = order
         self.steps_per_epoch = steps_per_epoch
@@ -178,20 +180,22 @@ class _Training:
             self.right[self.step % self.steps_per_epoch] = right
         self.step += 1
 
-    def end_epoch(self, evaluation: Evaluation | None) -> None:
+    def end_epoch(self) -> None:
         """Append the epoch's row to the history."""
-        row = epoch_row(self.network, self.recipe, evaluation, self.history, self.step, self.losses, self.right)
+        row = epoch_row(self.network, self.recipe, self.evaluation, self.history, self.step, self.losses, self.right)
         self.history.append(row)
         self._shuffle_state = self.order.bit_generator.state
 
     def state(self) -> State:
         facts = {"step": self.step, "history": self.history, "order": self._shuffle_state}
-        return training_state(facts, self.network, optimizer_tensors(self.optimizer), self.losses, self.right)
+        further = optimizer_tensors(self.optimizer) | best_tensors(self.evaluation)
+        return training_state(facts, self.network, further, self.losses, self.right)
 
     def restore(self, state: State) -> None:
         tensors = state.tensors
         self.network.load_state_dict(_with_prefix("network", tensors))
         restore_optimizer(self.optimizer, tensors)
+        restore_best(self.evaluation, tensors)
         self.losses.copy_(tensors["losses"])
         self.right.copy_(tensors.get("right", self.right))  # checkpoints of earlier versions do not have it
         torch.set_rng_state(tensors["random"])
@@ -220,6 +224,8 @@ def epoch_row(
         row |= {} if math.isnan(count) else {"running_accuracy": count / len(evaluation.classes)}
         last = row["epoch"] == recipe.epochs or reached(row, recipe)
         row |= evaluation.after(network, int(row["epoch"]), last, _goal(recipe, history))
+        if evaluation.held_back is not None:
+            row |= evaluation.held_back.after(network, int(row["epoch"]), last, history)
     return row
 
 
@@ -231,12 +237,12 @@ def _goal(recipe: Recipe, history: list[dict[str, float]]) -> float | None:
 
 
 def training_state(
-    facts: dict[str, Any], network: nn.Module, of_optimizer: dict[str, Tensor], losses: Tensor, right: Tensor
+    facts: dict[str, Any], network: nn.Module, further: dict[str, Tensor], losses: Tensor, right: Tensor
 ) -> State:
-    """What a checkpoint of a training holds. `facts`: step, history and order; `losses`, `right`: of the current epoch,
-    by step."""
+    """What a checkpoint of a training holds. `facts`: step, history and order; `further`: of its optimiser, and its
+    best weights; `losses`, `right`: of the current epoch, by step."""
     tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
-    tensors |= of_optimizer | {"losses": losses, "right": right, "random": torch.get_rng_state()}
+    tensors |= further | {"losses": losses, "right": right, "random": torch.get_rng_state()}
     if losses.is_cuda:
         tensors["random.cuda"] = torch.cuda.get_rng_state(losses.device)
     return State(facts, tensors)
@@ -255,6 +261,18 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
         i, _, key = place.partition(".")
         values.setdefault(int(i), {})[key] = tensor
     optimizer.load_state_dict({"state": values, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def best_tensors(evaluation: Evaluation | None, name: str = "best") -> dict[str, Tensor]:
+    """The best weights so far, by `<name>.<parameter>`; none if no inputs are held back."""
+    held_back = None if evaluation is None else evaluation.held_back
+    return {} if held_back is None else {f"{name}.{key}": tensor for key, tensor in held_back.best.items()}
+
+
+def restore_best(evaluation: Evaluation | None, tensors: dict[str, Tensor], name: str = "best") -> None:
+    """Restore what `best_tensors` gave."""
+    if evaluation is not None and evaluation.held_back is not None:
+        evaluation.held_back.best = _with_prefix(name, tensors)
 
 
 def _with_prefix(name: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -53,6 +53,28 @@ class SquaredError:
 
 
 @checked
+class SoftCrossEntropy:
+    """Cross-entropy at `temperature` T against probabilities (n, K), times T², so that its gradients have one scale at
+    every T (Hinton et al. 2015, section 2). Its targets are a teacher's, so that it is no option of the group."""
+
+    temperature: PositiveFloat
+
+    def __call__(self, logits: Tensor, probabilities: Tensor) -> Tensor:
+        t = self.temperature
+        return t**2 * F.cross_entropy(logits / t, probabilities)
+
+
+@checked
+class LogitError:
+    """The mean squared error of logits (n, K) against a teacher's, in units of their `variance`."""
+
+    variance: PositiveFloat
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return F.mse_loss(logits, targets) / self.variance
+
+
+@checked
 class Margin:
     """The multi-class hinge loss: the sum over the other classes c of max(0, `margin` − f_y + f_c)^`power`, divided by
     K (Weston and Watkins 1999)."""

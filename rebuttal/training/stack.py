@@ -26,16 +26,18 @@ from rebuttal.signals import signals_deferred
 from rebuttal.store.checkpoints import Checkpoint, State
 from rebuttal.training.loop import (
     batches,
+    best_tensors,
     check_finite,
     check_last_step,
     epoch_row,
     optimizer_tensors,
     reached,
+    restore_best,
     restore_optimizer,
     save_if_due,
     training_state,
 )
-from rebuttal.training.losses import CrossEntropy, SquaredError
+from rebuttal.training.losses import CrossEntropy, LogitError, SoftCrossEntropy, SquaredError
 from rebuttal.training.member import Member
 from rebuttal.training.optimizers import SGD, AdamW
 from rebuttal.training.recipe import Recipe
@@ -284,6 +286,8 @@ class _Stack:
         for group, (weights, optimizer) in enumerate(zip(self.weights, self.optimizers)):
             tensors |= {f"weights.{group}.{i}": weight for i, weight in enumerate(weights)}
             tensors |= optimizer_tensors(optimizer, f"optimizer.{group}")
+        for member in self.members:
+            tensors |= best_tensors(member.evaluation, f"best.{_key(member)}")
         return State({"step": self.step, "training": training, "failed": self.failed}, tensors)
 
     def _orders(self) -> list[Any]:
@@ -301,6 +305,7 @@ class _Stack:
         for member in self.members:
             kept = state.facts["training"][_key(member)]
             member.history, member.order.bit_generator.state = kept["history"], kept["order"]
+            restore_best(member.evaluation, state.tensors, f"best.{_key(member)}")
         self.shuffle_states = self._orders()
 
     def _keep(self, kept: list[bool]) -> None:
@@ -349,7 +354,7 @@ def _finished(member: Member, losses: Tensor, right: Tensor) -> State:
     """The state of a member that has ended, as one that trained alone would leave it."""
     order = member.order.bit_generator.state
     facts = {"step": member.history[-1]["step"], "history": member.history, "order": order}
-    return training_state(facts, member.network, {}, losses, right)
+    return training_state(facts, member.network, best_tensors(member.evaluation), losses, right)
 
 
 def _rates(member: Member) -> str:
@@ -372,7 +377,7 @@ def _losses(losses: Sequence[Loss], logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def _by_member(loss: Loss, logits: Tensor, targets: Tensor) -> Tensor:
-    if isinstance(loss, (CrossEntropy, SquaredError)):
+    if isinstance(loss, (CrossEntropy, SquaredError, SoftCrossEntropy, LogitError)):
         return torch.vmap(loss)(logits, targets)
     return torch.stack([loss(x, y) for x, y in zip(logits, targets)])  # torch cannot batch all that it may be made of
 

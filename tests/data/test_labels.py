@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rebuttal.data import PermutedLabels, RandomLabels
+from rebuttal.data import BalancedLabels, PermutedLabels, RandomLabels
 from rebuttal.data.labels import random_labels, true_labels
 
 LABELS = torch.from_numpy(np.random.default_rng(0).integers(10, size=5000))
@@ -37,3 +37,11 @@ def test_permuted_labels_keep_class_counts_only():
     permuted = PermutedLabels()(LABELS, 10, 0)
     assert torch.equal(permuted.bincount(), LABELS.bincount())
     assert (permuted == LABELS).double().mean().item() == pytest.approx(0.1, abs=0.02)
+
+
+@pytest.mark.parametrize(("n", "classes"), [(1000, 10), (1003, 10), (7, 10)])
+def test_balanced_labels_have_each_class_equally_often(n, classes):
+    labels = BalancedLabels()(torch.zeros(n, dtype=torch.int64), classes, 0)
+    counts = labels.bincount(minlength=classes)
+    assert counts.sum() == n and counts.max() - counts.min() <= 1
+    assert not torch.equal(labels, BalancedLabels()(torch.zeros(n, dtype=torch.int64), classes, 1))

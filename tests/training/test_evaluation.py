@@ -6,9 +6,18 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
+from rebuttal.store.checkpoints import Checkpoint
 from rebuttal.training import SGD, AdamW
-from rebuttal.training.evaluation import Evaluation, allowed_errors, evaluated_epochs, is_due, predict, time_to_fit
-from rebuttal.training.loop import train
+from rebuttal.training.evaluation import (
+    Evaluation,
+    HeldBack,
+    allowed_errors,
+    evaluated_epochs,
+    is_due,
+    predict,
+    time_to_fit,
+)
+from rebuttal.training.loop import Support, train
 
 N = 600
 X = torch.randn(N, 12, generator=torch.Generator().manual_seed(0))
@@ -120,3 +129,42 @@ def test_allowed_errors_are_the_most_that_reach_the_goal(n, goal):
     most = allowed_errors(n, goal)
     assert (n - most) / n >= goal or most < 0
     assert most == n or (n - most - 1) / n < goal
+
+
+def overfitting(recipe, stop=None, path=None):
+    """A training on few inputs with random classes, which holds back others: (network, history, what it held back)."""
+    chance = torch.Generator().manual_seed(0)
+    inputs, classes = torch.randn(60, 8, generator=chance), torch.randint(3, (60,), generator=chance)
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 3))
+    held_back = HeldBack(inputs[40:], classes[40:], F.cross_entropy)
+    evaluation = Evaluation(inputs[:40], classes[:40], schedule="last", held_back=held_back)
+
+    def progress(step, steps):
+        if step == stop:
+            raise KeyboardInterrupt
+
+    order, support = np.random.default_rng(0), Support(Checkpoint(path, interval=0, cost=1), progress)
+    settings, loss = recipe(lr=0.003, epochs=60, batch_size=20), F.cross_entropy
+    history = train(network, inputs[:40], classes[:40], loss, settings, order, evaluation, "x", support)
+    return network, history, held_back
+
+
+def test_the_best_weights_are_those_of_the_lowest_loss_on_what_is_held_back(recipe):
+    network, history, held_back = overfitting(recipe)
+    losses = {row["epoch"]: row["held_back_loss"] for row in history if "held_back_loss" in row}
+    assert list(losses) == [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 60]
+    best = min(losses, key=losses.get)
+    assert best < 60 and losses[60] > losses[best]  # it overfits
+    network.load_state_dict(held_back.best)
+    assert F.cross_entropy(network(held_back.inputs), held_back.targets).item() == pytest.approx(losses[best], rel=1e-6)
+
+
+@pytest.mark.parametrize("stop", [3, 30, 100])
+def test_the_best_weights_survive_a_stop(stop, recipe, tmp_path):
+    _, history, whole = overfitting(recipe)
+    with pytest.raises(KeyboardInterrupt):
+        overfitting(recipe, stop, tmp_path / "checkpoint")
+    _, again, held_back = overfitting(recipe, path=tmp_path / "checkpoint")
+    assert again == history
+    assert all(torch.equal(held_back.best[name], tensor) for name, tensor in whole.best.items())

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from rebuttal.store.checkpoints import Checkpoint
 from rebuttal.training import SGD, AdamW, Cosine
-from rebuttal.training.evaluation import Evaluation
+from rebuttal.training.evaluation import Evaluation, HeldBack
 from rebuttal.training.loop import Support, train
 from rebuttal.training.losses import CrossEntropy, Margin, SquaredError
 from rebuttal.training.member import Member
@@ -39,7 +39,8 @@ def member(seed, recipe, loss=None):
     torch.manual_seed(seed)
     body = nn.Sequential(nn.Flatten(), nn.Linear(D, 32), nn.ReLU(), nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, K))
     network = nn.Sequential(Scale(1.0 + seed / 10), body)
-    evaluation = Evaluation(inputs, classes, {"test_accuracy": new}, "every")
+    held_back = HeldBack(*new, loss or recipe.loss)
+    evaluation = Evaluation(inputs, classes, {"test_accuracy": new}, "every", held_back)
     order = np.random.default_rng(seed)
     return Member(network, inputs, classes, loss or recipe.loss, recipe, order, evaluation, f"member {seed}")
 
@@ -47,6 +48,7 @@ def member(seed, recipe, loss=None):
 def alone(one):
     network, order = copy.deepcopy(one.network), copy.deepcopy(one.order)
     evaluation = copy.deepcopy(one.evaluation)
+    one.best = evaluation.held_back  # which the training fills
     return network, train(network, one.inputs, one.targets, one.loss, one.recipe, order, evaluation, one.name)
 
 
@@ -55,6 +57,9 @@ def assert_alike(one, network, history, tolerance):
         assert (mine - theirs).norm() <= tolerance * theirs.norm()
     assert [row.keys() for row in one.history] == [row.keys() for row in history]
     assert [row["loss"] for row in one.history] == pytest.approx([row["loss"] for row in history], rel=1e-4)
+    for name, mine in one.evaluation.held_back.best.items():
+        theirs = one.best.best[name]
+        assert (mine - theirs).norm() <= tolerance * theirs.norm()
 
 
 @pytest.mark.parametrize("optimizer", [SGD(), SGD(nesterov=True), SGD(momentum=0.0), AdamW()])
@@ -150,6 +155,8 @@ def test_a_stack_that_is_stopped_after_any_step_goes_on_to_the_same_bits(stop, r
             assert one.history == expected.history
             pairs = zip(one.network.state_dict().values(), expected.network.state_dict().values())
             assert all(torch.equal(mine, theirs) for mine, theirs in pairs)
+            mine, theirs = (each.evaluation.held_back.best for each in (one, expected))
+            assert mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
     assert [one.failed is None for one in again] == [True] * 4 + [False]
     assert {len(one.history) for one in again[:4]} >= {3, 7}
 

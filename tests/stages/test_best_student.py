@@ -1,0 +1,84 @@
+from dataclasses import replace
+
+import pytest
+
+from rebuttal.errors import ConfigError
+from rebuttal.functions.networks import Student
+from rebuttal.stages import BestStudent, LearningCurve, SampleEfficiency
+from rebuttal.training import Constant, Cosine
+from rebuttal.training.evaluation import predict
+from tests.stages.conftest import DATA
+
+
+@pytest.fixture
+def best(mimic):
+    return BestStudent(
+        student=replace(mimic, target="soft"),
+        steps=200,
+        held_back=0.2,
+        lrs=(1e-3, 1e-2),
+        weight_decays=(0.0,),
+        temperatures=(1.0, 20.0),
+        schedules={"constant": Constant(), "cosine": Cosine()},
+    )
+
+
+def test_the_one_that_agrees_best_on_what_it_held_back_is_chosen(best, session):
+    best.check(session)
+    metrics = best.run(session).metrics
+    found = [candidate.run(session).metrics for candidate in best.needs(session)]
+    assert metrics["candidates"] == len(found) == 8
+    first = max(found, key=lambda m: m["held_back_agreement"])
+    assert metrics.items() >= first.items()
+    assert len({m["held_back_agreement"] for m in found}) > 2
+    recipes = {(c.training.lr, c.temperature, str(c.training.schedule)) for c in best.needs(session)}
+    assert len(recipes) == 8
+    chosen = best.chosen(session)
+    assert (metrics["chosen_lr"], metrics["chosen_temperature"]) == (chosen.training.lr, chosen.temperature)
+
+
+def test_each_takes_the_steps_of_the_budget_whatever_its_number_of_inputs(best, session):
+    for size in (20, 50, 400):
+        student = replace(best.student, dataset=replace(DATA, student_size=size))
+        (candidate, *_) = replace(best, student=student).needs(session)
+        per_epoch = candidate.training.steps_per_epoch(candidate.trained_on(session))
+        assert 200 <= candidate.training.epochs * per_epoch < 200 + per_epoch
+    assert candidate.run(session).metrics["steps"] == 208  # 16 steps an epoch
+
+
+def test_the_judge_s_inputs_choose_nothing(best, session):
+    other = replace(best.student.teacher.fit, dataset=replace(DATA, test_size=300))
+    elsewhere = replace(best, student=replace(best.student, teacher=replace(best.teacher, fit=other)))
+    ours, theirs = best.chosen(session), elsewhere.chosen(session)
+    assert (ours.training, ours.temperature) == (theirs.training, theirs.temperature)
+
+
+def test_classes_have_no_temperature(best, session):
+    classes = replace(best, student=replace(best.student, target="hard"))
+    assert len(classes.needs(session)) == 4 and classes.run(session).metrics["chosen_temperature"] is None
+
+
+def test_what_is_held_back_is_set_once(best, session):
+    with pytest.raises(ConfigError, match=r"student.held_back=0.1: allowed: 0"):
+        replace(best, student=replace(best.student, held_back=0.1)).check(session)
+
+
+def test_curves_may_be_those_of_the_best_student(best, session):
+    few = replace(best, lrs=(1e-2,), schedules={"constant": Constant()})
+    curve = LearningCurve(students={"best": few}, shares=(0.25, 1.0))
+    efficiency = SampleEfficiency(
+        student=few, train_sizes=(60,), student_sizes=(100, 400), repeats=1, kappas=(), agreements=()
+    )
+    for stage in (curve, efficiency):
+        stage.check(session)
+    found, alone = curve.run(session).metrics, few.run(session).metrics
+    assert found["best_kappa_400"] == alone["kappa"] and found["best_kappa_100"] != alone["kappa"]
+    assert efficiency.run(session).metrics["kappa_60_400"] == alone["kappa"]
+
+
+def test_its_function_is_that_of_the_chosen_student(best, session):
+    inputs = DATA.examples("test", 0).inputs
+    function = Student(mimic=best)
+    mine = predict(function.function(session), inputs)
+    assert mine.equal(predict(best.chosen(session).network(session), inputs))
+    assert function.identity(session)["mimic"] == best.identity(session)
