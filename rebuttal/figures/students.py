@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -43,8 +44,8 @@ def mimic_curves(history: list[Row], metrics: Row) -> Figure:
 
 
 def agreement_bars(students: dict[str, Row]) -> Figure:
-    """Draw a row for each student, from its metrics by name: agreement with its interval, majority class and chance;
-    beside it kappa with its interval."""
+    """Draw a row for each student, from its metrics by name: agreement with its interval, that on its own inputs,
+    majority class and chance; beside it kappa with its interval, and r."""
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH * 2, 0.8 + 0.32 * len(students)), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
@@ -64,9 +65,12 @@ def agreement_bars(students: dict[str, Row]) -> Figure:
 
 
 def _agreement_bar(axes: Axes, y: int, found: Row) -> None:
-    label = {key: key if y == 0 else None for key in ("agreement", "majority class", "chance")}
+    label = {key: key if y == 0 else None for key in ("agreement", "on its own inputs", "majority class", "chance")}
     axes.barh(y, found["agreement"], height=0.55, color=BLUE, alpha=0.85, label=label["agreement"])
     axes.plot([found["agreement_low"], found["agreement_high"]], [y, y], color="black", linewidth=1)
+    own = found.get("train_agreement")  # a judge's student may have none
+    if own is not None:
+        axes.plot(own, y, "|", color=BLUE, markersize=13, markeredgewidth=2, label=label["on its own inputs"])
     axes.plot(found["majority_agreement"], y, "D", **_MARK, markersize=5, label=label["majority class"])
     axes.plot(found["chance_agreement"], y, "v", **_MARK, markersize=4, label=label["chance"])
 
@@ -77,6 +81,17 @@ def _kappa_interval(axes: Axes, y: int, found: Row) -> None:
     else:
         axes.plot(found["kappa"], y, "o", color=BLUE, markersize=4)
         axes.plot([found["kappa_low"], found["kappa_high"]], [y, y], color=BLUE)
+    if found.get("r") is not None:
+        at = axes.get_yaxis_transform()
+        axes.text(1.02, y, f"r = {found['r']:.2g}", transform=at, va="center", color=GREY, fontsize="small")
+
+
+def _r_axis(axes: Axes, a_question: float | None) -> None:
+    """Add the axis of r above that of n2; `a_question`: what an input adds to r, None if there is no r."""
+    if a_question:
+        functions = partial(np.multiply, a_question), partial(np.multiply, 1 / a_question)
+        above = axes.secondary_xaxis("top", functions=functions)
+        above.set_xlabel("r: numbers told for each parameter of the teacher")
 
 
 def learning_curves(curves: dict[str, list[Row]]) -> Figure:
@@ -87,6 +102,7 @@ def learning_curves(curves: dict[str, list[Row]]) -> Figure:
             _agreement_line(left, name, points, style["color"])
             _kappa_line(right, points, style["color"])
         left.plot([], [], "--", color=GREY, linewidth=0.8, label="majority class")
+        left.plot([], [], ":", color=GREY, linewidth=0.8, label="on its own inputs")
         share_panel(left, "inputs labelled by the teacher", "agreement")
         right.axhline(0, color=GREY, linewidth=0.8)
         right.set_ylim(min(-0.05, right.get_ylim()[0]), 1.02)
@@ -94,6 +110,8 @@ def learning_curves(curves: dict[str, list[Row]]) -> Figure:
         right.set_ylabel("kappa (0: chance, 1: equal)")
         for axes in (left, right):
             axes.set_xscale("log")
+        each = {p["r"] / p["student_size"] for points in curves.values() for p in points if p["r"] is not None}
+        _r_axis(right, each.pop() if len(each) == 1 else None)
         return figure
 
 
@@ -101,6 +119,7 @@ def _agreement_line(axes: Axes, name: str, points: list[Row], colour: str) -> No
     sizes = [p["student_size"] for p in points]
     axes.plot(sizes, [p["agreement"] for p in points], "o-", markersize=3, color=colour, label=_label(name))
     axes.plot(sizes, [p["majority_agreement"] for p in points], "--", color=colour, linewidth=0.8)
+    axes.plot(sizes, [p["train_agreement"] for p in points], ":", color=colour, linewidth=0.8)
 
 
 def _kappa_line(axes: Axes, points: list[Row], colour: str) -> None:
@@ -150,8 +169,9 @@ def class_shares(tables: dict[str, np.ndarray]) -> Figure:
         return figure
 
 
-def sample_efficiency(curves: dict[int, np.ndarray], sizes: Sequence[int]) -> Figure:
+def sample_efficiency(curves: dict[int, np.ndarray], sizes: Sequence[int], a_question: float | None = None) -> Figure:
     """Plot kappa against n2; a line for each n1, whose curves are (seeds, sizes), and a dot for each seed.
+    `a_question`: what an input adds to r.
 
     Dotted vertical lines mark n1/10, by which the thesis expects the student to have learnt."""
     with rc_context(STYLE):
@@ -168,6 +188,7 @@ def sample_efficiency(curves: dict[int, np.ndarray], sizes: Sequence[int]) -> Fi
         axes.set_ylim(min(-0.05, axes.get_ylim()[0]), 1.02)
         axes.set_xlabel("n2: new inputs labelled by the teacher")
         axes.set_ylabel("kappa of student and teacher")
+        _r_axis(axes, a_question)
         axes.legend()
         return figure
 

@@ -28,14 +28,15 @@ OF_CHOICE = ("candidates", "chosen_lr", "chosen_weight_decay", "chosen_temperatu
 @checked
 class BestStudent:
     """Train `student` once for every combination of `lrs`, `weight_decays`, `temperatures` (of soft targets) and
-    `schedules` (by name), for `steps` optimiser steps whatever the number of its inputs, and take the one that agrees
-    best with the teacher on the share `held_back` of its inputs, which none is trained on; of equal ones the first.
-    Within each training the weights with the lowest loss on those inputs are taken. The held-out inputs, on which it is
+    `schedules` (by name), for `steps` optimiser steps whatever the number of its inputs, and choose one by the share
+    `held_back` of its inputs, which none is trained on: of those with one temperature the one with the lowest loss, and
+    of these the one that agrees most often with the teacher, because losses at two temperatures do not compare. Within
+    each training the weights with the lowest loss on those inputs are taken. The held-out inputs, on which it is
     judged, choose nothing.
 
     Metrics: those of the chosen student, see `Mimic`; `candidates`, how many there were; `chosen_lr`,
-    `chosen_weight_decay` and `chosen_temperature`. `converged` is 0 if the chosen student's loss on what it held back
-    was still falling at the end of the budget: then the numbers are bounds.
+    `chosen_weight_decay` and `chosen_temperature`. If `converged` is 0, the chosen student's loss on what it held back
+    was still falling at the end of the budget, and the numbers are bounds.
     """
 
     student: Mimic
@@ -77,8 +78,12 @@ class BestStudent:
         return METRICS + OF_HELD_BACK + OF_CHOICE
 
     def chosen(self, session: Session) -> Mimic:
-        """Return the student that agrees best with the teacher on what it held back."""
-        return max(self.needs(session), key=lambda student: _on_held_back(student, session))
+        """Return the student that is best on what it held back."""
+        found: dict[float, list[Mimic]] = {}
+        for candidate in self.needs(session):
+            found.setdefault(candidate.temperature, []).append(candidate)
+        best = [min(each, key=lambda one: _of_held_back(one, "loss", session)) for each in found.values()]
+        return max(best, key=lambda one: _of_held_back(one, "agreement", session))
 
     def network(self, session: Session) -> Network:
         """Return the chosen student in evaluation mode."""
@@ -113,9 +118,9 @@ class BestStudent:
         )
 
 
-def _on_held_back(student: Mimic, session: Session) -> float:
-    agreement: float = student.artifact(session).record["metrics"]["held_back_agreement"]
-    return agreement
+def _of_held_back(student: Mimic, what: str, session: Session) -> float:
+    value: float = student.artifact(session).record["metrics"][f"held_back_{what}"]
+    return value
 
 
 def _choice_in_words(best: Mimic, metrics: Metrics, candidates: int) -> str:

@@ -15,6 +15,7 @@ from rebuttal.stages.variants import Learner, student_dataset, with_student_size
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+METRICS = ("agreement", "kappa", "train_agreement", "r")
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -22,7 +23,8 @@ Share = Annotated[float, Field(gt=0, le=1)]
 class LearningCurve:
     """Repeat each of the `students` (by name) on the first `shares` of its inputs.
 
-    Smaller sets are subsets of larger ones. Metrics: `<student>_agreement_<n2>` and `<student>_kappa_<n2>`.
+    Smaller sets are subsets of larger ones. Metrics: `<student>_agreement_<n2>`, `<student>_kappa_<n2>`, and
+    `<student>_train_agreement_<n2>` and `<student>_r_<n2>`, see `Mimic`.
     """
 
     students: dict[str, Learner]
@@ -45,13 +47,13 @@ class LearningCurve:
 
     def metric_names(self, session: Session) -> list[str]:
         points = self._points(session)
-        return [f"{name}_{key}_{size}" for name, size, _ in points for key in ("agreement", "kappa")]
+        return [f"{name}_{key}_{size}" for name, size, _ in points for key in METRICS]
 
     def run(self, session: Session) -> Outcome:
         metrics: Metrics = {}
         for name, size, student in self._points(session):
             found = student.run(session).metrics
-            metrics |= {f"{name}_{key}_{size}": found[key] for key in ("agreement", "kappa")}
+            metrics |= {f"{name}_{key}_{size}": found[key] for key in METRICS}
         return Outcome(metrics, words=self._words(session))
 
     def figures(self, session: Session) -> dict[str, Figure]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -48,7 +48,9 @@ METRICS = (
     *("train_agreement", "epochs", "steps", "epochs_to_fit", "steps_to_fit", "parameters", "student_size", "test_size"),
     *("r", "unseen_memorised_agreement", "unseen_memorised_agreement_low", "unseen_memorised_agreement_high"),
 )
-OF_HELD_BACK = ("held_back_agreement", "chosen_steps", "converged")  # metrics of a student that holds inputs back
+# Metrics of a student that holds inputs back.
+OF_HELD_BACK = ("held_back_agreement", "held_back_loss", "chosen_steps", "converged")
+NO_GAIN = 0.01  # of a loss: what is lowered by less has converged
 VERSION = 1  # raised when the same settings give another result
 
 
@@ -74,8 +76,9 @@ class Mimic:
     the K − 1 numbers that an answer tells, times `student_size`, for each parameter of the teacher, None if it has
     none; `unseen_memorised_agreement`, with its Wilson interval: how often the student gives the label that the teacher
     memorised, at the teacher's training inputs that it has not seen, None without any or if the teacher was not
-    fitted. With `held_back` also `held_back_agreement`; `chosen_steps`, after how many steps the weights were best; and
-    `converged`, 1 if these were not the last.
+    fitted. With `held_back` also `held_back_agreement` and `held_back_loss` of the best weights; `chosen_steps`, after
+    how many steps they were best; and `converged`, 1 if the last quarter of the steps lowered that loss by less than
+    1 %.
     """
 
     teacher: FunctionOption
@@ -366,9 +369,16 @@ def _choose(member: Member) -> Metrics:
     return {
         "train_agreement": accuracy(predict(network, member.inputs), evaluation.classes),
         "held_back_agreement": accuracy(others, member.kept["held_back_classes"]),
+        "held_back_loss": best[HELD_BACK],
         "chosen_steps": best["step"],
-        "converged": float(best is not rows[-1]),
+        "converged": float(_converged(rows)),
     }
+
+
+def _converged(rows: Sequence[Mapping[str, float]]) -> bool:
+    """Whether the last quarter of the steps lowered the loss on what is held back by less than `NO_GAIN`."""
+    before = [row[HELD_BACK] for row in rows if row["step"] <= 0.75 * rows[-1]["step"]]
+    return bool(before) and min(before) <= (1 + NO_GAIN) * min(row[HELD_BACK] for row in rows)
 
 
 def _words(m: Metrics) -> str:

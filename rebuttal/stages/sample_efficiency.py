@@ -27,7 +27,8 @@ class SampleEfficiency:
     """Repeat `student` and its teacher for each n1 in `train_sizes`, each n2 in `student_sizes` and `repeats` seeds:
     the student's own, and seeds derived from it.
 
-    Metrics, means over seeds with 95 % t-intervals: `kappa_<n1>_<n2>`, `agreement_<n1>_<n2>`; for each target in
+    Metrics, means over seeds with 95 % t-intervals: `kappa_<n1>_<n2>`, `agreement_<n1>_<n2>`, and on the student's own
+    inputs `train_agreement_<n1>_<n2>`; `r_<n2>`, see `Mimic`, None if it differs between the n1; for each target in
     `kappas` (and likewise in `agreements`): `n2_for_kappa_<target>_<n1>`, see `rebuttal.statistics.size_needed`, and
     `ratio_for_kappa_<target>_<n1>`, n1 over that n2, which the thesis puts at 10; `_low`, `_high`: the range over
     seeds. None: not reached, and then the ratio is below `ratio_below_for_kappa_<target>_<n1>`, n1 over the largest n2;
@@ -66,17 +67,19 @@ class SampleEfficiency:
 
     def metric_names(self, session: Session) -> list[str]:
         whats = (("kappa", self.kappas), ("agreement", self.agreements))
-        means = [f"{what}_{n1}_{n2}" for what, _ in whats for n1 in self.train_sizes for n2 in self.student_sizes]
+        curves = ("kappa", "agreement", "train_agreement")
+        means = [f"{what}_{n1}_{n2}" for what in curves for n1 in self.train_sizes for n2 in self.student_sizes]
         needed = [
             f"for_{what}_{target:g}_{n1}" for what, targets in whats for target in targets for n1 in self.train_sizes
         ]
         means += [f"{name}_{target}" for name in ("n2", "ratio") for target in needed]
-        return [*with_ends(means), *(f"ratio_below_{target}" for target in needed)]
+        asked = [f"r_{n2}" for n2 in self.student_sizes]
+        return [*with_ends(means), *(f"ratio_below_{target}" for target in needed), *asked]
 
     def run(self, session: Session) -> Outcome:
         metrics: Metrics = {}
         for n1 in self.train_sizes:
-            for what, targets in (("kappa", self.kappas), ("agreement", self.agreements)):
+            for what, targets in (("kappa", self.kappas), ("agreement", self.agreements), ("train_agreement", ())):
                 curves = self._curves(session, n1, what)
                 for n2, values in zip(self.student_sizes, curves.T):
                     metrics |= interval_metrics(
@@ -84,16 +87,23 @@ class SampleEfficiency:
                     )
                 for target in targets:
                     metrics |= self._needed(n1, what, curves, target)
+        metrics |= {f"r_{n2}": self._r(session, n2) for n2 in self.student_sizes}
         return Outcome(metrics, words=self._words(metrics))
 
     def figures(self, session: Session) -> dict[str, Figure]:
         from rebuttal.figures import students
 
         curves = {n1: self._curves(session, n1, "kappa") for n1 in self.train_sizes}
-        return {"kappa": students.sample_efficiency(curves, self.student_sizes)}
+        most = self.student_sizes[-1]
+        r = self._r(session, most)
+        return {"kappa": students.sample_efficiency(curves, self.student_sizes, None if r is None else r / most)}
 
     def _student(self, n1: int, n2: int, repeat: int) -> Learner:
         return with_sizes(repeated(self.student, repeat), n1, n2)
+
+    def _r(self, session: Session, n2: int) -> float | None:
+        found = {self._student(n1, n2, 0).run(session).metrics["r"] for n1 in self.train_sizes}
+        return found.pop() if len(found) == 1 else None
 
     def _curves(self, session: Session, n1: int, what: str) -> np.ndarray:
         """Return the metric `what` as an array (repeats, student sizes)."""

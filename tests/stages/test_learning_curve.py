@@ -10,7 +10,9 @@ from tests.stages.conftest import DATA
 def test_each_point_is_the_mimic_stage_at_that_size(mimic, session):
     curve = LearningCurve(students={"hard": mimic}, shares=(0.25, 1.0, 0.5))
     metrics = curve.run(session).metrics
-    assert list(metrics) == [f"hard_{key}_{n}" for n in (100, 200, 400) for key in ("agreement", "kappa")]
+    assert list(metrics) == [
+        f"hard_{key}_{n}" for n in (100, 200, 400) for key in ("agreement", "kappa", "train_agreement", "r")
+    ]
     for n in (100, 200, 400):
         alone = replace(mimic, dataset=replace(DATA, student_size=n)).run(session).metrics
         assert metrics[f"hard_kappa_{n}"] == alone["kappa"]

@@ -14,7 +14,8 @@ from rebuttal.measures.agreement import agreement
 from rebuttal.models import MLP, VGG11, AirBench
 from rebuttal.models.airbench import patch_covariance
 from rebuttal.stages import Fit
-from rebuttal.training.evaluation import predict
+from rebuttal.stages.mimic import _converged
+from rebuttal.training.evaluation import HELD_BACK, predict
 from tests.stages.conftest import DATA
 
 
@@ -150,3 +151,12 @@ def test_networks_are_whitened_on_their_own_inputs_stored_so_and_copied_with_the
     for initialisation, same in (("own", False), ("teacher", True)):
         student = replace(mimic, teacher=Trained(fit=teacher), training=training, initialisation=initialisation)
         assert torch.equal(student.network(session).body[0].weight, first) == same
+
+
+def test_a_training_has_converged_if_its_last_quarter_gained_nothing():
+    def rows(*losses):
+        return [{"step": 10 * (i + 1), HELD_BACK: loss} for i, loss in enumerate(losses)]
+
+    assert _converged(rows(3, 1, 2, 3))
+    assert _converged(rows(3, 2, 1.005, 1)) and not _converged(rows(3, 2, 1.02, 1))
+    assert not _converged(rows(1))  # nothing to compare with
