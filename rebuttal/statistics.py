@@ -78,6 +78,88 @@ def _crossing(sizes: Sequence[float], curve: np.ndarray, target: float) -> float
     return float(np.exp(np.log(sizes[at - 1]) * (1 - share) + np.log(sizes[at]) * share))
 
 
+@dataclass(frozen=True)
+class PowerLaw:
+    """size = `factor` · x^`exponent`, with the standard deviation `spread` of the logarithm around it; see
+    `power_law`."""
+
+    factor: float
+    exponent: float
+    spread: float
+
+
+@dataclass(frozen=True)
+class NeededSize:
+    """A size that is needed at `x`: `size` itself; or, `beyond` 1, more than that, the largest that was tried; or,
+    `beyond` −1, at most that, the smallest that was tried."""
+
+    x: float
+    size: float
+    beyond: int = 0
+
+
+def needed_sizes(x: float, sizes: Sequence[float], curves: np.ndarray, target: float) -> list[NeededSize]:
+    """Return the size that each of the curves (seeds, sizes) at `x` needs to reach the target, as `size_needed`
+    interpolates it."""
+    found = []
+    for curve in np.asarray(curves, dtype=float):
+        size = _crossing(sizes, curve, target)
+        beyond = 1 if size == np.inf else -1 if size == sizes[0] else 0
+        found.append(NeededSize(x, sizes[-1] if beyond == 1 else size, beyond))
+    return found
+
+
+def power_law(needed: Sequence[NeededSize]) -> PowerLaw | None:
+    """Return the power law of the greatest likelihood, for sizes that are log-normal around it (Tobin 1958): a censored
+    size enters by the probability of lying beyond its bound. Without censored sizes it is the least-squares line
+    through the logarithms. None if fewer than two x have a size that is not censored, which then decides no exponent.
+    """
+    exact = [one for one in needed if not one.beyond]
+    if len({one.x for one in exact}) < 2:
+        return None
+    x, y, beyond = (np.array(of) for of in zip(*((np.log(n.x), np.log(n.size), n.beyond) for n in needed)))
+    is_exact = beyond == 0
+    slope, intercept = np.polyfit(x[is_exact], y[is_exact], 1)
+    spread = float(np.sqrt(np.mean((y - intercept - slope * x)[is_exact] ** 2)))
+    if not is_exact.all():
+        intercept, slope, spread = _tobit(x, y, beyond, np.array([intercept, slope, np.log(max(spread, LEAST_SPREAD))]))
+    return PowerLaw(float(np.exp(intercept)), float(slope), float(spread))
+
+
+LEAST_SPREAD = 1e-3  # of a logarithm: where all points lie on a line, the likelihood has no maximum
+
+
+def _tobit(x: np.ndarray, y: np.ndarray, beyond: np.ndarray, start: np.ndarray) -> tuple[float, float, float]:
+    """Return intercept, slope and spread of the greatest likelihood."""
+
+    def loss(parameters: np.ndarray) -> float:
+        intercept, slope, log_spread = parameters
+        spread = max(np.exp(log_spread), LEAST_SPREAD)
+        z = (y - intercept - slope * x) / spread
+        terms = np.where(beyond == 0, scipy.stats.norm.logpdf(z) - np.log(spread), scipy.stats.norm.logcdf(-beyond * z))
+        return -float(terms.sum())
+
+    found = scipy.optimize.minimize(loss, start, method="Nelder-Mead", options={"maxiter": 4000, "xatol": 1e-6}).x
+    return float(found[0]), float(found[1]), max(float(np.exp(found[2])), LEAST_SPREAD)
+
+
+def exponent_interval(by_seed: Sequence[Sequence[NeededSize]], draws: int = 1000) -> Interval:
+    """Return the exponent of the power law through the needed sizes of all seeds, with its 95 % interval by a bootstrap
+    of whole seeds (percentiles); the ends are None for fewer than three seeds, or where one in twenty draws or more
+    decide no exponent."""
+    law = power_law([one for seed in by_seed for one in seed])
+    if law is None or len(by_seed) < 3:
+        return None if law is None else law.exponent, None, None
+    rng = np.random.default_rng(0)
+    drawn = [rng.integers(len(by_seed), size=len(by_seed)) for _ in range(draws)]
+    laws = [power_law([one for seed in chosen for one in by_seed[seed]]) for chosen in drawn]
+    exponents = [found.exponent for found in laws if found is not None]
+    if len(exponents) <= 0.95 * draws:
+        return law.exponent, None, None
+    low, high = np.percentile(exponents, [2.5, 97.5])
+    return law.exponent, float(low), float(high)
+
+
 def median_interval(values: Values) -> Interval:
     """Return the median with its 95 % interval, which holds for every distribution.
 

@@ -1,17 +1,21 @@
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import optimize, stats
 from statsmodels.stats.multitest import multipletests
 
 from rebuttal.statistics import (
+    NeededSize,
     compare,
     curvature,
     effect_size,
+    exponent_interval,
     holm,
     log_rank,
     mean_interval,
     median_interval,
     median_time,
+    needed_sizes,
+    power_law,
     rank_correlation,
     rank_correlation_of_seeds,
     repeats,
@@ -216,3 +220,78 @@ def test_a_line_is_distinguished_from_a_parabola():
     assert (line, parabola) == pytest.approx((1 - left[0] / total, 1 - left[1] / total))
     assert p == pytest.approx(stats.f.sf((left[0] - left[1]) / (left[1] / 10), 1, 10))
     assert curvature([0, 1], [0, 1], [0, 0]) is None
+
+
+def law(rng, seeds, x, factor=2.0, exponent=1.5, spread=0.3):
+    return [
+        [NeededSize(at, float(factor * at**exponent * np.exp(spread * rng.standard_normal()))) for at in x]
+        for _ in range(seeds)
+    ]
+
+
+def test_without_censored_sizes_the_power_law_is_the_least_squares_line_of_the_logarithms():
+    (points,) = law(np.random.default_rng(0), 1, [10, 30, 100, 300])
+    found = power_law(points)
+    line = stats.linregress([np.log(p.x) for p in points], [np.log(p.size) for p in points])
+    assert (found.exponent, np.log(found.factor)) == pytest.approx((line.slope, line.intercept))
+
+
+def test_an_exact_power_law_is_found_also_through_censored_sizes():
+    sizes = [NeededSize(x, 2 * x**1.5) for x in (10, 100, 1000)]
+    assert power_law(sizes).exponent == pytest.approx(1.5) and power_law(sizes).factor == pytest.approx(2)
+    censored = [*sizes, NeededSize(10000, 5000, 1), NeededSize(1, 50, -1)]  # bounds that the law keeps
+    assert power_law(censored).exponent == pytest.approx(1.5, abs=1e-3)
+
+
+def test_censored_sizes_count_as_censored():
+    rng = np.random.default_rng(0)
+    exponents, naive = [], []
+    for _ in range(60):
+        (points,) = law(rng, 1, [30, 100, 300, 1000] * 6, spread=0.5)
+        limit = 2 * 400**1.5  # beyond it a size is not seen: half of those at 300, nearly all at 1,000
+        seen = [NeededSize(p.x, min(p.size, limit), 1 if p.size > limit else 0) for p in points]
+        exponents.append(power_law(seen).exponent)
+        naive.append(power_law([NeededSize(p.x, p.size) for p in seen]).exponent)
+    assert np.mean(exponents) == pytest.approx(1.5, abs=0.03)
+    assert np.mean(naive) < 1.35
+
+
+def test_the_law_agrees_with_an_independent_maximum_of_the_likelihood():
+    rng = np.random.default_rng(1)
+    (points,) = law(rng, 1, [30, 100, 300] * 4)
+    points = [NeededSize(p.x, min(p.size, 6000.0), int(p.size > 6000)) for p in points]
+
+    def negative(theta):
+        total = 0.0
+        for p in points:
+            normal = stats.norm(theta[0] + theta[1] * np.log(p.x), np.exp(theta[2]))
+            total -= normal.logsf(np.log(p.size)) if p.beyond else normal.logpdf(np.log(p.size))
+        return total
+
+    found = optimize.minimize(negative, [0.0, 1.0, 0.0], method="BFGS").x
+    assert power_law(points).exponent == pytest.approx(found[1], abs=1e-3)
+
+
+def test_no_exponent_without_two_sizes_that_are_known():
+    assert power_law([NeededSize(10, 100), NeededSize(10, 90), NeededSize(100, 1000, 1)]) is None
+    assert exponent_interval([[NeededSize(10, 100)], [NeededSize(10, 90)], [NeededSize(10, 80)]]) == (None, None, None)
+
+
+def test_the_bootstrap_of_whole_seeds_covers_the_exponent():
+    rng = np.random.default_rng(2)
+    covered = 0
+    for _ in range(60):
+        of_seeds = law(rng, 8, [30, 100, 300, 1000])
+        for seed in of_seeds:  # what the sizes of one seed have in common
+            shift = np.exp(0.3 * rng.standard_normal())
+            seed[:] = [NeededSize(p.x, p.size * shift) for p in seed]
+        _, low, high = exponent_interval(of_seeds, draws=200)
+        covered += low <= 1.5 <= high
+    assert covered >= 48  # percentiles of eight seeds cover somewhat less than 95 %
+
+
+def test_needed_sizes_of_each_seed():
+    curves = np.array([[0.1, 0.3, 0.7], [0.6, 0.7, 0.8], [0.1, 0.2, 0.3]])
+    first, second, third = needed_sizes(50, [10, 100, 1000], curves, 0.5)
+    assert (first.x, first.size, first.beyond) == (50, pytest.approx(10**2.5), 0)
+    assert (second.size, second.beyond) == (10, -1) and (third.size, third.beyond) == (1000, 1)

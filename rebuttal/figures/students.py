@@ -25,6 +25,7 @@ from rebuttal.figures.style import (
     panels,
     share_panel,
 )
+from rebuttal.statistics import NeededSize, power_law
 
 _MARK: dict[str, Any] = {"color": ORANGE, "markeredgecolor": "black", "markeredgewidth": 0.6, "linestyle": "none"}
 
@@ -91,7 +92,7 @@ def _r_axis(axes: Axes, a_question: float | None) -> None:
     if a_question:
         functions = partial(np.multiply, a_question), partial(np.multiply, 1 / a_question)
         above = axes.secondary_xaxis("top", functions=functions)
-        above.set_xlabel("r: numbers told for each parameter of the teacher")
+        above.set_xlabel("r: answers for each parameter of the teacher")
 
 
 def learning_curves(curves: dict[str, list[Row]]) -> Figure:
@@ -190,6 +191,30 @@ def sample_efficiency(curves: dict[int, np.ndarray], sizes: Sequence[int], a_que
         axes.set_ylabel("kappa of student and teacher")
         _r_axis(axes, a_question)
         axes.legend()
+        return figure
+
+
+def laws(needed: dict[tuple[str, float], list[list[NeededSize]]]) -> Figure:
+    """Plot the n2 that each seed needs against n1, and the power law through all seeds; a panel for each measure and
+    target. Triangles point to where a censored size lies. The dotted line is the thesis' n2 = n1/10."""
+    with rc_context(STYLE):
+        figure, row = panels(len(needed))
+        for axes, ((what, target), by_seed) in zip(row, needed.items()):
+            points = [one for seed in by_seed for one in seed]
+            for beyond, marker in ((0, "o"), (1, "^"), (-1, "v")):
+                some = [one for one in points if one.beyond == beyond]
+                style: dict[str, Any] = {"markersize": 4, "linestyle": "none", "color": BLUE, "alpha": 0.6}
+                axes.plot([one.x for one in some], [one.size for one in some], marker, **style)
+            ends = np.array(sorted({one.x for one in points}))
+            if (law := power_law(points)) is not None:
+                label = f"n2 ∝ n1^{law.exponent:.2f}"
+                axes.plot(ends, law.factor * ends**law.exponent, color=ORANGE, label=label)
+            axes.plot(ends, ends / 10, ":", color=GREY, linewidth=0.8, label="n2 = n1 / 10")
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+            axes.set_xlabel("n1: inputs of the teacher")
+            axes.set_ylabel(f"n2 for {what} {target:g}")
+            axes.legend()
         return figure
 
 

@@ -41,7 +41,7 @@ def line_styles(count: int) -> list[dict[str, Any]]:
 def panels(count: int, height: float = 1.0) -> tuple[Figure, list[Axes]]:
     """Return a row of `count` axes, each one column wide."""
     figure = Figure(figsize=(WIDTH * count, WIDTH * 0.75 * height), layout="constrained")
-    return figure, list(figure.subplots(1, count))
+    return figure, list(figure.subplots(1, count, squeeze=False)[0])
 
 
 def curve(axes: Axes, history: list[Row], name: str, **style: Any) -> None:

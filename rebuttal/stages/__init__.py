@@ -6,6 +6,7 @@ from rebuttal.stages.best_student import BestStudent
 from rebuttal.stages.fit import Fit
 from rebuttal.stages.judge import Judge
 from rebuttal.stages.learning_curve import LearningCurve
+from rebuttal.stages.map import Map
 from rebuttal.stages.measure import Measure
 from rebuttal.stages.mimic import Mimic
 from rebuttal.stages.pictures import AgreementChart, DecisionRegions, WalkStrip
@@ -21,6 +22,7 @@ __all__ = [
     "Fit",
     "Judge",
     "LearningCurve",
+    "Map",
     "Measure",
     "Mimic",
     "SampleEfficiency",

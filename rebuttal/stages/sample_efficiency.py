@@ -13,7 +13,7 @@ from rebuttal.errors import ConfigError
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome, kappa_in_words
 from rebuttal.stages.variants import Learner, repeated, with_ends, with_sizes
-from rebuttal.statistics import interval_metrics, interval_of, size_needed
+from rebuttal.statistics import NeededSize, exponent_interval, interval_metrics, interval_of, needed_sizes, size_needed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,7 +32,9 @@ class SampleEfficiency:
     `kappas` (and likewise in `agreements`): `n2_for_kappa_<target>_<n1>`, see `rebuttal.statistics.size_needed`, and
     `ratio_for_kappa_<target>_<n1>`, n1 over that n2, which the thesis puts at 10; `_low`, `_high`: the range over
     seeds. None: not reached, and then the ratio is below `ratio_below_for_kappa_<target>_<n1>`, n1 over the largest n2;
-    or undefined, because a kappa is (both give a single class): then that is None too.
+    or undefined, because a kappa is (both give a single class): then that is None too. `exponent_for_kappa_<target>`:
+    β of the law n2 = c·n1^β, with its 95 % interval over seeds (`rebuttal.statistics.exponent_interval`); sizes that
+    were not reached, or by the smallest already, count as censored.
     """
 
     student: Learner
@@ -73,6 +75,7 @@ class SampleEfficiency:
             f"for_{what}_{target:g}_{n1}" for what, targets in whats for target in targets for n1 in self.train_sizes
         ]
         means += [f"{name}_{target}" for name in ("n2", "ratio") for target in needed]
+        means += [f"exponent_for_{what}_{target:g}" for what, targets in whats for target in targets]
         asked = [f"r_{n2}" for n2 in self.student_sizes]
         return [*with_ends(means), *(f"ratio_below_{target}" for target in needed), *asked]
 
@@ -87,6 +90,9 @@ class SampleEfficiency:
                     )
                 for target in targets:
                     metrics |= self._needed(n1, what, curves, target)
+        for what, target in self._targets():
+            law = exponent_interval(self._needed_by_seed(session, what, target))
+            metrics |= interval_metrics(f"exponent_for_{what}_{target:g}", law)
         metrics |= {f"r_{n2}": self._r(session, n2) for n2 in self.student_sizes}
         return Outcome(metrics, words=self._words(metrics))
 
@@ -96,7 +102,22 @@ class SampleEfficiency:
         curves = {n1: self._curves(session, n1, "kappa") for n1 in self.train_sizes}
         most = self.student_sizes[-1]
         r = self._r(session, most)
-        return {"kappa": students.sample_efficiency(curves, self.student_sizes, None if r is None else r / most)}
+        figures = {"kappa": students.sample_efficiency(curves, self.student_sizes, None if r is None else r / most)}
+        laws = {(what, target): self._needed_by_seed(session, what, target) for what, target in self._targets()}
+        return figures | ({"law": students.laws(laws)} if laws and len(self.train_sizes) > 1 else {})
+
+    def _targets(self) -> list[tuple[str, float]]:
+        return [(what, target) for what in ("kappa", "agreement") for target in getattr(self, f"{what}s")]
+
+    def _needed_by_seed(self, session: Session, what: str, target: float) -> list[list[NeededSize]]:
+        """Return, for each seed, the n2 that each n1 needs; without those n1 at which a number is undefined."""
+        curves = {n1: self._curves(session, n1, what) for n1 in self.train_sizes}
+        of_sizes = [
+            needed_sizes(n1, self.student_sizes, curve, target)
+            for n1, curve in curves.items()
+            if not np.isnan(curve).any()
+        ]
+        return [list(of_seed) for of_seed in zip(*of_sizes)]
 
     def _student(self, n1: int, n2: int, repeat: int) -> Learner:
         return with_sizes(repeated(self.student, repeat), n1, n2)
@@ -132,6 +153,8 @@ class SampleEfficiency:
                 words += f"; κ {target:g} is not reached"
             else:
                 words += f"; κ {target:g} needs {n2:.0f}, n1/n2 = {n1 / n2:.2g} (the thesis: 10)"
+            if (exponent := m[f"exponent_for_kappa_{target:g}"]) is not None:
+                words += f"; n2 grows as n1 to the power of {exponent:.2g}"
         return words
 
 

@@ -1,0 +1,205 @@
+"""The `map` stage: where a student learns its teacher's function, and where not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from pydantic import Field, PositiveInt
+
+from rebuttal.config import checked
+from rebuttal.errors import ConfigError
+from rebuttal.stages.factors import with_factor
+from rebuttal.stages.regions import AGREEMENT, REGIONS, border, logistic, region
+from rebuttal.stages.session import Session
+from rebuttal.stages.stage import Metrics, Outcome
+from rebuttal.stages.variants import Learner, repeated, with_ends, with_sizes
+from rebuttal.statistics import interval_metrics, interval_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Sizes = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+Value = int | float | str
+CONTROL, BESIDE = "control", "beside"  # the lines of other students
+
+MEANS = ("agreement", "kappa")  # metrics of a cell, with intervals
+SHOWN = ("r", "train_agreement", "unseen_memorised_agreement", "majority_agreement")  # further columns of the table
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A point of the map. `line`: the factor and its value, or a control; none for the plane."""
+
+    n1: int
+    n2: int
+    line: tuple[str, Value] | None = None
+
+    @property
+    def prefix(self) -> str:
+        return "" if self.line is None else f"{self.line[0]}_{self.line[1]}_"
+
+    def metric(self, what: str) -> str:
+        return f"{self.prefix}{what}_{self.n1}_{self.n2}"
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One student of a cell: its `metrics`, how many of its labels its teacher fitted, and the `features` of the border
+    model: the logarithms of r, n1, K, d and width, and the depth."""
+
+    metrics: Metrics
+    teacher_accuracy: float
+    features: tuple[float, ...]
+
+
+@checked
+class Map:
+    """Repeat `student` and its teacher in the cells of a map, with `repeats` seeds: the student's own, and seeds
+    derived from it.
+
+    The plane: every n1 in `train_sizes` with every n2 in `student_sizes`. The lines: for every factor in `factors` and
+    each of its values (see `rebuttal.stages.factors`), and for every student in `controls` and `beside`, every n2 at
+    every n1 in `line_train_sizes`. A cell where kappa is not above that of each of the `controls` at its n2, and at the
+    first of these n1, counts as not learnt.
+
+    Metrics, for each cell: `agreement_<n1>_<n2>` and `kappa_<n1>_<n2>`, means over seeds with 95 % t-intervals, and
+    `region_<n1>_<n2>`, the number of its region in `rebuttal.stages.regions.REGIONS`, from 0; in a line these names
+    begin with `<factor>_<value>_`. `cells_<region>`: how many cells there are. `border_<features>`: the share of
+    held-out cells of which a model of these features says rightly whether the thesis holds: `constant`, `r`, `r_n1`,
+    and `all` (r, n1, K, d, width, depth); `border_at_r`, the r from which it holds by the model of r alone. The stage's
+    table has a row for each cell.
+    """
+
+    student: Learner
+    train_sizes: Sizes
+    student_sizes: Sizes
+    line_train_sizes: Sizes
+    factors: dict[str, Annotated[tuple[Value, ...], Field(min_length=1)]]
+    controls: dict[str, Learner]
+    beside: dict[str, Learner]
+    repeats: PositiveInt
+    fit_target: Annotated[float, Field(gt=0, le=1)]
+
+    def check(self, session: Session) -> None:
+        for name in ("train_sizes", "student_sizes", "line_train_sizes"):
+            sizes = getattr(self, name)
+            if list(sizes) != sorted(set(sizes)):
+                raise ConfigError(f"stages.*.{name}={list(sizes)}: allowed: distinct sizes in increasing order")
+        for cell in self._cells():
+            self._student(cell, 0).check(session)
+
+    def identity(self, session: Session) -> list[Any]:
+        return [student.identity(session) for student in self.needs(session)]
+
+    def needs(self, session: Session) -> list[Learner]:
+        return [self._student(cell, repeat) for cell in self._cells() for repeat in range(self.repeats)]
+
+    def work(self, session: Session) -> None:
+        return None
+
+    def metric_names(self, session: Session) -> list[str]:
+        cells = self._cells()
+        borders = [f"border_{name}" for name in ("constant", "r", "r_n1", "all", "at_r")]
+        return [
+            *with_ends(cell.metric(what) for cell in cells for what in MEANS),
+            *(cell.metric("region") for cell in cells),
+            *(f"cells_{name.replace(' ', '_')}" for name in REGIONS),
+            *borders,
+        ]
+
+    def run(self, session: Session) -> Outcome:
+        seen = self._observed(session)
+        rows = {cell: self._row(cell, seen) for cell in seen}
+        metrics: Metrics = {}
+        for cell, row in rows.items():
+            for what in MEANS:
+                values = [one.metrics[what] for one in seen[cell]]
+                metrics |= interval_metrics(cell.metric(what), interval_of(values))
+            metrics[cell.metric("region")] = row["region"]
+        for number, name in enumerate(REGIONS):
+            metrics[f"cells_{name.replace(' ', '_')}"] = sum(row["region"] == number for row in rows.values())
+        metrics |= _border(seen)
+        table = {f"{cell.prefix}{cell.n1}_{cell.n2}": row for cell, row in rows.items()}
+        return Outcome(metrics, words=_words(metrics), table=table)
+
+    def figures(self, session: Session) -> dict[str, Figure]:
+        from rebuttal.figures import maps
+
+        seen = self._observed(session)
+        return {"map": maps.plane_and_lines({(c.line, c.n1, c.n2): self._row(c, seen) for c in seen}, REGIONS)}
+
+    def _cells(self) -> list[Cell]:
+        plane = [Cell(n1, n2) for n1 in self.train_sizes for n2 in self.student_sizes]
+        named = [(name, value) for name, values in self.factors.items() for value in values]
+        named += [(CONTROL, name) for name in self.controls] + [(BESIDE, name) for name in self.beside]
+        return plane + [
+            Cell(n1, n2, line) for line in named for n1 in self.line_train_sizes for n2 in self.student_sizes
+        ]
+
+    def _student(self, cell: Cell, repeat: int) -> Learner:
+        student = self.student
+        if cell.line is not None:
+            name, value = cell.line
+            others = {CONTROL: self.controls, BESIDE: self.beside}.get(name)
+            student = with_factor(student, name, value) if others is None else others[str(value)]
+        return with_sizes(repeated(student, repeat), cell.n1, cell.n2)
+
+    def _observed(self, session: Session) -> dict[Cell, list[Observation]]:
+        """Return what was seen in each cell, one a seed."""
+        return {
+            cell: [_observe(self._student(cell, repeat), cell, session) for repeat in range(self.repeats)]
+            for cell in self._cells()
+        }
+
+    def _row(self, cell: Cell, seen: dict[Cell, list[Observation]]) -> dict[str, float | None]:
+        """Return the cell's row of the table: means over seeds, None where one is undefined."""
+        found = [one.metrics for one in seen[cell]]
+        row = {what: interval_of([m.get(what) for m in found])[0] for what in (*MEANS, *SHOWN, "converged")}
+        fitted = [one.teacher_accuracy for one in seen[cell]]
+        controls = [one.metrics["kappa"] or 0.0 for control in self._controls(cell) for one in seen[control]]
+        number = REGIONS.index(region(found, [f >= self.fit_target for f in fitted], controls))
+        return row | {"teacher_train_accuracy": float(np.mean(fitted)), "region": number}
+
+    def _controls(self, cell: Cell) -> list[Cell]:
+        """The cells of the controls that a cell is to be above."""
+        if cell.line is not None and cell.line[0] == CONTROL:
+            return []
+        return [Cell(self.line_train_sizes[0], cell.n2, (CONTROL, name)) for name in self.controls]
+
+
+def _observe(student: Learner, cell: Cell, session: Session) -> Observation:
+    metrics, teacher = student.run(session).metrics, student.teacher
+    fit, source = teacher.fit, session.open(teacher.fit.dataset)
+    # A control's teacher has nothing to fit.
+    accuracy = fit.run(session).metrics["train_accuracy"] if teacher.fitted else 1.0
+    hidden = getattr(fit.model, "hidden", ()) or (1,)
+    sizes = (metrics["r"] or 1.0, cell.n1, source.classes, float(np.prod(source.shape)), hidden[0])
+    return Observation(metrics, accuracy, (*np.log(sizes).tolist(), float(len(hidden))))
+
+
+def _border(seen: dict[Cell, list[Observation]]) -> Metrics:
+    """How well models of several features tell where the thesis holds, on cells that they have not seen."""
+    cells = [cell for cell in seen if cell.line is None or cell.line[0] not in (CONTROL, BESIDE)]
+    rows = [(i, one) for i, cell in enumerate(cells) for one in seen[cell]]
+    groups = np.array([i for i, _ in rows])
+    features = np.array([one.features for _, one in rows])
+    holds = np.array([one.metrics["agreement"] >= AGREEMENT for _, one in rows])
+    used: dict[str, list[int]] = {"constant": [], "r": [0], "r_n1": [0, 1], "all": list(range(features.shape[1]))}
+    metrics: Metrics = {f"border_{name}": border(features[:, of], holds, groups) for name, of in used.items()}
+    constant, slope = logistic(features[:, :1], holds)
+    metrics["border_at_r"] = float(np.exp(-constant / slope)) if 0 < holds.mean() < 1 and slope > 0 else None
+    return metrics
+
+
+def _words(m: Metrics) -> str:
+    counts = ", ".join(f"{name} in {m['cells_' + name.replace(' ', '_')]}" for name in REGIONS)
+    words = f"cells of the map: {counts}"
+    if m["border_at_r"] is not None:
+        words += (
+            f"; r alone says of {m['border_r']:.0%} of held-out cells rightly whether the thesis holds (the more "
+            f"frequent answer: {m['border_constant']:.0%}), from r = {m['border_at_r']:.2g}; with n1 "
+            f"{m['border_r_n1']:.0%}, with K, d, width and depth {m['border_all']:.0%}"
+        )
+    return words

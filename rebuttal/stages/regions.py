@@ -1,0 +1,72 @@
+"""In which region of the map a cell lies, and what the border of the region where the thesis holds depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import scipy
+
+REGIONS = ("holds", "learnable", "not learnable", "teacher does not fit", "undecided")
+AGREEMENT, KAPPA = 0.85, 0.8  # from which the thesis holds
+FOLDS = 5
+PENALTY = 0.01  # on squared coefficients of standardised features: cells that a line divides have no finite ones
+
+
+def region(students: Sequence[dict[str, Any]], fitted: Sequence[bool], controls: Sequence[float]) -> str:
+    """Return the region of a cell, from the metrics of its students, one a seed; whether each one's teacher fitted all
+    of its labels; and the kappas of students of control teachers.
+
+    `holds`: with every seed the agreement is at least 85 % and kappa at least 0.8. `learnable`: with every seed kappa
+    is above 0, by its interval, and above every control's. `not learnable`: with no seed. Else `undecided`.
+    """
+    if not all(fitted):
+        return "teacher does not fit"
+    holds = [s["agreement"] >= AGREEMENT and (s["kappa"] or 0) >= KAPPA for s in students]
+    if all(holds):
+        return "holds"
+    above = max([0.0, *controls])
+    learnt = [s["kappa"] is not None and s["kappa_low"] > 0 and s["kappa"] > above for s in students]
+    if any(holds) and not all(learnt):
+        return "undecided"
+    return "learnable" if all(learnt) and not any(holds) else "undecided" if any(learnt) else "not learnable"
+
+
+def border(features: np.ndarray, holds: np.ndarray, groups: np.ndarray) -> float:
+    """Return the share of held-out observations of which a logistic model says rightly whether the thesis holds.
+
+    `features` (n, p), `holds` (n,) bool; `groups` (n,): the cells, of which all seeds are held out together, in `FOLDS`
+    folds. Without features the model gives the more frequent answer.
+    """
+    cells = np.random.default_rng(0).permutation(np.unique(groups))
+    right = np.zeros(len(holds), dtype=bool)
+    for fold in np.array_split(cells, min(FOLDS, len(cells))):
+        out = np.isin(groups, fold)
+        if not out.all():
+            weights = logistic(features[~out], holds[~out])
+            right[out] = (with_constant(features[out]) @ weights > 0) == holds[out]
+    return float(right.mean())
+
+
+def logistic(features: np.ndarray, holds: np.ndarray) -> np.ndarray:
+    """Return the coefficients (1 + p,), constant first, of a logistic regression with a small penalty on standardised
+    features (ridge; le Cessie and van Houwelingen 1992)."""
+    mean, std = features.mean(axis=0), features.std(axis=0)
+    std = np.where(std > 0, std, 1.0)
+    x, sign = with_constant((features - mean) / std), np.where(holds, 1.0, -1.0)
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        margins = sign * (x @ weights)
+        penalised = np.concatenate([[0.0], weights[1:]])
+        value = np.logaddexp(0, -margins).mean() + PENALTY / 2 * (penalised**2).sum()
+        slope = -(sign * scipy.special.expit(-margins)) @ x / len(x) + PENALTY * penalised
+        return float(value), slope
+
+    found = scipy.optimize.minimize(loss, np.zeros(x.shape[1]), jac=True).x
+    slopes = found[1:] / std
+    return np.concatenate([[found[0] - slopes @ mean], slopes])
+
+
+def with_constant(features: np.ndarray) -> np.ndarray:
+    return np.column_stack([np.ones(len(features)), features])
