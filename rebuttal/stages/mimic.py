@@ -73,7 +73,7 @@ class Mimic:
 
     Metrics: those of `rebuttal.measures.agreement`, on the held-out inputs; `train_agreement`, on the student's
     training inputs; the time until that is 100 %; `epochs`, `steps`, `parameters`, `student_size`, `test_size`; `r`,
-    the K − 1 numbers that an answer tells, times `student_size`, for each parameter of the teacher, None if it has
+    the K − 1 numbers of a soft answer, times `student_size`, for each parameter of the teacher, None if it has
     none; `unseen_memorised_agreement`, with its Wilson interval: how often the student gives the label that the teacher
     memorised, at the teacher's training inputs that it has not seen, None without any or if the teacher was not
     fitted. With `held_back` also `held_back_agreement` and `held_back_loss` of the best weights; `chosen_steps`, after
