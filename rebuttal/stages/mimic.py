@@ -21,6 +21,7 @@ from rebuttal.seeds import derive, generator, torch_stream
 from rebuttal.stages.function import FunctionOption, Logits
 from rebuttal.stages.networks import Network, empty_network, new_network, parameter_count, restore_network
 from rebuttal.stages.questions import permutation, with_boundary
+from rebuttal.stages.regions import phase
 from rebuttal.stages.seeds import StudentSeeds
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome, Read, Stage, Work, precision_in_words
@@ -177,7 +178,15 @@ class Mimic:
         metrics = record["metrics"]
         if "r" not in metrics:  # of a student that an earlier version trained
             metrics = metrics | self._of_teacher(session, self.network(session))
-        return Outcome(metrics, record["history"], _words(metrics) + precision_in_words(self.training))
+        words = _words(metrics) + self._phase_in_words(session, metrics) + precision_in_words(self.training)
+        return Outcome(metrics, record["history"], words)
+
+    def _phase_in_words(self, session: Session, metrics: Metrics) -> str:
+        if self.share is None or not self.teacher.fitted:
+            return ""
+        fitted = self.teacher.fit.run(session).metrics
+        found = phase(metrics, fitted["train_accuracy"], fitted["chance_accuracy"])
+        return "" if found is None else f"; phase: {found}"
 
     def figures(self, session: Session) -> dict[str, Figure]:
         from rebuttal.figures import students

@@ -10,6 +10,8 @@ import scipy
 
 REGIONS = ("holds", "learnable", "not learnable", "teacher does not fit", "undecided")
 AGREEMENT, KAPPA = 0.85, 0.8  # from which the thesis holds
+PHASES = ("memorises", "approximates", "recovers", "teacher does not fit")
+RECOVERED = 0.99  # share of inputs from which a network is said to fit, or to be recovered
 FOLDS = 5
 PENALTY = 0.01  # on squared coefficients of standardised features: cells that a line divides have no finite ones
 
@@ -31,6 +33,23 @@ def region(students: Sequence[dict[str, Any]], fitted: Sequence[bool], controls:
     if any(holds) and not all(learnt):
         return "undecided"
     return "learnable" if all(learnt) and not any(holds) else "undecided" if any(learnt) else "not learnable"
+
+
+def phase(metrics: dict[str, Any], teacher_accuracy: float, chance: float) -> str | None:
+    """Return the phase of a student that has seen a share of its teacher's training inputs (Behrens and Zdeborová 2025,
+    figure 6): it `recovers` the teacher if it gives 99 % of the memorised labels that it has not seen; else it
+    `memorises` if it agrees with the teacher on 99 % of its own inputs, and `approximates` it if on fewer, but it gives
+    more unseen labels than chance does, by their interval. None if neither, or if there are no unseen labels."""
+    unseen = metrics["unseen_memorised_agreement"]
+    if teacher_accuracy < RECOVERED:
+        return "teacher does not fit"
+    if unseen is None:
+        return None
+    if unseen >= RECOVERED:
+        return "recovers"
+    if metrics["train_agreement"] >= RECOVERED:
+        return "memorises"
+    return "approximates" if metrics["unseen_memorised_agreement_low"] > chance else None
 
 
 def border(features: np.ndarray, holds: np.ndarray, groups: np.ndarray) -> float:

@@ -11,7 +11,7 @@ from rebuttal.functions.networks import Untrained
 from rebuttal.models import MLP, VGG11
 from rebuttal.stages import BestStudent, Map
 from rebuttal.stages.factors import FACTORS, with_factor
-from rebuttal.stages.regions import PENALTY, REGIONS, border, logistic, region
+from rebuttal.stages.regions import PENALTY, REGIONS, border, logistic, phase, region
 from rebuttal.stages.variants import repeated, with_sizes
 from rebuttal.training import Constant
 
@@ -98,6 +98,22 @@ HOLDS, LEARNT, NOT = student(0.9, 0.88), student(0.6, 0.5), student(0.1, 0.01)
 )
 def test_regions(students, fitted, controls, expected):
     assert region(students, fitted, controls) == expected
+
+
+@pytest.mark.parametrize(
+    ("unseen", "low", "own", "teacher", "expected"),
+    [
+        (1.0, 0.99, 1.0, 1.0, "recovers"),
+        (0.34, 0.31, 1.0, 1.0, "memorises"),
+        (0.26, 0.23, 0.84, 1.0, "approximates"),
+        (0.011, 0.008, 0.3, 1.0, None),
+        (1.0, 0.99, 1.0, 0.897, "teacher does not fit"),
+        (None, None, 1.0, 1.0, None),
+    ],
+)
+def test_phases_of_a_student_of_the_teacher_s_own_inputs(unseen, low, own, teacher, expected):
+    metrics = {"unseen_memorised_agreement": unseen, "unseen_memorised_agreement_low": low, "train_agreement": own}
+    assert phase(metrics, teacher, 0.01) == expected
 
 
 def test_the_border_model_is_a_penalised_logistic_regression():
