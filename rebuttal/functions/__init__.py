@@ -8,6 +8,7 @@ from rebuttal.functions.linear import Linear
 from rebuttal.functions.matched import Matched
 from rebuttal.functions.nearest_neighbour import NearestNeighbour
 from rebuttal.functions.networks import Student, Trained, Untrained, independent, refitted
+from rebuttal.functions.random_filters import RandomFilters
 from rebuttal.functions.theorem1 import Theorem1
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Linear",
     "Matched",
     "NearestNeighbour",
+    "RandomFilters",
     "Student",
     "Theorem1",
     "Trained",

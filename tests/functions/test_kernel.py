@@ -12,7 +12,7 @@ from rebuttal import device
 from rebuttal.data import UniformNoise
 from rebuttal.data.labels import random_labels
 from rebuttal.errors import ConfigError
-from rebuttal.functions import Kernel, kernel
+from rebuttal.functions import Kernel, equations, kernel
 from rebuttal.functions.kernel import interpolated, usual_gamma
 from rebuttal.measures import GradientNorms, LipschitzBracket
 from rebuttal.measures.gradients import jacobian
@@ -45,13 +45,13 @@ def by_hand(known, x, gamma, ridge=0.0):
 
 @pytest.mark.parametrize("limit", [20_000, 100])  # above it, the factor is in float32
 def test_it_interpolates_random_labels_and_says_so(fit, session, caplog, monkeypatch, limit):
-    monkeypatch.setattr(kernel, "DOUBLE_INPUTS", limit)
+    monkeypatch.setattr(equations, "DOUBLE_INPUTS", limit)
     known = fit.training_examples(session)
     with caplog.at_level(logging.INFO):
         f = Kernel(fit=fit).function(session)
     assert torch.allclose(f(known.inputs), F.one_hot(known.labels, 7).double(), atol=1e-8, rtol=0)
     (said,) = [record.getMessage() for record in caplog.records if "kernel" in record.getMessage()]
-    assert said.startswith(f"kernel: gamma {f.gamma:.4g}; ‖Y − Kα‖/‖Y‖ is ")
+    assert said.startswith(f"kernel: gamma {f.gamma:.4g}: ‖Y − Kα‖/‖Y‖ is ")
     assert said.endswith("; 0 of 200 labels are not fitted")
     assert float(said.split(" is ")[1].split(";")[0]) < 1e-9
 
