@@ -23,7 +23,7 @@ from rebuttal.training.evaluation import predict
 log = logging.getLogger(__name__)
 
 NEARNESS = 0.25  # of a threshold to the point below it, in distances between points
-RESOLUTION = 1e-12  # of the range of the points: what is nearer cannot be told apart in float64
+RESOLUTION = 1e-12  # of the range of the points: nearer ones count as equal
 
 Array = NDArray[np.float64]
 
