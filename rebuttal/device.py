@@ -129,11 +129,13 @@ def _cpu_flags() -> set[str]:
     return {flag for line in _cpu_facts() if line.startswith(("flags", "Features")) for flag in line.split()}
 
 
-def require_memory(size: int, what: str) -> None:
-    """Raise `ConfigError` if the machine has less memory than `size` bytes in all.
+def require_memory(size: int, what: str, device: torch.device | None = None) -> None:
+    """Raise `ConfigError` if the machine, or the GPU that `device` is, has less memory than `size` bytes in all.
 
     The system would grant them, and kill the process when they are written to.
     """
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory, whose = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "machine"
+    if device is not None and device.type == "cuda":
+        memory, whose = torch.cuda.get_device_properties(device).total_memory, "GPU"
     if size > memory:
-        raise ConfigError(f"{what} take {size / 2**30:.4g} GiB; allowed: at most this machine's {memory / 2**30:.4g}")
+        raise ConfigError(f"{what} take {size / 2**30:.4g} GiB; allowed: at most this {whose}'s {memory / 2**30:.4g}")

@@ -17,7 +17,7 @@ LINES = {
     "stages.studnt.target=soft": ("stages.studnt.target=soft: unknown key; ", "; nearest: stages.student"),
     "hydra/lancher=local": ("hydra/lancher=local: unknown key; ", "; nearest: hydra/launcher"),
     "modl@stages.teacher.model=mlp": ("modl: no such group; allowed: compare, corruption, ", "; nearest: model"),
-    "model=resnet81": ("model=resnet81: no such option; allowed: airbench, linear, ", "; nearest: resnet18"),
+    "model=resnet81": ("model=resnet81: no such option; allowed: airbench, alexnet_small, ", "; nearest: resnet18"),
     "experiment=two_stages": ("experiment=two_stages: no such option; ", "; nearest: two_stage"),
     "hydra/launcher=slrum": ("hydra/launcher=slrum: no such option; ", "; nearest: slurm"),
     "hydra/launcher=ray": (
@@ -29,7 +29,7 @@ LINES = {
         "; or pip install hydra-ax-sweeper",
     ),
     "corruption=None": ("corruption=None: no such option; ", "; nearest: none"),
-    "model=zzz": ("model=zzz: no such option; ", "torchvision, vgg11"),
+    "model=zzz": ("model=zzz: no such option; ", "torchvision, vgg11, wrn28_1"),
     "corruption.fraction=0.5": (
         "corruption.fraction=0.5: unknown key; the chosen option of corruption has none",
         "; allowed with corruption=partial",
@@ -46,7 +46,7 @@ LINES = {
     ),
     "training.augmentation.padding=4": (
         "training.augmentation.padding=4: its parent has no keys of its own here; choose an option first: "
-        "training/augmentation=alternating_flip, training/augmentation=crop_flip; ",
+        "training/augmentation=alternating_flip, training/augmentation=crop_flip, training/augmentation=flip_rotate; ",
         "set that one",
     ),
     "stages.student.dataset.nix=1": (

@@ -126,7 +126,17 @@ def check_outcome(make):
 
 
 GROUPS = {
-    "model": ["linear", "mlp", "mlp_1x512", "mlp_toy", "resnet18", "vgg11"],
+    "model": [
+        "linear",
+        "mlp",
+        "mlp_1x512",
+        "mlp_toy",
+        "resnet18",
+        "vgg11",
+        "alexnet_small",
+        "inception_small",
+        "wrn28_1",
+    ],
     "dataset": ["gaussian_noise", "mixture", "noise_like", "random_walk", "image_folder"],
     "training": ["adam", "fast", "zhang"],
     "corruption": ["none", "partial", "permuted", "random"],

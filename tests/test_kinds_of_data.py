@@ -77,6 +77,8 @@ FUNCTIONS = {
     "nearest_neighbour": lambda fit, student: functions.NearestNeighbour(fit=fit),
     "linear": lambda fit, student: functions.Linear(fit=fit),
     "fourier": lambda fit, student: functions.Fourier(fit=fit),
+    "theorem1": lambda fit, student: functions.Theorem1(fit=fit),
+    "kernel": lambda fit, student: functions.Kernel(fit=fit),
     "matched": lambda fit, student: functions.Matched(of=functions.Linear(fit=fit), to=functions.Trained(fit=fit)),
 }
 

@@ -1,8 +1,9 @@
 """The layers of a network, for the measures that are defined on layers.
 
-A network becomes a list of parts in order of use: `Affine` maps, `Pool` and `Sum` (a residual block).
-ReLU, dropout (in evaluation mode), flattening and identity are kept as `Pointwise`. Any other layer is refused by
-name: skipping it would make every product over layers wrong.
+A network becomes a list of parts in order of use: `Affine` maps, `Pool`, `Response`, and branches side by side, joined
+by a `Sum` (a residual block) or a `Joined` (a concatenation). ReLU, dropout (in evaluation mode), flattening and
+identity are kept as `Pointwise`. Any other layer is refused by name: skipping it would make every product over layers
+wrong.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from rebuttal.errors import ConfigError
+from rebuttal.models.blocks import Concatenation, Residual
 from rebuttal.models.preprocess import FlattenPixels, Preprocess, centre_crop
 
 if TYPE_CHECKING:
@@ -53,9 +55,21 @@ class Pointwise:
 
 @dataclass(frozen=True)
 class Pool:
-    """The maximum over windows that do not overlap."""
+    """The maximum over windows, which may overlap, of inputs of `shape`."""
 
     module: nn.MaxPool2d
+    shape: tuple[int, ...]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        y: Tensor = self.module(x)
+        return y
+
+
+@dataclass(frozen=True)
+class Response:
+    """Local response normalisation, which divides each channel by what its neighbours in the same place add up to."""
+
+    module: nn.LocalResponseNorm
 
     def __call__(self, x: Tensor) -> Tensor:
         y: Tensor = self.module(x)
@@ -73,7 +87,17 @@ class Sum:
         return run(self.branch, x) + run(self.skip, x)
 
 
-Part = Affine | Pointwise | Pool | Sum
+@dataclass(frozen=True)
+class Joined:
+    """The outputs of the branches for the same x, one after the other along the channels."""
+
+    branches: tuple[tuple[Part, ...], ...]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.cat([run(branch, x) for branch in self.branches], dim=1)
+
+
+Part = Affine | Pointwise | Pool | Response | Sum | Joined
 
 
 @dataclass(frozen=True)
@@ -147,28 +171,37 @@ def parts_of(network: nn.Module, shape: tuple[int, ...]) -> tuple[Part, ...]:
     return parts
 
 
-def check_layers(network: nn.Module) -> None:
-    """Raise `ConfigError` that names a layer of an unsupported kind. Runs nothing, so that weights may be absent."""
-    _expand(network, "")
+def check_layers(network: nn.Module, paths: bool = False) -> None:
+    """Raise `ConfigError` that names a layer of an unsupported kind. Runs nothing, so that weights may be absent.
+
+    `paths`: also a layer through which no paths lead whose weights could be multiplied."""
+    for layer in _layers(_expand(network, "")):
+        if paths and isinstance(layer.module, nn.LocalResponseNorm):
+            raise ConfigError(
+                f"stages.*.functions: layer {layer.name} is a LocalResponseNorm, which path norms do not support, "
+                "because it divides by a sum of squares; allowed: piecewise linear networks"
+            )
 
 
-def unsupported(network: nn.Module) -> str | None:
-    """Why the measures of layers cannot take a network, in one line; None if they can."""
+def unsupported(network: nn.Module, paths: bool = False) -> str | None:
+    """Why the measures of layers, or those of `paths`, cannot take a network, in one line; None if they can."""
     try:
-        check_layers(network)
+        check_layers(network, paths)
     except ConfigError as error:
         return str(error)
     return None
 
 
 def affine_parts(parts: Sequence[Part]) -> list[Affine]:
-    """Return every affine map in order, including those inside residual blocks."""
+    """Return every affine map in order, including those inside branches."""
     found: list[Affine] = []
     for part in parts:
         if isinstance(part, Affine):
             found.append(part)
         elif isinstance(part, Sum):
             found += affine_parts(part.branch) + affine_parts(part.skip)
+        elif isinstance(part, Joined):
+            found += [inner for branch in part.branches for inner in affine_parts(branch)]
     return found
 
 
@@ -228,7 +261,7 @@ def fused(network: nn.Module) -> nn.Module:
         return network
     network = copy.deepcopy(network).eval().requires_grad_(False)
     items = list(_expand(network, ""))
-    used = [id(module) for module in _modules(items)]
+    used = [id(layer.module) for layer in _layers(items)]
     held = [id(of.get("weight")) for of in (dict(m.named_parameters(recurse=False)) for m in network.modules())]
     for conv, norm in _pairs(items):
         # A layer, or weights, with another use would be scaled there too.
@@ -239,22 +272,22 @@ def fused(network: nn.Module) -> nn.Module:
     return network
 
 
-def _modules(items: _Items) -> Iterator[nn.Module]:
-    """Yield every module, as often as it is used."""
+def _layers(items: _Items) -> Iterator[_Layer]:
+    """Yield every layer, as often as it is used."""
     for item in items:
         if isinstance(item, _Block):
-            yield from _modules(item.branch)
-            yield from _modules(item.skip)
+            for branch in item.branches:
+                yield from _layers(branch)
         else:
-            yield item.module
+            yield item
 
 
 def _pairs(items: _Items) -> Iterator[tuple[nn.Conv2d, nn.BatchNorm2d]]:
     """Yield each convolution that a batch-norm follows, with that batch-norm."""
     for item, norm in _with_batch_norms(items):
         if isinstance(item, _Block):
-            yield from _pairs(item.branch)
-            yield from _pairs(item.skip)
+            for branch in item.branches:
+                yield from _pairs(branch)
         elif isinstance(item.module, nn.Conv2d) and norm is not None:
             yield item.module, norm
 
@@ -276,10 +309,10 @@ class _Layer:
 
 @dataclass(frozen=True)
 class _Block:
-    """A residual block whose input shape is not known yet."""
+    """Branches side by side whose input shape is not known yet, and what joins their outputs."""
 
-    branch: list[_Layer | _Block]
-    skip: list[_Layer | _Block]
+    joined_by: type[Sum] | type[Joined]
+    branches: tuple[list[_Layer | _Block], ...]
 
 
 _Items = list[_Layer | _Block]
@@ -308,11 +341,12 @@ def _with_batch_norms(items: _Items) -> Iterator[tuple[_Layer | _Block, nn.Batch
 
 def _part(item: _Layer | _Block, batch_norm: nn.BatchNorm2d | None, x: Tensor) -> Part:
     if isinstance(item, _Block):
-        branch, _ = _with_shapes(item.branch, x)
-        skip, _ = _with_shapes(item.skip, x)
-        return Sum(branch, skip)
+        branches = tuple(_with_shapes(branch, x)[0] for branch in item.branches)
+        return Joined(branches) if item.joined_by is Joined else Sum(*branches)
     if isinstance(item.module, nn.MaxPool2d):
-        return Pool(item.module)
+        return Pool(item.module, tuple(x.shape[1:]))
+    if isinstance(item.module, nn.LocalResponseNorm):
+        return Response(item.module)
     if isinstance(item.module, (nn.ReLU, nn.Dropout, nn.Flatten, nn.Identity, Crop)):
         return Pointwise(item.module)
     return Affine(item.name, item.module, tuple(x.shape[1:]), batch_norm)
@@ -331,8 +365,9 @@ def _expand(module: nn.Module, name: str) -> _Items:
 def _expand_by_type(module: nn.Module, name: str) -> _Items:
     raise ConfigError(
         f"stages.*.functions: layer {name or 'network'} is a {type(module).__name__}, which operator and path norms do "
-        "not support; allowed: Linear, Conv2d, BatchNorm2d, ReLU, Dropout, Flatten, Identity, non-overlapping "
-        "MaxPool2d, AdaptiveAvgPool2d(1), Sequential, and torchvision's BasicBlock and ResNet"
+        "not support; allowed: Linear, Conv2d, BatchNorm2d, ReLU, Dropout, Flatten, Identity, MaxPool2d, "
+        "LocalResponseNorm (not in path norms), AdaptiveAvgPool2d(1), Sequential, rebuttal's Residual and "
+        "Concatenation, and torchvision's BasicBlock and ResNet"
     )
 
 
@@ -371,17 +406,40 @@ def _(module: nn.Sequential, name: str) -> _Items:
 
 
 @_expand_by_type.register
-def _(module: nn.MaxPool2d, name: str) -> _Items:
-    if _pair(module.kernel_size) != _pair(module.stride) or _pair(module.padding) != (0, 0):
+def _(module: Residual, name: str) -> _Items:
+    return [_Block(Sum, tuple(_expand_children(module, name, [child]) for child in ("branch", "skip")))]
+
+
+@_expand_by_type.register
+def _(module: Concatenation, name: str) -> _Items:
+    prefix = f"{name}.branches" if name else "branches"
+    branches = module.branches._modules
+    return [_Block(Joined, tuple(_expand_children(module.branches, prefix, [child]) for child in branches))]
+
+
+@_expand_by_type.register
+def _(module: nn.LocalResponseNorm, name: str) -> _Items:
+    if not (module.k > 0 and module.alpha >= 0 and module.beta > 0):
         raise ConfigError(
-            f"stages.*.functions: layer {name} is a MaxPool2d whose windows overlap; allowed: stride = size"
+            f"stages.*.functions: layer {name} is a LocalResponseNorm with k={module.k}, alpha={module.alpha} and "
+            f"beta={module.beta}; allowed: k and beta above 0, alpha 0 or more"
         )
+    return [_Layer(name, module)]
+
+
+@_expand_by_type.register
+def _(module: nn.MaxPool2d, name: str) -> _Items:
     if _pair(module.dilation) != (1, 1) or module.ceil_mode:
         raise ConfigError(
             f"stages.*.functions: layer {name} is a MaxPool2d with dilation={module.dilation} and "
             f"ceil_mode={module.ceil_mode}; allowed: dilation=1 and ceil_mode=False"
         )
     return [_Layer(name, module)]
+
+
+def pool_windows(pool: nn.MaxPool2d) -> Iterator[tuple[int, int, int]]:
+    """Yield size, stride and padding of a max-pool's windows, along the height and along the width."""
+    return zip(_pair(pool.kernel_size), _pair(pool.stride), _pair(pool.padding))
 
 
 def _pair(size: int | tuple[int, ...]) -> tuple[int, ...]:
@@ -407,7 +465,7 @@ def _register_torchvision() -> None:
 def _expand_basic_block(module: BasicBlock, name: str) -> _Items:
     branch = _expand_children(module, name, ["conv1", "bn1", "relu", "conv2", "bn2"])
     skip = [] if module.downsample is None else _expand(module.downsample, f"{name}.downsample")
-    return [_Block(branch, skip), _Layer(f"{name}.relu", module.relu)]
+    return [_Block(Sum, (branch, skip)), _Layer(f"{name}.relu", module.relu)]
 
 
 def _expand_resnet(module: ResNet, name: str) -> _Items:

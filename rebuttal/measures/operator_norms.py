@@ -17,9 +17,11 @@ from rebuttal.config import checked
 from rebuttal.measures.layers import (
     Affine,
     Composition,
+    Joined,
     Part,
     Pointwise,
     Pool,
+    Response,
     Scale,
     Sum,
     affine_parts,
@@ -27,6 +29,7 @@ from rebuttal.measures.layers import (
     composed,
     padding_of,
     parts_of,
+    pool_windows,
     unsupported,
 )
 from rebuttal.measures.measure import Findings, Probes, Subject
@@ -140,8 +143,9 @@ def _applications(conv: nn.Conv2d, shape: tuple[int, ...]) -> Tensor:
 
 
 def lipschitz_upper(parts: Sequence[Part], norm_of: Norm = spectral_norm) -> float:
-    """Return a bound on ‖f(x) − f(y)‖/‖x − y‖: the product of the parts' operator norms, ‖skip‖ + ‖branch‖ for a
-    residual block (Virmaux & Scaman 2018).
+    """Return a bound on ‖f(x) − f(y)‖/‖x − y‖: the product of the parts' operator norms (Virmaux & Scaman 2018):
+    ‖skip‖ + ‖branch‖ for a residual block, √(Σ‖branch‖²) for a concatenation, √m for a max-pool of which m windows
+    share a pixel.
 
     Affine maps that follow each other, as the normalisation of the inputs and the first layer do, count as one map, so
     that the bound is exact for a linear network. `norm_of`: computes the spectral norms."""
@@ -159,10 +163,41 @@ def _(part: Affine | Composition, norm_of: Norm) -> float:
     return norm_of(part)[0]
 
 
-@_bound.register(Pointwise)
-@_bound.register(Pool)
-def _(part: Part, norm_of: Norm) -> float:
+@_bound.register
+def _(part: Pointwise, norm_of: Norm) -> float:
     return 1.0
+
+
+@_bound.register
+def _(part: Pool, norm_of: Norm) -> float:
+    """A window's maximum changes by at most the norm of the change within it. The sum of their squares over windows is
+    at most m‖change‖², where m windows share a pixel; if that one is the largest in all of them, √m is reached."""
+    rows, columns = (_most_windows(side, *window) for side, window in zip(part.shape[1:], pool_windows(part.module)))
+    return float((rows * columns) ** 0.5)
+
+
+def _most_windows(side: int, size: int, stride: int, padding: int) -> int:
+    """Return in how many windows the pixel is that is in the most of them, along one axis."""
+    starts = range(-padding, side + padding - size + 1, stride)
+    return max(sum(start <= pixel < start + size for start in starts) for pixel in range(side))
+
+
+@_bound.register
+def _(part: Response, norm_of: Norm) -> float:
+    """y_i = x_i/s_i^β, s_i = k + t_i, where t_i = α/n Σ x_j² over the n channels around i: the Jacobian is a diagonal
+    of s_i^−β ≤ k^−β, minus a matrix whose row i is 2β α/n x_i x_j/s_i^(β+1) at these channels.
+
+    Such a row is at most 2β t_i/s_i^(β+1) long, which is largest at t_i = k/β, and each channel is in at most n rows,
+    so that the matrix has at most √n times the norm of a row."""
+    module = part.module
+    row = 2 * module.k**-module.beta * (1 + 1 / module.beta) ** -(module.beta + 1)
+    return float(module.k**-module.beta + module.size**0.5 * row)
+
+
+@_bound.register
+def _(part: Joined, norm_of: Norm) -> float:
+    """‖(f(x), g(x)) − (f(y), g(y))‖² = ‖f(x) − f(y)‖² + ‖g(x) − g(y)‖²."""
+    return float(np.sqrt(sum(lipschitz_upper(branch, norm_of) ** 2 for branch in part.branches)))
 
 
 @_bound.register

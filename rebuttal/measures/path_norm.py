@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from rebuttal.config import checked
 from rebuttal.measures.layers import (
     Affine,
+    Joined,
     Part,
     Pointwise,
     Pool,
@@ -25,6 +26,7 @@ from rebuttal.measures.layers import (
     is_whitened,
     padding_of,
     parts_of,
+    pool_windows,
     unsupported,
 )
 from rebuttal.measures.measure import Findings, Probes, Subject, spread_at
@@ -37,15 +39,18 @@ class PathNorm:
     divided by the spread of the logits at the test probes.
 
     Computed by one forward pass of |w| (w²) on the all-ones input, with batch-norm folded into its convolution,
-    residual sums kept, and each max-pool replaced by the sum over its window (Gonon et al. 2024, Theorem A.1).
+    residual sums and concatenations kept, and each max-pool replaced by the sum over its window (Gonon et al. 2024,
+    Theorem A.1).
     In float64, reported as logarithms: a ResNet-18 reaches 1e30. Invariant to a rescaling of hidden units.
+    Undefined with local response normalisation, through which no path leads whose weights could be multiplied.
     If each image is whitened, the paths begin after whitening: `path_norm_…_whitened`.
     """
 
     needs_layers: ClassVar[bool] = True
+    needs_paths: ClassVar[bool] = True
 
     def __call__(self, subject: Subject, probes: Probes) -> Findings:
-        if subject.network is None or unsupported(subject.network):
+        if subject.network is None or unsupported(subject.network, paths=True):
             return Findings()
         parts = parts_of(subject.network, probes.shape)
         end = "_whitened" if is_whitened(subject.network) else ""
@@ -85,13 +90,18 @@ def _(part: Pointwise, x: Tensor, power: int) -> Tensor:
 
 @_step.register
 def _(part: Pool, x: Tensor, power: int) -> Tensor:
-    size = part.module.kernel_size
-    return F.lp_pool2d(x, 1, size)
+    size, stride, padding = zip(*pool_windows(part.module))
+    return F.avg_pool2d(x, size, stride, padding, divisor_override=1)
 
 
 @_step.register
 def _(part: Sum, x: Tensor, power: int) -> Tensor:
     return _propagate(part.branch, x, power) + _propagate(part.skip, x, power)
+
+
+@_step.register
+def _(part: Joined, x: Tensor, power: int) -> Tensor:
+    return torch.cat([_propagate(branch, x, power) for branch in part.branches], dim=1)
 
 
 @_step.register

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from rebuttal.config import checked
 from rebuttal.measures.layers import is_whitened, runs_as
 from rebuttal.measures.measure import Findings, Probes, Subject, batch_size, distribution, spread_at
+from rebuttal.models.blocks import Concatenation, Residual
 from rebuttal.models.preprocess import FlattenPixels, Preprocess
 from rebuttal.training.evaluation import EVALUATION_BATCH
 
@@ -26,8 +27,8 @@ class SegmentCrossings:
     `_scaled` by the spread of the logits. `region_changes_<kind>` (networks only): ReLUs that switch between
     one point and the next, the transitions between linear regions of Novak et al. 2018 (section 3.2).
     A change that is reversed within one step is not counted, nor is a max-pool that takes another input of its window.
-    Undefined (None) for a network that has other non-linear layers, such as GELU, or modules of an unknown class, or
-    no ReLU though it is not linear; 0 for a linear one.
+    Undefined (None) for a network that has other non-linear layers, such as GELU or local response normalisation, or
+    modules of an unknown class, or no ReLU though it is not linear; 0 for a linear one.
     """
 
     pairs: PositiveInt
@@ -134,4 +135,5 @@ def _is_linear(module: nn.Module) -> bool:
     A module of an unknown class may apply any function between its layers."""
     if isinstance(module, Preprocess):
         return not is_whitened(module)
-    return runs_as(module, nn.Sequential, *_LINEAR) or type(module).__module__ == "torchvision.models.resnet"
+    joins = (nn.Sequential, nn.ModuleList, Residual, Concatenation)
+    return runs_as(module, *joins, *_LINEAR) or type(module).__module__ == "torchvision.models.resnet"

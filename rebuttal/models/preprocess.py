@@ -106,10 +106,15 @@ class Preprocess(nn.Module):
 
 
 class FlattenPixels(nn.Flatten):
-    """Flattens inputs (n, *shape), floats or uint8 pixels, to floats (n, d) in input space."""
+    """Flattens inputs (n, *shape), floats or uint8 pixels, to floats (n, d) in input space; `dtype`: of this type."""
+
+    def __init__(self, dtype: torch.dtype | None = None):
+        super().__init__()
+        self.dtype = dtype
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(in_unit_range(x))
+        flat = super().forward(in_unit_range(x))
+        return flat if self.dtype is None else flat.to(self.dtype)
 
 
 def _as_doubles(values: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from rebuttal.config import checked
+from rebuttal.models.blocks import he_initialised
 from rebuttal.models.images import require_image
 
 _POOL = None
@@ -30,17 +31,9 @@ class VGG11:
                     layers.append(nn.MaxPool2d(2))
                     height, width = height // 2, width // 2
                 continue
-            layers.append(_he_initialised(nn.Conv2d(channels, width_or_pool, kernel_size=3, padding=1)))
+            layers.append(he_initialised(nn.Conv2d(channels, width_or_pool, kernel_size=3, padding=1), "fan_out"))
             if self.batch_norm:
                 layers.append(nn.BatchNorm2d(width_or_pool))
             layers.append(nn.ReLU())
             channels = width_or_pool
         return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * height * width, classes))
-
-
-def _he_initialised(convolution: nn.Conv2d) -> nn.Conv2d:
-    """Apply He initialisation, without which the network without batch-norm does not start to learn."""
-    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
-    if convolution.bias is not None:
-        nn.init.zeros_(convolution.bias)
-    return convolution

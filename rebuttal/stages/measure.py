@@ -159,14 +159,19 @@ class Measure:
                     f"stages.*.measures.{name}: needs images, but the dataset's inputs have shape "
                     f"{list(source.shape)}; allowed: [channels,height,width], or stages.*.measures.{name}=null"
                 )
-        of_layers = [name for name, measure in self._chosen() if getattr(measure, "needs_layers", False)]
+        of_layers = {name: measure for name, measure in self._chosen() if getattr(measure, "needs_layers", False)}
         fits = (function.fit for function in self.functions.values()) if of_layers else ()
-        reasons = (unsupported(empty_network(fit.model, fit.preprocess, source)) for fit in fits)
-        for reason in sorted({reason for reason in reasons if reason is not None}):
-            if len(of_layers) == len(self._chosen()):
+        networks = [empty_network(fit.model, fit.preprocess, source) for fit in fits]
+        left_out: dict[str, list[str]] = {}  # by reason
+        for name, measure in of_layers.items():
+            paths = getattr(measure, "needs_paths", False)
+            for reason in {reason for network in networks if (reason := unsupported(network, paths)) is not None}:
+                left_out.setdefault(reason, []).append(name)
+        for reason, names in sorted(left_out.items()):
+            if len(names) == len(self._chosen()):
                 raise ConfigError(reason)
             said = reason.partition(": ")[2].partition("; allowed")[0]
-            log.warning("%s: %s leave out what needs it", said, ", ".join(of_layers))
+            log.warning("%s: %s leave out what needs it", said, ", ".join(names))
 
     def _count(self, session: Session) -> int:
         """Return the number of probes of each kind."""

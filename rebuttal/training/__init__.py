@@ -1,6 +1,6 @@
 """Training: the recipe and its parts, the training loop, evaluation, and the deferral of signals."""
 
-from rebuttal.training.augmentations import AlternatingFlip, CropAndFlip
+from rebuttal.training.augmentations import AlternatingFlip, CropAndFlip, FlipAndRotate
 from rebuttal.training.losses import CrossEntropy, Margin, SquaredError
 from rebuttal.training.optimizers import SGD, AdamW, ScaledBiasSGD, TorchOptimizer
 from rebuttal.training.recipe import Recipe
@@ -15,6 +15,7 @@ __all__ = [
     "CropAndFlip",
     "CrossEntropy",
     "Exponential",
+    "FlipAndRotate",
     "Linear",
     "Margin",
     "Recipe",

@@ -8,10 +8,11 @@ the training inputs, and the epoch 1, 2, …
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Protocol
 
 import torch
-from pydantic import NonNegativeInt
+from pydantic import Field, NonNegativeInt
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
@@ -80,6 +81,58 @@ class AlternatingFlip:
         columns = _reflected(torch.arange(width) + right, width).to(inputs.device)
         columns = torch.where(mirrored[:, None], columns.flip(1), columns)
         return _pixels(inputs, _reflected(torch.arange(height) + down, height), columns)
+
+
+@checked
+class FlipAndRotate:
+    """Mirror half of the images, with `flip`, and move them by up to `shift` pixels, as `CropAndFlip` does; then turn
+    each about its centre by an angle that is uniform from −`degrees` to `degrees`, where what turns in is black.
+
+    Pixels are interpolated bilinearly; those of uint8 images are rounded. Zhang et al. (2017, appendix E) flip and turn
+    by up to 25 degrees."""
+
+    degrees: Annotated[float, Field(ge=0, le=180)] = 25.0
+    flip: bool = True
+    shift: NonNegativeInt = 0
+
+    def __call__(self, inputs: Tensor, random: Generator) -> Tensor:
+        n, _, _ = _images("FlipAndRotate", inputs)
+        moved = CropAndFlip(shift=self.shift, flip=self.flip)(inputs, random)
+        return rotated(moved, self.degrees * (2 * torch.rand(n, generator=random, dtype=torch.float64) - 1))
+
+
+def rotated(images: Tensor, degrees: Tensor) -> Tensor:
+    """Return images (n, C, H, W) that are turned anticlockwise about their centres by `degrees` (n,), float64."""
+    pixels = images.float() if images.dtype == torch.uint8 else images
+    height, width = pixels.shape[2:]
+    cosine, sine = (f(degrees.deg2rad())[:, None, None].to(pixels) for f in (torch.cos, torch.sin))
+    # Seen from the centre, in whole or half numbers: a turn by 0 degrees leaves all pixels as they are, exactly.
+    down = torch.arange(height).to(pixels)[:, None] - (height - 1) / 2
+    right = torch.arange(width).to(pixels) - (width - 1) / 2
+    rows = cosine * down + sine * right + (height - 1) / 2
+    turned = _interpolated(pixels, rows, cosine * right - sine * down + (width - 1) / 2)
+    return turned.round().to(torch.uint8) if images.dtype == torch.uint8 else turned
+
+
+def _interpolated(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return images (n, C, H, W) at places (n, H, W) between their pixels; outside they are 0."""
+    n, channels, height, width = images.shape
+    framed = F.pad(images, (1, 1, 1, 1)).flatten(2)
+    total = torch.zeros_like(images).flatten(2)
+    for row, of_row in _neighbours(rows, height):
+        for column, of_column in _neighbours(columns, width):
+            place = (row * (width + 2) + column).view(n, 1, -1).expand(-1, channels, -1)
+            total += framed.gather(2, place) * (of_row * of_column).view(n, 1, -1)
+    return total.view_as(images)
+
+
+def _neighbours(positions: Tensor, side: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the pixel before each position and the one after it, as indices of an axis with a frame of one pixel, and
+    their weights."""
+    before = positions.floor()
+    share = positions - before
+    for pixel, weight in ((before, 1 - share), (before + 1, share)):
+        yield (pixel + 1).clamp(0, side + 1).long(), weight
 
 
 def is_mirrored_first(examples: Tensor) -> Tensor:

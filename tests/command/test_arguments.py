@@ -117,11 +117,11 @@ def test_an_empty_value_and_several_overrides_in_one_argument():
         ("training.epochs", "training.epochs: is not of the form key=value; allowed: "),
         ("traïning.lr=1", "traïning.lr=1: Hydra's grammar does not take it; allowed: key=value, "),
         ("--epochs", "--epochs: no such flag; allowed: key=value, -m, and the flags that --help lists"),
-        ("model=null", "model=null: no such option; allowed: airbench, linear, mlp, mlp_1x512, "),
+        ("model=null", "model=null: no such option; allowed: airbench, alexnet_small, inception_small, "),
         (
             "training/augmentation=null",
             "training/augmentation=null: no such option; "
-            "allowed: alternating_flip, crop_flip; for none write training.augmentation=null",
+            "allowed: alternating_flip, crop_flip, flip_rotate; for none write training.augmentation=null",
         ),
         ("training.optimizer=null", "training/optimizer=null: no such option; allowed: adam, nesterov, sgd, "),
         (

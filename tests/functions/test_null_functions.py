@@ -7,10 +7,12 @@ from rebuttal.data import UniformNoise
 from rebuttal.data.labels import random_labels
 from rebuttal.functions.fourier import Fourier
 from rebuttal.functions.hash import Hash
+from rebuttal.functions.kernel import Kernel
 from rebuttal.functions.linear import Linear
 from rebuttal.functions.matched import Matched
 from rebuttal.functions.nearest_neighbour import NearestNeighbour
 from rebuttal.functions.networks import Trained
+from rebuttal.functions.theorem1 import Theorem1
 from rebuttal.measures.measure import spread
 from rebuttal.models import MLP
 from rebuttal.stages import Fit
@@ -59,7 +61,7 @@ def test_fourier_is_as_smooth_as_its_kernel(fit, session):
         assert covariance.item() == pytest.approx(torch.exp(torch.tensor(-(share**2) / 2)).item(), abs=0.12)
 
 
-@pytest.mark.parametrize("kind", [Hash, NearestNeighbour, Fourier, Linear])
+@pytest.mark.parametrize("kind", [Hash, NearestNeighbour, Fourier, Linear, Kernel, Theorem1])
 def test_a_matched_function_has_the_network_s_spread_and_its_own_classes(fit, session, kind):
     network = Trained(fit=fit)
     matched = Matched(of=kind(fit=fit), to=network)
@@ -70,7 +72,7 @@ def test_a_matched_function_has_the_network_s_spread_and_its_own_classes(fit, se
     assert matched.differentiable == kind.differentiable
 
 
-@pytest.mark.parametrize("kind", [NearestNeighbour, Fourier, Linear])
+@pytest.mark.parametrize("kind", [NearestNeighbour, Fourier, Linear, Kernel, Theorem1])
 def test_null_functions_depend_on_the_data_and_not_on_the_training(fit, session, kind):
     longer = replace(fit, training=replace(fit.training, epochs=6))
     assert kind(fit=longer).identity(session) == kind(fit=fit).identity(session)

@@ -10,12 +10,13 @@ from torch import nn
 from rebuttal.errors import ConfigError
 from rebuttal.measures import operator_norms
 from rebuttal.measures.gradients import GradientNorms
-from rebuttal.measures.layers import Affine, affine_parts, check_layers, parts_of, run
+from rebuttal.measures.layers import Affine, affine_parts, check_layers, fused, parts_of, run, unsupported
 from rebuttal.measures.lipschitz import LipschitzBracket
 from rebuttal.measures.measure import Probes
-from rebuttal.measures.operator_norms import OperatorNorms, frobenius_norm, spectral_norm
+from rebuttal.measures.operator_norms import OperatorNorms, frobenius_norm, lipschitz_upper, spectral_norm
 from rebuttal.measures.path_norm import PathNorm, path_norm
-from rebuttal.models import MLP, VGG11, ResNet18
+from rebuttal.models import MLP, VGG11, AlexNet, Inception, ResNet18, WideResNet
+from rebuttal.models.blocks import Concatenation, Residual
 from rebuttal.models.preprocess import Preprocess
 from tests.measures.conftest import linear, subject
 from tests.parameters import some_slow
@@ -26,7 +27,12 @@ MODELS = {
     "resnet18": ResNet18(),
     "vgg11": VGG11(),
     "vgg11_plain": VGG11(batch_norm=False),
+    "inception_small": Inception(),
+    "inception_small_plain": Inception(batch_norm=False),
+    "alexnet_small": AlexNet(),
+    "wrn16_1": WideResNet(depth=16),
 }
+WITHOUT_PATHS = {"alexnet_small"}  # because of its local response normalisation
 
 
 def network(name, shape=(3, 8, 8), classes=4, normalisation="per_channel"):
@@ -39,8 +45,9 @@ def network(name, shape=(3, 8, 8), classes=4, normalisation="per_channel"):
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_()
             module.running_var.uniform_(0.5, 2)
-            nn.init.normal_(module.weight)
-            nn.init.normal_(module.bias)
+            if module.affine:
+                nn.init.normal_(module.weight)
+                nn.init.normal_(module.bias)
     return net.eval()
 
 
@@ -60,7 +67,7 @@ def test_the_parts_in_order_are_the_network(name):
         assert torch.allclose(run(parts_of(net, (3, 8, 8)), x.double()).float(), net(x), rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", some_slow(MODELS, "resnet18"))
+@pytest.mark.parametrize("name", some_slow(MODELS, "resnet18", "inception_small", "inception_small_plain", "wrn16_1"))
 def test_operator_norms_are_those_of_the_dense_matrices(name):
     for part in affine_parts(parts_of(network(name, shape=(3, 6, 6)), (3, 6, 6))):
         if np.prod(part.shape) > 2400:
@@ -72,7 +79,7 @@ def test_operator_norms_are_those_of_the_dense_matrices(name):
         assert frobenius_norm(part) == pytest.approx(matrix.norm().item(), rel=1e-8), part.name
 
 
-@pytest.mark.parametrize("name", ["resnet18", "vgg11"])
+@pytest.mark.parametrize("name", ["resnet18", "vgg11", "inception_small", "wrn16_1"])
 def test_every_convolution_and_linear_layer_is_among_the_parts(name):
     net = network(name)
     layers = [m for m in net.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
@@ -262,10 +269,94 @@ def test_max_pooling_counts_as_the_sum_over_its_window_and_a_residual_as_two_way
 def test_all_layer_measures_are_finite_on_every_architecture(name, make_probes):
     probes = make_probes(test=torch.rand(2, 3, 8, 8))
     net = subject(network(name), 4)
-    numbers = PathNorm()(net, probes).numbers | OperatorNorms()(net, probes).numbers
+    paths, numbers = (measure(net, probes).numbers for measure in (PathNorm(), OperatorNorms()))
+    assert (not paths) == (name in WITHOUT_PATHS)
+    numbers |= paths
     assert all(np.isfinite(value) for value in numbers.values())
     assert numbers["operator_residual"] < 1e-6
     assert all(value >= 1 - 1e-9 for key, value in numbers.items() if key.startswith("stable_rank"))
+
+
+def test_path_norms_of_branches_and_overlapping_windows_by_counting_every_path():
+    """With weights ≥ 0 and inputs of 1, every path from an input is on, so that all paths add up to the output of the
+    network in which a maximum is replaced by a sum."""
+    torch.manual_seed(0)
+    convolutions = [nn.Conv2d(*io, 3, 2, padding=1) for io in ((2, 3), (5, 2), (5, 2))]
+    for conv in convolutions:
+        conv.weight.data.abs_(), conv.bias.data.abs_()
+    down, left, right = convolutions
+    pool = nn.MaxPool2d(3, 2, padding=1)
+    net = nn.Sequential(Concatenation(nn.Sequential(down, nn.ReLU()), pool), Residual(left, right), nn.Flatten())
+    x = torch.ones(1, 2, 7, 6)
+    windows = 9 * nn.functional.avg_pool2d(x, 3, 2, 1)  # 4 at a corner, 6 at a side, 9 within
+    assert sorted(set(windows.flatten().tolist())) == [4, 6, 9]
+    joined = torch.cat([down(x), windows], dim=1)
+    expected = (left(joined) + right(joined)).sum().item()
+    assert path_norm(parts_of(net, (2, 7, 6)), (2, 7, 6), 1) == pytest.approx(expected, rel=1e-5)
+
+
+def steepest(function, inputs):
+    """The largest ‖J‖₂ at the inputs."""
+    jacobians = torch.stack([torch.func.jacrev(function)(x[None]).reshape(-1, x.numel()) for x in inputs])
+    return torch.linalg.matrix_norm(jacobians, 2).max().item()
+
+
+def test_the_bound_of_a_concatenation_is_reached_where_its_branches_agree():
+    torch.manual_seed(0)
+    first, second = nn.Conv2d(2, 3, 1, bias=False).double(), nn.Conv2d(2, 4, 3, padding=1, bias=False).double()
+    parts = parts_of(Concatenation(first, second), (2, 4, 4))
+    norms = [torch.linalg.matrix_norm(dense(part), 2).item() for part in affine_parts(parts)]
+    whole = torch.linalg.matrix_norm(dense(Affine("whole", Concatenation(first, second), (2, 4, 4))), 2).item()
+    bound = lipschitz_upper(parts)
+    assert bound == pytest.approx(float(np.hypot(*norms)), rel=1e-8) and max(norms) < whole <= bound
+    twice = parts_of(Concatenation(first, first), (2, 4, 4))
+    assert lipschitz_upper(twice) == pytest.approx(2**0.5 * norms[0], rel=1e-8)
+    assert [part.name for part in affine_parts(parts)] == ["branches.0", "branches.1"]
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "padding", "shape", "shared"),
+    [
+        (2, 2, 0, (6, 6), 1),
+        (3, 2, 1, (6, 7), 4),
+        (3, 2, 0, (4, 9), 2),
+        (3, 1, 1, (6, 6), 9),
+        ((3, 2), (1, 2), 0, (6, 6), 3),
+    ],
+)
+def test_the_bound_of_a_max_pool_is_reached_by_a_pixel_that_all_its_windows_share(size, stride, padding, shape, shared):
+    pool = nn.MaxPool2d(size, stride, padding)
+    one_pixel = torch.eye(shape[0] * shape[1], dtype=torch.float64).reshape(-1, 1, *shape)
+    assert lipschitz_upper(parts_of(pool, (1, *shape))) == shared**0.5
+    assert steepest(pool, one_pixel) == pytest.approx(shared**0.5, rel=1e-12)
+
+
+@pytest.mark.parametrize(("alpha", "beta", "k"), [(0.001 / 9 * 4, 0.75, 1.0), (2.0, 0.75, 1.0), (1.0, 2.0, 0.5)])
+def test_no_slope_of_a_local_response_normalisation_exceeds_its_bound(alpha, beta, k):
+    torch.manual_seed(0)
+    norm = nn.LocalResponseNorm(4, alpha, beta, k)
+    inputs = torch.randn(400, 6, 1, 1, dtype=torch.float64) * torch.logspace(-2, 3, 400)[:, None, None, None]
+    bound = lipschitz_upper(parts_of(norm, (6, 1, 1)))
+    assert k**-beta <= bound * (1 + 1e-12)
+    assert k**-beta * 0.9 < steepest(norm, inputs) <= bound
+
+
+def test_path_norms_are_refused_for_local_response_normalisation_and_the_other_measures_are_not():
+    net = nn.Sequential(nn.Conv2d(2, 4, 3), nn.LocalResponseNorm(4), nn.Flatten())
+    assert unsupported(net) is None
+    reason = unsupported(net, paths=True)
+    assert reason.startswith("stages.*.functions: layer 1 is a LocalResponseNorm, which path norms do not support")
+    assert unsupported(nn.Sequential(net[0], net[2]), paths=True) is None
+
+
+@pytest.mark.parametrize("name", ["inception_small", "wrn16_1"])
+def test_a_network_with_folded_batch_norms_is_the_same_function(name):
+    net, x = network(name), torch.rand(5, 3, 8, 8)
+    fast = fused(net)
+    folded = [module for module in fast.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert len(folded) < len([module for module in net.modules() if isinstance(module, nn.BatchNorm2d)])
+    with torch.no_grad():
+        assert torch.allclose(fast(x), net(x), rtol=1e-3, atol=1e-4)
 
 
 def test_names_of_a_whitened_network_s_bounds_end_in_whitened(make_probes):
@@ -281,8 +372,6 @@ def test_an_unknown_layer_is_refused_by_name():
         ConfigError, match="layer 1 is a Tanh, which operator and path norms do not support; allowed: Linear"
     ):
         parts_of(nn.Sequential(nn.Linear(3, 3), nn.Tanh()), (3,))
-    with pytest.raises(ConfigError, match="layer 0 is a MaxPool2d whose windows overlap"):
-        parts_of(nn.Sequential(nn.MaxPool2d(3, 2)), (1, 8, 8))
 
 
 @pytest.mark.parametrize(
@@ -290,7 +379,7 @@ def test_an_unknown_layer_is_refused_by_name():
     [
         (nn.MaxPool2d(2, dilation=2), "0 is a MaxPool2d with dilation=2 and ceil_mode=False; allowed: dilation=1 and"),
         (nn.MaxPool2d((2, 3), ceil_mode=True), "0 is a MaxPool2d with dilation=1 and ceil_mode=True; allowed: dilat"),
-        (nn.MaxPool2d((2, 3), (2, 2)), "0 is a MaxPool2d whose windows overlap; allowed: stride = size"),
+        (nn.LocalResponseNorm(3, k=0.0), "0 is a LocalResponseNorm with k=0.0.*; allowed: k and beta above 0, alpha 0"),
         (nn.BatchNorm2d(3, track_running_stats=False), "0 is a BatchNorm2d with track_running_stats=False.*: True"),
     ],
 )

@@ -55,7 +55,10 @@ class Logits:
         found |= {name: s.network(session) for name, s in self.stages.items()}
         return Outcome({"n": len(inputs)}, arrays={name: predict(f, inputs) for name, f in found.items()})
 '''
-FUNCTIONS = ("hash", "linear", "fourier", "nearest_neighbour", "untrained", "trained", "independent", "refitted")
+FUNCTIONS = (
+    *("hash", "linear", "fourier", "nearest_neighbour", "theorem1", "kernel"),
+    *("untrained", "trained", "independent", "refitted"),
+)
 STAGES = ("teacher", "student", "student_logit", "hash_teacher")
 
 

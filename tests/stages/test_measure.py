@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from rebuttal.data import UniformNoise
 from rebuttal.errors import ConfigError
 from rebuttal.functions.hash import Hash
 from rebuttal.functions.matched import Matched
@@ -18,6 +19,7 @@ from rebuttal.measures import (
 )
 from rebuttal.measures.gradients import jacobian, norms
 from rebuttal.measures.measure import Subject
+from rebuttal.models import AlexNet
 from rebuttal.stages.measure import Measure
 from tests.stages.conftest import DATA
 
@@ -148,6 +150,18 @@ def test_what_needs_layers_is_left_out_of_a_network_whose_layers_are_not_known(s
     assert table["lipschitz_lower"].keys() == table["margin_gradient_test"].keys() == {"gelu", "plain"}
     for name in ("lipschitz_upper", "path_norm_l1_log10", "spectral_product_log10"):
         assert table[name].keys() == {"plain"}
+
+
+def test_only_path_norms_are_left_out_of_a_network_with_local_response_normalisation(stage, fit, session, caplog):
+    images = UniformNoise(shape=(1, 4, 4), train_size=20, test_size=20)
+    normalised = {"alexnet": Trained(fit=replace(fit, model=AlexNet(), dataset=images))}
+    measures = {"norms": OperatorNorms(), "path": PathNorm()}
+    measured = replace(stage, functions=normalised, measures=measures, dataset=images)
+    measured.check(session)
+    assert "layer body.3 is a LocalResponseNorm, which path norms do not support, because" in caplog.text
+    assert ": path leave out what needs it" in caplog.text and len(caplog.records) == 1
+    with pytest.raises(ConfigError, match=r"layer body\.3 is a LocalResponseNorm, which path norms do not support"):
+        replace(measured, measures={"path": PathNorm()}).check(session)
 
 
 def test_a_function_fitted_to_other_inputs_is_refused(stage, session):

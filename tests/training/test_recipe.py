@@ -22,6 +22,7 @@ from rebuttal.training import (
     CropAndFlip,
     CrossEntropy,
     Exponential,
+    FlipAndRotate,
     Linear,
     Margin,
     ScaledBiasSGD,
@@ -30,7 +31,7 @@ from rebuttal.training import (
     TorchOptimizer,
     Triangular,
 )
-from rebuttal.training.augmentations import is_mirrored_first
+from rebuttal.training.augmentations import is_mirrored_first, rotated
 from rebuttal.training.loop import Support, train
 
 X = torch.rand(60, 5, generator=torch.Generator().manual_seed(0))
@@ -60,6 +61,7 @@ def test_a_recipe_of_before_its_parts_were_groups_keeps_its_identity(recipe):
         *({"optimizer": o} for o in (ScaledBiasSGD(), ScaledBiasSGD(bias_rate=1.0))),
         *({"augmentation": AlternatingFlip(shift=s)} for s in (1, 2)),
         *({"loss": s} for s in (CrossEntropy(label_smoothing=0.1), SquaredError(), SquaredError(weight=2.0), Margin())),
+        *({"augmentation": FlipAndRotate(degrees=d, shift=s)} for d, s in ((25.0, 0), (10.0, 0), (25.0, 1))),
         *({"augmentation": CropAndFlip(shift=s, flip=f)} for s, f in ((1, False), (1, True), (2, True))),
     ],
 )
@@ -126,6 +128,56 @@ def test_a_crop_and_flip_is_one_of_the_shifts_and_reflections_and_all_of_them_co
     other = CropAndFlip(shift=1, flip=True)(IMAGES, torch.Generator().manual_seed(1))
     assert torch.equal(again, given) and not torch.equal(other, given)
     assert torch.equal(CropAndFlip(shift=0, flip=False)(IMAGES, torch.Generator()), IMAGES)
+
+
+def turned(images, degrees):
+    return rotated(images, torch.full((len(images),), degrees, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("images", [IMAGES[:20], IMAGES[:20].float() / 255, IMAGES[:20].double()])
+def test_a_rotation_by_right_angles_only_moves_pixels(images):
+    assert torch.equal(turned(images, 0.0), images)
+    for quarters in (1, 2, 3, -1):
+        assert torch.allclose(turned(images, 90.0 * quarters), images.rot90(quarters, (2, 3)), atol=1e-6)
+    oblong = images[..., :4]
+    assert torch.allclose(turned(oblong, 180.0), oblong.flip(2, 3), atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (5, 8)])
+def test_a_rotation_is_the_one_of_torch(shape):
+    images = IMAGES[:7].double()[..., : shape[0], : shape[1]] if max(shape) <= 6 else torch.rand(7, 2, *shape).double()
+    angles = torch.tensor([-25.0, -7.0, 3.0, 12.0, 25.0, 45.0, 90.0]).double()
+    c, s = angles.deg2rad().cos(), angles.deg2rad().sin()
+    ratio = shape[0] / shape[1]  # torch's coordinates run from −1 to 1 along both sides
+    matrices = torch.stack([torch.stack([c, -s * ratio, 0 * c], 1), torch.stack([s / ratio, c, 0 * c], 1)], 1)
+    grid = F.affine_grid(matrices, images.shape, align_corners=False)
+    expected = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    assert torch.allclose(rotated(images, angles), expected, atol=1e-9)
+
+
+def test_rotations_are_drawn_from_the_generator_within_their_limits():
+    """A small bright spot to the right of the centre shows the angle."""
+    spot = torch.zeros(1000, 1, 33, 33)
+    spot[..., 15:18, 26:29] = 1.0
+    rows, columns = torch.meshgrid(torch.arange(33.0) - 16, torch.arange(33.0) - 16, indexing="ij")
+
+    def angles(**settings):
+        made = FlipAndRotate(**settings)(spot, torch.Generator().manual_seed(0))[:, 0]
+        down, right = (((made * axis).sum((1, 2)) / made.sum((1, 2))) for axis in (rows, columns))
+        return torch.atan2(-down, right).rad2deg()
+
+    found = angles(flip=False)
+    assert -25.2 < found.min() < -24.5 and 24.5 < found.max() < 25.2 and found.mean().abs() < 1.5
+    assert found.std().item() == pytest.approx(50 / 12**0.5, rel=0.05)  # uniform
+    assert torch.equal(angles(flip=False), found) and angles(flip=False, degrees=3.0).abs().max() < 3.2
+    assert 0.45 < (angles().abs() > 90).double().mean() < 0.55  # mirrored
+
+
+def test_without_an_angle_a_rotation_is_the_crop_and_flip():
+    """The draws of shifts and reflections come first."""
+    plain, given = (torch.Generator().manual_seed(5) for _ in range(2))
+    moved = FlipAndRotate(degrees=0.0, shift=2)(IMAGES, given)
+    assert moved.dtype == torch.uint8 and torch.equal(moved, CropAndFlip(shift=2, flip=True)(IMAGES, plain))
 
 
 @pytest.mark.parametrize("epoch", [1, 2])
@@ -323,6 +375,7 @@ class Part:
         ({"augmentation": Part(lambda x, _: x[:1])}, "training.augmentation=Part: ValueError: allowed"),
         ({"augmentation": Part(lambda x, _: x.double())}, "training.augmentation=Part: ValueError: allowed"),
         ({"augmentation": CropAndFlip(shift=1, flip=True)}, "training.augmentation=CropAndFlip: needs images"),
+        ({"augmentation": FlipAndRotate()}, "training.augmentation=FlipAndRotate: needs images"),
         (
             {"optimizer": TorchOptimizer(name="Adm", arguments={})},
             "training.optimizer.name=Adm: no such optimiser of torch.optim",
