@@ -8,6 +8,7 @@ from rebuttal.stages.learning_curve import LearningCurve
 from rebuttal.stages.measure import Measure
 from rebuttal.stages.mimic import Mimic
 from rebuttal.stages.pictures import AgreementChart, DecisionRegions, WalkStrip
+from rebuttal.stages.reproducibility import Reproducibility
 from rebuttal.stages.sample_efficiency import SampleEfficiency
 from rebuttal.stages.seeds import Seeds, StudentSeeds
 from rebuttal.stages.thinning import Thinning
@@ -21,6 +22,7 @@ __all__ = [
     "LearningCurve",
     "Measure",
     "Mimic",
+    "Reproducibility",
     "SampleEfficiency",
     "Seeds",
     "StudentSeeds",
