@@ -34,7 +34,7 @@ class Sharpness:
     the labels that the network was given; absolute, in units of the loss for a weight changed by 1, so that it changes
     when weights are rescaled without changing the function (Dinh et al. 2017):
 
-    `hessian_top`: its largest eigenvalue (the sharpness of Jiang et al. 2020), by at most `iterations` steps of
+    `hessian_top`: its largest eigenvalue (sharpness; compare Jiang et al. 2020), by at most `iterations` steps of
     Lanczos's method; `hessian_top_error`: a bound on the distance from it to an eigenvalue of H.
     `hessian_trace`: its trace by Hutch++ (Meyer et al. 2021) with `products` products, exact if a third
     of them is at least the rank of H; `_low`, `_high`: the 95 % interval over its random vectors.

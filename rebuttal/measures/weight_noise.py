@@ -29,7 +29,7 @@ class WeightNoise:
     Training accuracy: on the train probes, for the labels that the network was given. Sought by bisection between 0 and
     `reach` with the same draws at every σ; an accuracy that recovers beyond a fall may hide it. None if σ lies
     beyond `reach`, as for a network near chance, or below reach/65,536. Undefined for functions that are no networks.
-    Cost: up to 34 · `draws` forward passes of every train probe.
+    Cost: up to 34 · `draws` forward passes of every train probe; the memory of `draws` + 1 copies of the weights.
     """
 
     draws: PositiveInt
@@ -42,10 +42,10 @@ class WeightNoise:
         network, inputs, labels = subject.network, probes.inputs["train"], probes.labels
         least = accuracy(logits_at(subject, inputs), labels) - self.drop - 1e-9  # which rounding may not decide
         size = batch_size(subject, inputs)
-        seeds = probes.rng.integers(2**62, size=self.draws).tolist()
+        drawn = [_noise(network, seed) for seed in probes.rng.integers(2**62, size=self.draws).tolist()]
 
         def keeps(sigma: float, relative: bool) -> bool:
-            noisy = (_with_noise(network, seed, sigma, relative) for seed in seeds)
+            noisy = (_with_noise(network, noise, sigma, relative) for noise in drawn)
             return sum(accuracy(predict(f, inputs, size), labels) for f in noisy) / self.draws >= least
 
         return Findings(
@@ -67,12 +67,20 @@ def largest(holds: Callable[[float], bool], reach: float) -> float | None:
     return low or None
 
 
-@torch.no_grad()
-def _with_noise(network: nn.Module, seed: int, sigma: float, relative: bool) -> Callable[[Tensor], Tensor]:
-    """Return the network with noise on its parameters; the noise of a seed is the same at every sigma."""
+def _noise(network: nn.Module, seed: int) -> dict[str, Tensor]:
+    """Return standard normal noise for each parameter, by name."""
     rng = torch.Generator().manual_seed(seed)  # on the CPU: the same on every device
-    noisy = {}
-    for name, weight in network.named_parameters():
-        drawn = torch.randn(weight.shape, generator=rng, dtype=torch.float32).to(weight)
-        noisy[name] = weight + sigma * (weight.abs() * drawn if relative else drawn)
+    weights = network.named_parameters()
+    return {name: torch.randn(p.shape, generator=rng, dtype=torch.float32).to(p) for name, p in weights}
+
+
+@torch.no_grad()
+def _with_noise(
+    network: nn.Module, noise: dict[str, Tensor], sigma: float, relative: bool
+) -> Callable[[Tensor], Tensor]:
+    """Return the network with `sigma` times the noise on its parameters."""
+    noisy = {
+        name: weight + sigma * (weight.abs() * noise[name] if relative else noise[name])
+        for name, weight in network.named_parameters()
+    }
     return lambda inputs: functional_call(network, noisy, (inputs,))
