@@ -6,6 +6,7 @@ from rebuttal.stages.fit import Fit
 from rebuttal.stages.judge import Judge
 from rebuttal.stages.learning_curve import LearningCurve
 from rebuttal.stages.measure import Measure
+from rebuttal.stages.memorisation import Memorisation
 from rebuttal.stages.mimic import Mimic
 from rebuttal.stages.pictures import AgreementChart, DecisionRegions, WalkStrip
 from rebuttal.stages.reproducibility import Reproducibility
@@ -21,6 +22,7 @@ __all__ = [
     "Judge",
     "LearningCurve",
     "Measure",
+    "Memorisation",
     "Mimic",
     "Reproducibility",
     "SampleEfficiency",
