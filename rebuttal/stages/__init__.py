@@ -13,6 +13,7 @@ from rebuttal.stages.reproducibility import Reproducibility
 from rebuttal.stages.sample_efficiency import SampleEfficiency
 from rebuttal.stages.seeds import Seeds, StudentSeeds
 from rebuttal.stages.thinning import Thinning
+from rebuttal.stages.transfer import Transfer
 
 __all__ = [
     "AgreementChart",
@@ -29,5 +30,6 @@ __all__ = [
     "Seeds",
     "StudentSeeds",
     "Thinning",
+    "Transfer",
     "WalkStrip",
 ]

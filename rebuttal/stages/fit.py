@@ -16,7 +16,7 @@ from rebuttal.seeds import derive, generator, torch_stream
 from rebuttal.stages.networks import Network, empty_network, new_network, parameter_count, restore_network
 from rebuttal.stages.seeds import Seeds
 from rebuttal.stages.session import Session
-from rebuttal.stages.stage import Metrics, Outcome, Read, Work, precision_in_words
+from rebuttal.stages.stage import Metrics, Outcome, Read, Stage, Work, precision_in_words
 from rebuttal.store.entries import Artifact
 from rebuttal.store.identity import describe
 from rebuttal.training.evaluation import Evaluation, evaluated_epochs, time_to_fit
@@ -125,7 +125,7 @@ class Fit:
         network.fit(self.chosen(session.examples(self.dataset, "train", self.data_seed)).inputs)
         return network
 
-    def needs(self, session: Session) -> tuple[()]:
+    def needs(self, session: Session) -> tuple[Stage, ...]:
         return ()
 
     def work(self, session: Session) -> Work:

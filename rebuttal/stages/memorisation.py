@@ -31,7 +31,7 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 @checked
 class PartialFit(Fit):
-    """A training on a random `share` of the examples, with the labels that they have in the whole: each `part` = 0, 1, …
+    """A training on a random `share` of the examples, with the labels that they have in the whole; `part` 0, 1, …: each
     is another draw."""
 
     share: Share
