@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,8 +41,9 @@ class Sharpness:
     of them is at least the rank of H; `_low`, `_high`: the 95 % interval over its random vectors.
 
     Undefined for functions that are no networks; None if its layers or the loss (`Margin`) cannot be differentiated
-    twice. A ReLU's kinks, where much of the curvature may be, count for nothing. Cost: `iterations` + `products`
-    products Hv, each two backward passes through every train probe; the memory of `products`/3 copies of the weights.
+    twice, or overflow. A ReLU's kinks, where much of the curvature may be, count for nothing. Cost: `iterations` +
+    `products` products Hv, each two backward passes through every train probe; the memory of `products`/3 copies of the
+    weights.
     """
 
     loss: LossOption
@@ -54,12 +56,13 @@ class Sharpness:
         hessian = Hessian(subject, subject.network, self.loss, probes)
         try:
             top, error = top_eigenvalue(hessian, hessian.signs(), self.iterations)
-            return Findings({"hessian_top": top, "hessian_top_error": error}) | trace(hessian, self.products // 3)
+            found = Findings({"hessian_top": top, "hessian_top_error": error}) | trace(hessian, self.products // 3)
         except RuntimeError as error:
             if not _NOT_TWICE.search(str(error)):
                 raise
             log.warning("no curvature of the loss, because network or loss cannot be differentiated twice: %s", error)
-            return Findings({"hessian_top": None, "hessian_top_error": None, "hessian_trace": None})
+            return Findings(dict.fromkeys(("hessian_top", "hessian_top_error", "hessian_trace")))
+        return Findings({name: v if v is not None and math.isfinite(v) else None for name, v in found.numbers.items()})
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,8 @@ def top_eigenvalue(product: Product, start: Tensor, iterations: int) -> tuple[fl
         diagonal.append((image @ vector).item())
         image = image - diagonal[-1] * vector
         length = image.norm().item()
+        if not math.isfinite(length):  # the loss overflows
+            return math.nan, math.nan
         values, vectors = scipy.linalg.eigh_tridiagonal(diagonal, beside)
         error = length * abs(vectors[-1, -1])
         if error <= TOLERANCE * abs(values[-1]):

@@ -119,6 +119,14 @@ def test_a_loss_of_straight_pieces_has_no_curvature():
     assert found["hessian_top"] == found["hessian_trace"] == 0
 
 
+def test_what_overflows_is_undefined():
+    network = linear(torch.full((4, 6), 1e30))
+    found = Sharpness(loss=SquaredError(), iterations=5, products=6)(
+        subject(network, 4), probes(inputs=1e30 * X.float())
+    )
+    assert set(found.numbers.values()) == {None}
+
+
 def test_it_leaves_the_network_as_it_was_and_repeats():
     network = small_network().requires_grad_(False)
     before = [p.clone() for p in network.parameters()]
