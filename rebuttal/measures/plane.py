@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -45,6 +46,18 @@ class Plane:
         first, second = inputs
         length = (second - first).norm()
         return cls.through(torch.cat([first[None], first + length * unit_vectors(inputs, rng)]))
+
+    @classmethod
+    def some(cls, inputs: Tensor, count: int, rng: np.random.Generator) -> list[Plane]:
+        """Return planes through `count` random triples of the inputs (n, *shape), without those of triples that lie on
+        one line."""
+        if len(inputs) < 3 or inputs[0].numel() < 2:
+            return []
+        planes = []
+        for corners in [rng.choice(len(inputs), size=3, replace=False) for _ in range(count)]:
+            with suppress(ConfigError):
+                planes.append(cls.through(inputs[torch.from_numpy(corners).to(inputs.device)]))
+        return planes
 
     def resized(self, sides: float) -> Plane:
         """Return the plane with an extent of `sides` times the side of the square around the three inputs."""

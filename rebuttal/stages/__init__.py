@@ -8,11 +8,14 @@ from rebuttal.stages.judge import Judge
 from rebuttal.stages.learning_curve import LearningCurve
 from rebuttal.stages.map import Map
 from rebuttal.stages.measure import Measure
+from rebuttal.stages.memorisation import Memorisation
 from rebuttal.stages.mimic import Mimic
 from rebuttal.stages.pictures import AgreementChart, DecisionRegions, WalkStrip
+from rebuttal.stages.reproducibility import Reproducibility
 from rebuttal.stages.sample_efficiency import SampleEfficiency
 from rebuttal.stages.seeds import Seeds, StudentSeeds
 from rebuttal.stages.thinning import Thinning
+from rebuttal.stages.transfer import Transfer
 
 __all__ = [
     "AgreementChart",
@@ -24,10 +27,13 @@ __all__ = [
     "LearningCurve",
     "Map",
     "Measure",
+    "Memorisation",
     "Mimic",
+    "Reproducibility",
     "SampleEfficiency",
     "Seeds",
     "StudentSeeds",
     "Thinning",
+    "Transfer",
     "WalkStrip",
 ]

@@ -16,7 +16,7 @@ from rebuttal.seeds import derive, generator, torch_stream
 from rebuttal.stages.networks import Network, empty_network, new_network, parameter_count, restore_network
 from rebuttal.stages.seeds import Seeds
 from rebuttal.stages.session import Session
-from rebuttal.stages.stage import Metrics, Outcome, Read, Work, precision_in_words
+from rebuttal.stages.stage import Metrics, Outcome, Read, Stage, Work, precision_in_words
 from rebuttal.store.entries import Artifact
 from rebuttal.store.identity import describe
 from rebuttal.training.evaluation import Evaluation, evaluated_epochs, time_to_fit
@@ -110,7 +110,11 @@ class Fit:
         classes = session.open(self.dataset).classes
         seed = self.seeds.of("labels", self.seed)
         labels = self.corruption(examples.labels.cpu(), classes, seed).to(examples.labels.device)
-        return Examples(examples.inputs, labels)
+        return self.chosen(Examples(examples.inputs, labels))
+
+    def chosen(self, examples: Examples) -> Examples:
+        """Return those of the dataset's training examples that it is trained on: all."""
+        return examples
 
     def initial_network(self, session: Session) -> Network:
         """Return the network before training, on the session's device; what depends on training inputs is set."""
@@ -118,10 +122,10 @@ class Fit:
         seed = self.seeds.of("initialisation", self.seed)
         network = new_network(self.model, self.preprocess, session.open(self.dataset), seed, role)
         network.to(session.device)
-        network.fit(session.examples(self.dataset, "train", self.data_seed).inputs)
+        network.fit(self.chosen(session.examples(self.dataset, "train", self.data_seed)).inputs)
         return network
 
-    def needs(self, session: Session) -> tuple[()]:
+    def needs(self, session: Session) -> tuple[Stage, ...]:
         return ()
 
     def work(self, session: Session) -> Work:
@@ -177,7 +181,7 @@ class Fit:
     def trained(self, member: Member, session: Session) -> Artifact:
         """Return the network and its record, once `member` was carried out."""
         history, train_size = member.history, len(member.inputs)
-        true_labels = session.examples(self.dataset, "train", self.data_seed).labels
+        true_labels = self.chosen(session.examples(self.dataset, "train", self.data_seed)).labels
         test_size = len(session.examples(self.dataset, "test", self.data_seed))
         metrics = {
             **_accuracies(history[-1], train_size, test_size),

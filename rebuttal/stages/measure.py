@@ -12,7 +12,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from rebuttal.config import checked
-from rebuttal.data.dataset import DatasetOption
+from rebuttal.data.dataset import Dataset, DatasetOption
 from rebuttal.data.examples import in_unit_range
 from rebuttal.errors import ConfigError
 from rebuttal.measures.layers import fused, unsupported
@@ -32,6 +32,24 @@ VERSION = 3  # increment when the same settings give different results
 log = logging.getLogger(__name__)
 
 KINDS = ("train", "test", "noise", "between")  # of probes
+
+
+def probe_count(session: Session, dataset: Dataset, wanted: int) -> int:
+    """Return the number of probes of each kind: those wanted, or as many as the dataset has."""
+    source = session.open(dataset)
+    train_size: int = source.identity("train")["size"]
+    test_size: int = source.identity("test")["size"]
+    return min(wanted, train_size, test_size)
+
+
+def probe_inputs(session: Session, dataset: Dataset, n: int, seed: int) -> dict[str, Tensor]:
+    """Return n points of each kind, (n, *shape) each, on the session's device."""
+    train, test = (in_unit_range(session.examples(dataset, split, seed).inputs[:n]) for split in ("train", "test"))
+    rng = generator(seed, "probe")
+    noise = torch.from_numpy(rng.random(train.shape)).to(train)
+    share = torch.from_numpy(rng.random((n, *[1] * (train.ndim - 1)))).to(train)
+    between = train + share * (train.roll(1, dims=0) - train)
+    return dict(zip(KINDS, (train, test, noise, between)))
 
 
 @checked
@@ -174,11 +192,7 @@ class Measure:
             log.warning("%s: %s leave out what needs it", said, ", ".join(names))
 
     def _count(self, session: Session) -> int:
-        """Return the number of probes of each kind."""
-        source = session.open(self.dataset)
-        train_size: int = source.identity("train")["size"]
-        test_size: int = source.identity("test")["size"]
-        return min(self.probes, train_size, test_size)
+        return probe_count(session, self.dataset, self.probes)
 
     def _subject(self, session: Session, name: str) -> Subject:
         chosen = self.functions[name]
@@ -188,16 +202,7 @@ class Measure:
         return Subject(faster, network, chosen.differentiable, session.open(chosen.fit.dataset).classes)
 
     def _inputs(self, session: Session) -> dict[str, Tensor]:
-        """Return the points of each kind."""
-        n = self._count(session)
-        train, test = (
-            in_unit_range(session.examples(self.dataset, split, self.seed).inputs[:n]) for split in ("train", "test")
-        )
-        rng = generator(self.seed, "probe")
-        noise = torch.from_numpy(rng.random(train.shape)).to(train)
-        share = torch.from_numpy(rng.random((n, *[1] * (train.ndim - 1)))).to(train)
-        between = train + share * (train.roll(1, dims=0) - train)
-        return dict(zip(KINDS, (train, test, noise, between)))
+        return probe_inputs(session, self.dataset, self._count(session), self.seed)
 
     def _probes(self, session: Session, function: str, measure: str, inputs: dict[str, Tensor]) -> Probes:
         labels = self.functions[function].fit.training_examples(session).labels[: self._count(session)]

@@ -1,0 +1,124 @@
+"""The `reproducibility` stage: whether two functions draw the same picture of the classes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import torch
+from pydantic import Field, PositiveInt
+from torch import Tensor
+from torch.nn import functional as F
+
+from rebuttal.config import checked
+from rebuttal.errors import ConfigError
+from rebuttal.measures.agreement import cohen_kappa, confusion
+from rebuttal.measures.plane import Plane
+from rebuttal.seeds import generator
+from rebuttal.stages.function import FunctionOption, Logits
+from rebuttal.stages.measure import KINDS, probe_count, probe_inputs
+from rebuttal.stages.session import Session
+from rebuttal.stages.stage import Metrics, Outcome, Stage, kappa_in_words
+from rebuttal.statistics import interval_metrics, interval_of
+from rebuttal.training.evaluation import predict
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+VERSION = 1  # raised when the same settings give another result
+
+
+@checked
+class Reproducibility:
+    """Compare the classes of two functions, `one` and `other`, such as networks of other initial weights, on `planes`
+    planes through three random probes of each kind, at `resolution`² points of the square twice as wide as the one
+    around their triangle. `probes`: of each kind, `train`, `test`, `noise` and `between` as in the stage `smoothness`,
+    from the data of `one` (fewer if its dataset is smaller).
+
+    Metrics by kind of probes: `reproducibility_<kind>`, the share of points of equal class (Somepalli et al. 2022), as
+    a mean over planes with its 95 % t-interval; `kappa_<kind>`, Cohen's kappa of all points of the planes, which is 0
+    where the classes are unrelated, however often one of them is predicted. None if no three probes span a plane; kappa
+    also if both give one and the same class everywhere. Cost: 8 · `planes` · `resolution`² forward passes.
+    """
+
+    one: FunctionOption
+    other: FunctionOption
+    probes: Annotated[int, Field(ge=3)]
+    planes: PositiveInt
+    resolution: Annotated[int, Field(ge=8)]
+
+    def check(self, session: Session) -> None:
+        shapes = [tuple(session.open(function.fit.dataset).shape) for function in (self.one, self.other)]
+        if shapes[0] != shapes[1]:
+            raise ConfigError(
+                f"stages.*.other: takes inputs of shape {list(shapes[1])}; allowed: {list(shapes[0])}, as stages.*.one"
+            )
+        for function in (self.one, self.other):
+            function.fit.check(session)
+        if probe_count(session, self.one.fit.dataset, self.probes) < 3:
+            raise ConfigError("dataset.test_size: a plane needs 3 probes; allowed: 3 or more, also in train_size")
+
+    def identity(self, session: Session) -> dict[str, Any]:
+        source = session.open(self.one.fit.dataset)
+        return {
+            "stage": "reproducibility",
+            "version": VERSION,
+            "functions": [self.one.identity(session), self.other.identity(session)],
+            "inputs": [source.identity("train"), source.identity("test")],
+            "probes": probe_count(session, self.one.fit.dataset, self.probes),
+            "planes": self.planes,
+            "resolution": self.resolution,
+            "seed": self.one.fit.data_seed,
+        }
+
+    def needs(self, session: Session) -> tuple[Stage, ...]:
+        return (*self.one.needs(session), *self.other.needs(session))
+
+    def work(self, session: Session) -> None:
+        return None
+
+    def metric_names(self, session: Session) -> list[str]:
+        ends = ("", "_low", "_high")
+        return [f"{name}_{kind}{end}" for kind in KINDS for name in ("reproducibility", "kappa") for end in ends]
+
+    def run(self, session: Session) -> Outcome:
+        fit = self.one.fit
+        count = probe_count(session, fit.dataset, self.probes)
+        functions = [function.function(session) for function in (self.one, self.other)]
+        metrics: Metrics = {}
+        for kind, inputs in probe_inputs(session, fit.dataset, count, fit.data_seed).items():
+            rng = generator(fit.data_seed, "probe", "reproducibility", kind)
+            tables = [self._table(functions, plane) for plane in Plane.some(inputs, self.planes, rng)]
+            metrics |= _scores(tables, kind)
+        return Outcome(metrics, words=_words(metrics))
+
+    def figures(self, session: Session) -> dict[str, Figure]:
+        return {}
+
+    def _table(self, functions: list[Logits], plane: Plane) -> np.ndarray:
+        """Return the confusion (K, K) of the two functions on one plane."""
+        points = plane.grid(self.resolution)
+        return confusion(*_alike(predict(functions[0], points), predict(functions[1], points)))
+
+
+def _alike(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+    """Return two sets of logits with as many classes as the one that has more; those added are never predicted."""
+    classes = max(one.shape[1], other.shape[1])
+    first, second = (F.pad(each, (0, classes - each.shape[1]), value=-torch.inf) for each in (one, other))
+    return first, second
+
+
+def _scores(tables: list[np.ndarray], kind: str) -> Metrics:
+    shares = [float(np.trace(table) / table.sum()) for table in tables]
+    interval = interval_of(shares) if shares else (None, None, None)
+    kappas = cohen_kappa(np.sum(tables, axis=0)) if tables else dict.fromkeys(("kappa", "kappa_low", "kappa_high"))
+    return interval_metrics(f"reproducibility_{kind}", interval) | {
+        f"kappa_{kind}{name.removeprefix('kappa')}": value for name, value in kappas.items()
+    }
+
+
+def _words(m: Metrics) -> str:
+    share, kappa = m["reproducibility_train"], m["kappa_train"]
+    if share is None:
+        return "no three probes span a plane"
+    return f"equal classes on {share:.1%} of planes through training inputs ({kappa_in_words(kappa)})"
