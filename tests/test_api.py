@@ -84,7 +84,7 @@ def test_runs_of_several_threads_give_the_numbers_of_single_ones(tmp_path):
 
 REFUSED = {
     "training.lrr=3": "training.lrr=3: unknown key; allowed here: augmentation, ",
-    "model=resnet81": "model=resnet81: no such option; allowed: airbench, linear, ",
+    "model=resnet81": "model=resnet81: no such option; allowed: airbench, alexnet_small, ",
     "training.lr=${nix}": "training.lr: refers to a key that is not there ",
     "seed=0,1": "seed=0,1: a sweep of several values needs -m; ",
     "dataset.root=/a(b)": "dataset.root=/a(b): Hydra's grammar does not take it; write 'dataset.root=\"/a(b)\"'",

@@ -91,7 +91,7 @@ def changed(value, path, new):
     return dataclasses.replace(value, **{path[0]: inner})
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("experiment", some_slow(EXPERIMENTS, "map", "two_stage"))
 def test_a_changed_field_changes_the_identity_or_is_declared_to_decide_nothing(experiment, images, tmp_path):
     _, stages = build_run(composed(*at_debug_size(experiment, images), f"store={tmp_path}"))
     settings, _ = build_run(composed("debug=tiny", f"store={tmp_path}"))

@@ -27,10 +27,13 @@ KINDS = {
     "uint8 images": ["dataset=image_folder"],
 }
 # Sizes of its own, that the images below have.
+PLANE = ["stages.map.train_sizes=[12,24]", "stages.map.student_sizes=[12,24]", "stages.map.line_train_sizes=[12]"]
 CURVE = ["stages.sample_efficiency.train_sizes=[12,24]", "stages.sample_efficiency.student_sizes=[12,24]"]
 REFUSED = {
     **{("random_walk", kind): "its teacher fits no random walk" for kind in ("float images", "uint8 images")},
     **{("random_walk", kind): "a strip shows images" for kind in ("float vectors", "uint8 vectors")},
+    ("leak", "uint8 images"): "dataset.classes=100: allowed: 2 to 2",
+    ("map", "uint8 images"): "dataset.classes=4: allowed: 2 to 2",
     **{
         (experiment, kind): "needs images"
         for experiment in ("architectures", "corruption", "frequency")
@@ -46,7 +49,7 @@ def images(tmp_path_factory):
     return root
 
 
-SLOW = ("architectures", "two_stage", "smoothness", "frequency", "corruption")
+SLOW = ("architectures", "two_stage", "smoothness", "frequency", "corruption", "map", "leak", "questions")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -54,7 +57,7 @@ SLOW = ("architectures", "two_stage", "smoothness", "frequency", "corruption")
 def test_every_experiment_runs_on_every_kind_of_data_or_is_refused_in_one_line(experiment, kind, images, tmp_path):
     overrides = [f"experiment={experiment}", *SMALL, *KINDS[kind], f"store={tmp_path}"]
     overrides += [f"dataset.root={images}"] if kind == "uint8 images" else []
-    overrides += CURVE if experiment == "sample_efficiency" else []
+    overrides += {"sample_efficiency": CURVE, "map": PLANE}.get(experiment, [])
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = compose("train", overrides)
     if (experiment, kind) in REFUSED:

@@ -89,7 +89,7 @@ def relabelled(fit: Fit) -> Trained:
     Raises `ConfigError` if the labels are true ones."""
     if fit.corruption == true_labels():
         raise ConfigError("function=relabelled: its labels are drawn anew; allowed: a corruption other than none")
-    return Trained(fit=replace(fit, seeds=replace(fit.seeds, labels=derive(fit.seed, "relabelled"))))
+    return Trained(fit=replace(fit, relabelling=fit.relabelling + 1))
 
 
 @checked

@@ -23,6 +23,13 @@ def with_factor(student: Learner, name: str, value: Any) -> Learner:
     return FACTORS[name](student, value)
 
 
+def _with_field(student: Learner, name: str, value: Any) -> Learner:
+    if name not in vars(student.teacher.fit.dataset):
+        kind = type(student.teacher.fit.dataset).__name__
+        raise ConfigError(f"stages.*.factors: dataset={kind} has no {name} to vary; allowed: generated noise")
+    return with_field(student, name, value)
+
+
 def _with_width(student: Learner, value: int) -> Learner:
     return _with_hidden(student, lambda hidden: (value,) * len(hidden))
 
@@ -73,8 +80,8 @@ def _with_teacher_epochs(student: Learner, value: int) -> Learner:
 
 
 FACTORS: dict[str, Change] = {
-    "classes": lambda student, value: with_field(student, "classes", value),
-    "dimension": lambda student, value: with_field(student, "shape", (value,)),
+    "classes": lambda student, value: _with_field(student, "classes", value),
+    "dimension": lambda student, value: _with_field(student, "shape", (value,)),
     "width": _with_width,
     "depth": _with_depth,
     "target": _with_target,

@@ -47,7 +47,7 @@ class Fit:
     `seed`: of everything drawn at random, or of what `seeds` does not set.
 
     `initialisation`: 0 for the initial weights of the seed; 1, 2, … for other initial weights with the same data,
-    labels and order.
+    labels and order. `relabelling`: 1, 2, … for other corrupted labels of the same inputs.
     """
 
     model: ModelOption
@@ -56,6 +56,7 @@ class Fit:
     preprocess: PreprocessOption = CropAndNormalise()
     training: Recipe
     initialisation: NonNegativeInt = 0
+    relabelling: NonNegativeInt = 0
     seed: NonNegativeInt
     seeds: Seeds = Seeds()
 
@@ -77,6 +78,7 @@ class Fit:
             "training": self.training.identity(self.preprocess),
             "initialisation": self.initialisation,
             "seed": self.seed,
+            **self._relabelling,
             **self.seeds.identity("data", "labels", "initialisation", "order"),
         }
 
@@ -96,7 +98,7 @@ class Fit:
     def data_identity(self, session: Session) -> dict[str, Any]:
         """Return everything that decides the training inputs and their (corrupted) labels."""
         train = session.open(self.dataset).identity("train")
-        seeds = {"seed": self.seed, **self.seeds.identity("data", "labels")}
+        seeds = {"seed": self.seed, **self._relabelling, **self.seeds.identity("data", "labels")}
         return {"train": train, "corruption": describe(self.corruption), **seeds}
 
     @property
@@ -104,11 +106,18 @@ class Fit:
         """The seed of the data: also what is new to this network, or held out from it, is drawn by it."""
         return self.seeds.of("data", self.seed)
 
+    @property
+    def _relabelling(self) -> dict[str, Any]:
+        """Its part of identities; networks with the first labels keep the identity they always had."""
+        return {"relabelling": self.relabelling} if self.relabelling else {}
+
     def training_examples(self, session: Session) -> Examples:
         """Return the training inputs with their (corrupted) labels."""
         examples = session.examples(self.dataset, "train", self.data_seed)
         classes = session.open(self.dataset).classes
         seed = self.seeds.of("labels", self.seed)
+        if self.relabelling:
+            seed = derive(seed, "relabelling", str(self.relabelling))
         labels = self.corruption(examples.labels.cpu(), classes, seed).to(examples.labels.device)
         return self.chosen(Examples(examples.inputs, labels))
 

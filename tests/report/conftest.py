@@ -60,7 +60,9 @@ def metric_names(experiment):
     """Return every metric of this experiment that a claim, a table, a chart or a comparison reads."""
     by_pattern = {"sample_efficiency": [f"sample_efficiency/kappa_{n1}_{n2}" for n1 in (300, 1000) for n2 in (10, 100)]}
     by_pattern["questions"] = [f"questions/{name}_kappa_{n2}" for name in ("own", "active") for n2 in (10, 100)]
-    by_pattern["map"] = [f"map/{what}_{n1}_{n2}" for what in ("agreement", "kappa") for n1 in (30, 60) for n2 in (9, 90)]
+    by_pattern["map"] = [
+        f"map/{what}_{n1}_{n2}" for what in ("agreement", "kappa") for n1 in (30, 60) for n2 in (9, 90)
+    ]
     by_pattern["random_walk"] = [f"thinning/{what}_{k}" for what in ("kappa", "steps_to_fit") for k in (1, 16)]
     found = set(by_pattern.get(experiment, ()))
     for claim in (c for c in read_claims() if c.experiment == experiment):

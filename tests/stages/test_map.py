@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import optimize
 
+from rebuttal.data import ImageFolder
 from rebuttal.errors import ConfigError
 from rebuttal.functions.networks import Untrained
 from rebuttal.models import MLP, VGG11
@@ -68,6 +69,9 @@ def test_every_factor_changes_the_teacher_or_the_student(mimic):
     assert with_factor(soft, "temperature", 3).temperature == 3.0
     with pytest.raises(ConfigError, match=r"stages.\*.factors.widht: allowed: classes, .*; nearest: width"):
         with_factor(mimic, "widht", 3)
+    folder = replace(fit, dataset=ImageFolder(root="x"))
+    with pytest.raises(ConfigError, match="dataset=ImageFolder has no shape to vary; allowed: generated noise"):
+        with_factor(replace(mimic, teacher=replace(mimic.teacher, fit=folder)), "dimension", 3)
     with pytest.raises(ConfigError, match="steps: needs a best student"):
         with_factor(mimic, "steps", 3)
     images = replace(mimic, teacher=replace(mimic.teacher, fit=replace(fit, model=VGG11())))
