@@ -111,8 +111,8 @@ def learning_curves(curves: dict[str, list[Row]]) -> Figure:
         right.set_ylabel("kappa (0: chance, 1: equal)")
         for axes in (left, right):
             axes.set_xscale("log")
-        each = {p["r"] / p["student_size"] for points in curves.values() for p in points if p["r"] is not None}
-        _r_axis(right, each.pop() if len(each) == 1 else None)
+        each = [p["r"] / p["student_size"] for points in curves.values() for p in points if p["r"] is not None]
+        _r_axis(right, each[0] if each and np.allclose(each, each[0]) else None)
         return figure
 
 

@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -31,3 +32,12 @@ def test_smaller_sets_lie_within_larger(session):
 def test_shares_out_of_range(mimic, shares):
     with pytest.raises(ValueError, match="shares"):
         LearningCurve(students={"hard": mimic}, shares=shares)
+
+
+def test_the_figure_has_an_axis_of_r(mimic, session):
+    curve = LearningCurve(students={"hard": mimic}, shares=(0.25, 0.3, 1.0))
+    figure = curve.figures(session)["agreement"]
+    figure.canvas.draw()
+    (above,) = figure.axes[1].child_axes
+    ratio = mimic.run(session).metrics["r"] / 400
+    assert np.allclose(above.get_xlim(), np.array(figure.axes[1].get_xlim()) * ratio)
