@@ -55,8 +55,8 @@ golden: .venv/installed
 test-real-data: .venv/installed
 	$(BIN)/pytest -m real_data
 
-# Tests that watch the clock, the memory or the processes of the machine.
-ALONE := tests/test_survival.py tests/test_slurm.py tests/test_memory.py tests/launch tests/progress
+# Tests that watch the clock or the memory, or use all cores of the machine.
+ALONE := tests/test_survival.py tests/test_slurm.py tests/test_memory.py tests/launch/test_gpu_slots.py
 
 # Runs that are killed, crowded and starved, every launcher; and sweeps on the SLURM cluster that SLURM_CONF names (else
 # skipped), whose partition `urgent` must preempt the default one.

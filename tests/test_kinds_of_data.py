@@ -49,7 +49,8 @@ def images(tmp_path_factory):
     return root
 
 
-SLOW = ("architectures", "two_stage", "smoothness", "frequency", "corruption", "map", "leak", "questions")
+SLOW = ("architectures", "two_stage", "smoothness", "frequency", "corruption", "random_walk", "sample_efficiency")
+SLOW += ("map", "leak", "questions")
 
 
 @pytest.mark.parametrize("kind", KINDS)

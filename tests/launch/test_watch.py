@@ -180,7 +180,7 @@ def test_a_status_file_or_list_of_jobs_that_is_damaged_meanwhile(tmp_path, monke
 
 
 @pytest.mark.parametrize("flags", some_slow([["--multi"], ["--multirun"], ["-m"]], ["--multirun"]))
-@pytest.mark.parametrize("place", [0, 3, 9])
+@pytest.mark.parametrize("place", some_slow([0, 3, 9], 3, 9))
 def test_flags_anywhere_and_shortened_as_hydra_takes_them(flags, place, tmp_path):
     asked = [*BASELINE, "hydra.sweeper.params=null", "hydra.sweep.dir=sweep", "seed=0,1", *FAILING]
     done = command(*asked[:place], *flags, *asked[place:], cwd=tmp_path)
@@ -189,14 +189,14 @@ def test_flags_anywhere_and_shortened_as_hydra_takes_them(flags, place, tmp_path
 
 @pytest.mark.parametrize(("asked", "jobs"), [
     (["model=glob(mlp_t*)"], 1),
-    (["seed=choice(0,1)"], 2),
-    (["seed=sort(2,0,1)"], 3),
+    pytest.param(["seed=choice(0,1)"], 2, marks=pytest.mark.slow),
+    pytest.param(["seed=sort(2,0,1)"], 3, marks=pytest.mark.slow),
     (["seed=range(1,3)", "hydra.sweeper.max_batch_size=1"], 2),
     (["hydra.sweeper.params.seed='0,1'"], 4),  # besides the experiment's own sweep
-    (["seed=0,1", "hydra.job.chdir=true"], 2),
+    pytest.param(["seed=0,1", "hydra.job.chdir=true"], 2, marks=pytest.mark.slow),
     (["seed=0,1", "hydra.sweep.subdir=../elsewhere/${hydra:job.num}"], 2),
-    (["seed=0,1", "hydra.sweep.subdir=${seed}"], 2),
-    (["seed=0,1", "hydra.output_subdir=null"], 2),
+    pytest.param(["seed=0,1", "hydra.sweep.subdir=${seed}"], 2, marks=pytest.mark.slow),
+    pytest.param(["seed=0,1", "hydra.output_subdir=null"], 2, marks=pytest.mark.slow),
     (["hydra.mode=MULTIRUN", "seed=1"], 1),
 ])  # fmt: skip
 def test_the_sweep_s_grammar_and_hydra_s_settings(asked, jobs, tmp_path):

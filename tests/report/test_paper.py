@@ -11,6 +11,7 @@ from rebuttal.report.paper import write_report
 from rebuttal.report.results import find_results
 from rebuttal.store import written
 from rebuttal.store.files import write_bytes
+from tests.parameters import some_slow
 
 
 def test_a_study_fills_every_table_figure_and_claim(study, tmp_path):
@@ -60,7 +61,7 @@ OF_A_REPORT = ["index.html", "results.tex", "raw/runs.csv", "raw/runs.parquet", 
 OF_A_REPORT += ["processed/table_two_stage.csv", "tables/two_stage.tex", "figures/two_stage.png", "files.json"]
 
 
-@pytest.mark.parametrize("name", OF_A_REPORT)
+@pytest.mark.parametrize("name", some_slow(OF_A_REPORT, *OF_A_REPORT[1:-1]))
 def test_a_file_of_the_user_s_where_one_of_the_report_s_would_be_stops_it(name, results, tmp_path):
     out = tmp_path / "out"
     (out / name).parent.mkdir(parents=True)
@@ -72,7 +73,10 @@ def test_a_file_of_the_user_s_where_one_of_the_report_s_would_be_stops_it(name, 
     assert contents(out) == before and len(list(out.rglob("*"))) <= 3
 
 
-@pytest.mark.parametrize("content", ["{", "\xff", "null", "[1]", '{"index.html": 1}', '["../mine.txt"]'])
+NO_LISTS = ["{", "\xff", "null", "[1]", '{"index.html": 1}', '["../mine.txt"]']
+
+
+@pytest.mark.parametrize("content", some_slow(NO_LISTS, *NO_LISTS[1:-1]))
 def test_a_list_of_files_that_is_not_a_report_s_stops_it_in_one_line(content, results, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     (tmp_path / "out").mkdir()
