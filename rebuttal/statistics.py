@@ -152,8 +152,10 @@ def exponent_interval(by_seed: Sequence[Sequence[NeededSize]], draws: int = 1000
         return None if law is None else law.exponent, None, None
     rng = np.random.default_rng(0)
     drawn = [rng.integers(len(by_seed), size=len(by_seed)) for _ in range(draws)]
-    laws = [power_law([one for seed in chosen for one in by_seed[seed]]) for chosen in drawn]
-    exponents = [found.exponent for found in laws if found is not None]
+    distinct = {tuple(sorted(chosen)) for chosen in drawn}
+    found = {chosen: power_law([one for seed in chosen for one in by_seed[seed]]) for chosen in distinct}
+    laws = [found[tuple(sorted(chosen))] for chosen in drawn]
+    exponents = [one.exponent for one in laws if one is not None]
     if len(exponents) <= 0.95 * draws:
         return law.exponent, None, None
     low, high = np.percentile(exponents, [2.5, 97.5])

@@ -16,30 +16,45 @@ from rebuttal.figures.style import GREY, STYLE, WIDTH, line_styles
 
 COLOURS = ("#1b7837", "#a6dba0", "#d9d9d9", "#c2a5cf", "#fee391")  # of the regions, in their order
 
-Line = tuple[str, Any] | None
 Row = Mapping[str, float | None]
 
 
-def plane_and_lines(rows: Mapping[tuple[Line, int, int], Row], regions: Sequence[str]) -> Figure:
+def plane_and_lines(rows: Mapping[Any, Row], regions: Sequence[str]) -> Figure:
     """Draw the plane of n1 and n2, each cell in the colour of its region with its agreement in percent; beside it a
-    panel for each factor: agreement against r, a line for each value, at the first n1 of the lines. `rows`: by line,
-    n1 and n2."""
-    factors = list(dict.fromkeys(line[0] for line, _, _ in rows if line is not None))
+    panel for each factor, and one for other students: agreement against r, a line for each value and one for that of
+    the plane, at the first n1 of the lines. `rows`: by `rebuttal.stages.map.Cell`."""
+    own = {place: row for place, row in rows.items() if place.other is None}
+    plane = {(place.n1, place.n2): row for place, row in own.items() if place.line is None}
+    curves = _curves(rows)
     with rc_context(STYLE):
-        columns = max(1, -(-len(factors) // 2))
+        columns = max(1, -(-len(curves) // 2))
         figure = Figure(figsize=(WIDTH * (1.2 + 0.75 * columns), WIDTH * 1.25), layout="constrained")
         left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(1.2, 0.75 * columns))[0]
-        _plane(left.subplots(), {key[1:]: row for key, row in rows.items() if key[0] is None}, len(regions))
+        _plane(left.subplots(), plane, len(regions))
         axes = right.subplots(2, columns, sharey=True, squeeze=False).flatten()
-        for i, panel in enumerate(axes):
-            if i < len(factors):
-                _lines(panel, factors[i], rows)
-            panel.set_visible(i < len(factors))
+        for panel, (factor, of_values) in zip(axes, curves.items()):
+            _lines(panel, factor, of_values)
+        for panel in axes[len(curves) :]:
+            panel.set_visible(False)
         for panel in axes[::columns]:
             panel.set_ylabel("agreement")
         patches = [Patch(color=colour, label=name) for colour, name in zip(COLOURS, regions)]
         left.legend(handles=patches, loc="outside lower center", ncols=3, fontsize="small")
         return figure
+
+
+def _curves(rows: Mapping[Any, Row]) -> dict[str, dict[str, dict[int, Row]]]:
+    """Return rows by factor, then by its value, then by n2, at the first n1 of the lines."""
+    beyond = [place for place in rows if place.line is not None or place.other is not None]
+    if not beyond:
+        return {}
+    first = min(place.n1 for place in beyond)
+    found: dict[str, dict[str, dict[int, Row]]] = {}
+    for place in (place for place in beyond if place.n1 == first and (place.line is None or place.other is None)):
+        factor, value = place.line or ("teacher", place.other)
+        found.setdefault(factor, {}).setdefault(str(value), {})[place.n2] = rows[place]
+    base = {p.n2: row for p, row in rows.items() if p.line is None and p.other is None and p.n1 == first}
+    return {factor: values | ({"as in the plane": base} if base else {}) for factor, values in found.items()}
 
 
 def _plane(axes: Axes, cells: Mapping[tuple[int, int], Row], count: int) -> None:
@@ -57,17 +72,12 @@ def _plane(axes: Axes, cells: Mapping[tuple[int, int], Row], count: int) -> None
     axes.spines[:].set_visible(False)
 
 
-def _lines(axes: Axes, factor: str, rows: Mapping[tuple[Line, int, int], Row]) -> None:
-    of_factor = {key: row for key, row in rows.items() if key[0] is not None and key[0][0] == factor}
-    first = min(n1 for _, n1, _ in of_factor)
-    values = list(dict.fromkeys(line for line, _, _ in of_factor))
-    has_r = all(row["r"] for row in of_factor.values())
-    for line, style in zip(values, line_styles(len(values))):
-        assert line is not None
-        points = {n2: row for (owner, n1, n2), row in of_factor.items() if owner == line and n1 == first}
-        x = np.array([row["r"] if has_r else n2 for n2, row in points.items()], dtype=float)
-        y = np.array([row["agreement"] for row in points.values()], dtype=float)
-        axes.plot(x, y, **style, label=str(line[1]))
+def _lines(axes: Axes, factor: str, values: Mapping[str, Mapping[int, Row]]) -> None:
+    has_r = all(row["r"] for points in values.values() for row in points.values())
+    for (value, points), style in zip(values.items(), line_styles(len(values))):
+        x = np.array([row["r"] if has_r else n2 for n2, row in sorted(points.items())], dtype=float)
+        y = np.array([row["agreement"] for _, row in sorted(points.items())], dtype=float)
+        axes.plot(x, y, **style, label=value)
     axes.axhline(0.85, color=GREY, linestyle=":", linewidth=0.8)
     axes.set_xscale("log")
     axes.set_ylim(0, 1.02)

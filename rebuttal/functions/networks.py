@@ -10,8 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from rebuttal.config import checked
-from rebuttal.data.labels import true_labels
-from rebuttal.errors import ConfigError
 from rebuttal.seeds import derive
 from rebuttal.stages.best_student import BestStudent
 from rebuttal.stages.fit import Fit
@@ -84,11 +82,7 @@ def refitted(fit: Fit) -> Trained:
 
 
 def relabelled(fit: Fit) -> Trained:
-    """The network of the same recipe, on the same inputs with other labels: what else it might have memorised.
-
-    Raises `ConfigError` if the labels are true ones."""
-    if fit.corruption == true_labels():
-        raise ConfigError("function=relabelled: its labels are drawn anew; allowed: a corruption other than none")
+    """The network of the same recipe, on the same inputs with other labels: what else it might have memorised."""
     return Trained(fit=replace(fit, relabelling=fit.relabelling + 1))
 
 

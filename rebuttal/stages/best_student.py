@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from rebuttal.config import checked
-from rebuttal.errors import ConfigError
+from rebuttal.errors import ConfigError, TrainingError
 from rebuttal.stages.function import FunctionOption
 from rebuttal.stages.mimic import METRICS, OF_HELD_BACK, Mimic
 from rebuttal.stages.networks import Network
@@ -56,6 +56,7 @@ class BestStudent:
             raise ConfigError(
                 f"stages.*.student.held_back={self.student.held_back}: allowed: 0, see stages.*.held_back"
             )
+        replace(self.student, held_back=self.held_back).check(session)
         for candidate in self.needs(session):
             candidate.check(session)
 
@@ -78,12 +79,20 @@ class BestStudent:
         return METRICS + OF_HELD_BACK + OF_CHOICE
 
     def chosen(self, session: Session) -> Mimic:
-        """Return the student that is best on what it held back."""
-        found: dict[float, list[Mimic]] = {}
+        """Return the student that is best on what it held back. Raises `TrainingError` if all trainings failed."""
+        found: dict[float, list[tuple[Metrics, Mimic]]] = {}
+        failed: TrainingError | None = None
         for candidate in self.needs(session):
-            found.setdefault(candidate.temperature, []).append(candidate)
-        best = [min(each, key=lambda one: _of_held_back(one, "loss", session)) for each in found.values()]
-        return max(best, key=lambda one: _of_held_back(one, "agreement", session))
+            try:
+                metrics = candidate.artifact(session).record["metrics"]
+            except TrainingError as error:  # a recipe that diverges is none to choose
+                failed = error
+                continue
+            found.setdefault(candidate.temperature, []).append((metrics, candidate))
+        if not found and failed is not None:
+            raise failed
+        best = [min(each, key=lambda one: one[0]["held_back_loss"]) for each in found.values()]
+        return max(best, key=lambda one: one[0]["held_back_agreement"])[1]
 
     def network(self, session: Session) -> Network:
         """Return the chosen student in evaluation mode."""
@@ -116,11 +125,6 @@ class BestStudent:
             stop_accuracy=None,
             stop_loss=None,
         )
-
-
-def _of_held_back(student: Mimic, what: str, session: Session) -> float:
-    value: float = student.artifact(session).record["metrics"][f"held_back_{what}"]
-    return value
 
 
 def _choice_in_words(best: Mimic, metrics: Metrics, candidates: int) -> str:

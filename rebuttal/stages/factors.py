@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from pydantic import ValidationError
+
 from rebuttal.errors import ConfigError, nearest
 from rebuttal.models.mlp import MLP
 from rebuttal.stages.best_student import BestStudent
@@ -20,7 +22,11 @@ def with_factor(student: Learner, name: str, value: Any) -> Learner:
     factor that is unknown, or that they do not have."""
     if name not in FACTORS:
         raise ConfigError(f"stages.*.factors.{name}: allowed: {', '.join(FACTORS)}{nearest(name, FACTORS)}")
-    return FACTORS[name](student, value)
+    try:
+        return FACTORS[name](student, value)
+    except (ValidationError, TypeError, ValueError) as error:
+        reason = error.errors()[0]["msg"].lower() if isinstance(error, ValidationError) else str(error)
+        raise ConfigError(f"stages.*.factors.{name}={value}: {reason}") from error
 
 
 def _with_field(student: Learner, name: str, value: Any) -> Learner:
@@ -35,6 +41,8 @@ def _with_width(student: Learner, value: int) -> Learner:
 
 
 def _with_depth(student: Learner, value: int) -> Learner:
+    if value < 1:
+        raise ValueError("allowed: 1 or more")
     return _with_hidden(student, lambda hidden: (hidden[0],) * value)
 
 

@@ -9,6 +9,8 @@ from pydantic import NonNegativeInt
 from rebuttal.config import checked
 from rebuttal.data.dataset import CorruptionOption, DatasetOption
 from rebuttal.data.examples import Examples
+from rebuttal.data.labels import true_labels
+from rebuttal.errors import ConfigError
 from rebuttal.measures.agreement import wilson
 from rebuttal.models.model import ModelOption
 from rebuttal.models.preprocess import CropAndNormalise, PreprocessOption
@@ -64,6 +66,11 @@ class Fit:
         source = session.open(self.dataset)
         for split in ("train", "test"):
             source.identity(split)
+        if self.relabelling and self.corruption == true_labels():
+            raise ConfigError(
+                f"stages.*.relabelling={self.relabelling}: its labels are drawn anew; allowed: 0, or a corruption "
+                "other than none"
+            )
         empty_network(self.model, self.preprocess, source)
 
     def identity(self, session: Session) -> dict[str, Any]:

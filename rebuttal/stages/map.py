@@ -11,7 +11,7 @@ from pydantic import Field, PositiveInt
 from rebuttal.config import checked
 from rebuttal.errors import ConfigError
 from rebuttal.stages.factors import with_factor
-from rebuttal.stages.regions import AGREEMENT, REGIONS, border, logistic, region
+from rebuttal.stages.regions import REGIONS, border, holds, logistic, region
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome
 from rebuttal.stages.variants import Learner, repeated, with_ends, with_sizes
@@ -22,23 +22,26 @@ if TYPE_CHECKING:
 
 Sizes = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 Value = int | float | str
-CONTROL, BESIDE = "control", "beside"  # the lines of other students
 
 MEANS = ("agreement", "kappa")  # metrics of a cell, with intervals
+BORDER = tuple(f"border_{name}" for name in ("constant", "r", "r_n1", "all", "at_r"))
 SHOWN = ("r", "train_agreement", "unseen_memorised_agreement", "majority_agreement")  # further columns of the table
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A point of the map. `line`: the factor and its value, or a control; none for the plane."""
+    """A point of the map. `line`: the factor and its value; none in the plane. `other`: which of the other students it
+    is, if it is not the map's own."""
 
     n1: int
     n2: int
     line: tuple[str, Value] | None = None
+    other: str | None = None
 
     @property
     def prefix(self) -> str:
-        return "" if self.line is None else f"{self.line[0]}_{self.line[1]}_"
+        line = "" if self.line is None else f"{self.line[0]}_{self.line[1]}_"
+        return line if self.other is None else f"{self.other}_{line}"
 
     def metric(self, what: str) -> str:
         return f"{self.prefix}{what}_{self.n1}_{self.n2}"
@@ -53,6 +56,10 @@ class Observation:
     teacher_accuracy: float
     features: tuple[float, ...]
 
+    @property
+    def holds(self) -> bool:
+        return holds(self.metrics)
+
 
 @checked
 class Map:
@@ -60,16 +67,17 @@ class Map:
     derived from it.
 
     The plane: every n1 in `train_sizes` with every n2 in `student_sizes`. The lines: for every factor in `factors` and
-    each of its values (see `rebuttal.stages.factors`), and for every student in `controls` and `beside`, every n2 at
-    every n1 in `line_train_sizes`. A cell where kappa is not above that of each of the `controls` at its n2, and at the
-    first of these n1, counts as not learnt.
+    each of its values (see `rebuttal.stages.factors`) other than that of the plane, every n2 at every n1 in
+    `line_train_sizes`. A cell where kappa is not above that of each of the `controls` with the same n2 and factor, at
+    the first of these n1, counts as not learnt. Students in `beside` are there to look at, with every n2 at these n1.
 
     Metrics, for each cell: `agreement_<n1>_<n2>` and `kappa_<n1>_<n2>`, means over seeds with 95 % t-intervals, and
     `region_<n1>_<n2>`, the number of its region in `rebuttal.stages.regions.REGIONS`, from 0; in a line these names
-    begin with `<factor>_<value>_`. `cells_<region>`: how many cells there are. `border_<features>`: the share of
-    held-out cells of which a model of these features says rightly whether the thesis holds: `constant`, `r`, `r_n1`,
-    and `all` (r, n1, K, d, width, depth); `border_at_r`, the r from which it holds by the model of r alone. The stage's
-    table has a row for each cell.
+    begin with `<factor>_<value>_`, before which stands the name of another student. `cells_<region>`: how many cells
+    there are, without those of other students. `border_<features>`: of how many held-out cells, whose teacher fits,
+    a model of these features says rightly whether the thesis holds: `constant`, `r`, `r_n1`, and `all` (r, n1, K, d,
+    width, depth); `border_at_r`, the r from which it holds by the model of r alone. The stage's table has a row for
+    each cell.
     """
 
     student: Learner
@@ -101,12 +109,11 @@ class Map:
 
     def metric_names(self, session: Session) -> list[str]:
         cells = self._cells()
-        borders = [f"border_{name}" for name in ("constant", "r", "r_n1", "all", "at_r")]
         return [
             *with_ends(cell.metric(what) for cell in cells for what in MEANS),
             *(cell.metric("region") for cell in cells),
             *(f"cells_{name.replace(' ', '_')}" for name in REGIONS),
-            *borders,
+            *BORDER,
         ]
 
     def run(self, session: Session) -> Outcome:
@@ -119,8 +126,9 @@ class Map:
                 metrics |= interval_metrics(cell.metric(what), interval_of(values))
             metrics[cell.metric("region")] = row["region"]
         for number, name in enumerate(REGIONS):
-            metrics[f"cells_{name.replace(' ', '_')}"] = sum(row["region"] == number for row in rows.values())
-        metrics |= _border(seen)
+            own = [row for cell, row in rows.items() if cell.other is None]
+            metrics[f"cells_{name.replace(' ', '_')}"] = sum(row["region"] == number for row in own)
+        metrics |= _border(seen, self.fit_target)
         table = {f"{cell.prefix}{cell.n1}_{cell.n2}": row for cell, row in rows.items()}
         return Outcome(metrics, words=_words(metrics), table=table)
 
@@ -128,22 +136,24 @@ class Map:
         from rebuttal.figures import maps
 
         seen = self._observed(session)
-        return {"map": maps.plane_and_lines({(c.line, c.n1, c.n2): self._row(c, seen) for c in seen}, REGIONS)}
+        return {"map": maps.plane_and_lines({cell: self._row(cell, seen) for cell in seen}, REGIONS)}
 
     def _cells(self) -> list[Cell]:
-        plane = [Cell(n1, n2) for n1 in self.train_sizes for n2 in self.student_sizes]
-        named = [(name, value) for name, values in self.factors.items() for value in values]
-        named += [(CONTROL, name) for name in self.controls] + [(BESIDE, name) for name in self.beside]
-        return plane + [
-            Cell(n1, n2, line) for line in named for n1 in self.line_train_sizes for n2 in self.student_sizes
-        ]
+        cells = [Cell(n1, n2) for n1 in self.train_sizes for n2 in self.student_sizes]
+        every = [(name, value) for name, values in self.factors.items() for value in dict.fromkeys(values)]
+        lines = [line for line in every if with_factor(self.student, *line) != self.student]
+        cells += [Cell(n1, n2, line) for line in lines for n1 in self.line_train_sizes for n2 in self.student_sizes]
+        for name in self.controls:
+            at = [(self.line_train_sizes[0], n2) for n2 in self.student_sizes]
+            cells += [Cell(n1, n2, line, name) for line in (None, *lines) for n1, n2 in at]
+        for name in self.beside:
+            cells += [Cell(n1, n2, None, name) for n1 in self.line_train_sizes for n2 in self.student_sizes]
+        return cells
 
     def _student(self, cell: Cell, repeat: int) -> Learner:
-        student = self.student
+        student = self.student if cell.other is None else (self.controls | self.beside)[cell.other]
         if cell.line is not None:
-            name, value = cell.line
-            others = {CONTROL: self.controls, BESIDE: self.beside}.get(name)
-            student = with_factor(student, name, value) if others is None else others[str(value)]
+            student = with_factor(student, *cell.line)
         return with_sizes(repeated(student, repeat), cell.n1, cell.n2)
 
     def _observed(self, session: Session) -> dict[Cell, list[Observation]]:
@@ -164,9 +174,9 @@ class Map:
 
     def _controls(self, cell: Cell) -> list[Cell]:
         """The cells of the controls that a cell is to be above."""
-        if cell.line is not None and cell.line[0] == CONTROL:
+        if cell.other is not None:
             return []
-        return [Cell(self.line_train_sizes[0], cell.n2, (CONTROL, name)) for name in self.controls]
+        return [Cell(self.line_train_sizes[0], cell.n2, cell.line, name) for name in self.controls]
 
 
 def _observe(student: Learner, cell: Cell, session: Session) -> Observation:
@@ -179,17 +189,19 @@ def _observe(student: Learner, cell: Cell, session: Session) -> Observation:
     return Observation(metrics, accuracy, (*np.log(sizes).tolist(), float(len(hidden))))
 
 
-def _border(seen: dict[Cell, list[Observation]]) -> Metrics:
-    """How well models of several features tell where the thesis holds, on cells that they have not seen."""
-    cells = [cell for cell in seen if cell.line is None or cell.line[0] not in (CONTROL, BESIDE)]
-    rows = [(i, one) for i, cell in enumerate(cells) for one in seen[cell]]
+def _border(seen: dict[Cell, list[Observation]], fit_target: float) -> Metrics:
+    """How well models of several features say where the thesis holds, on cells that they have not seen."""
+    of_cells = [found for cell, found in seen.items() if cell.other is None]
+    rows = [(i, one) for i, found in enumerate(of_cells) for one in found if one.teacher_accuracy >= fit_target]
+    if not rows:
+        return dict.fromkeys(BORDER)
     groups = np.array([i for i, _ in rows])
     features = np.array([one.features for _, one in rows])
-    holds = np.array([one.metrics["agreement"] >= AGREEMENT for _, one in rows])
+    held = np.array([one.holds for _, one in rows])
     used: dict[str, list[int]] = {"constant": [], "r": [0], "r_n1": [0, 1], "all": list(range(features.shape[1]))}
-    metrics: Metrics = {f"border_{name}": border(features[:, of], holds, groups) for name, of in used.items()}
-    constant, slope = logistic(features[:, :1], holds)
-    metrics["border_at_r"] = float(np.exp(-constant / slope)) if 0 < holds.mean() < 1 and slope > 0 else None
+    metrics: Metrics = {f"border_{name}": border(features[:, of], held, groups) for name, of in used.items()}
+    constant, slope = logistic(features[:, :1], held)
+    metrics["border_at_r"] = float(np.exp(-constant / slope)) if 0 < held.mean() < 1 and slope > 0 else None
     return metrics
 
 

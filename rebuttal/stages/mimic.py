@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rebuttal.config import checked
 from rebuttal.data.dataset import Dataset, DatasetOption
 from rebuttal.data.examples import Examples
-from rebuttal.errors import ConfigError
+from rebuttal.errors import ConfigError, TrainingError
 from rebuttal.measures.agreement import AGREEMENT, agreement, centred, confusion, wilson
 from rebuttal.models.model import Model, ModelOption
 from rebuttal.models.preprocess import CropAndNormalise, PreprocessOption
@@ -178,11 +178,13 @@ class Mimic:
         metrics = record["metrics"]
         if "r" not in metrics:  # of a student that an earlier version trained
             metrics = metrics | self._of_teacher(session, self.network(session))
-        words = _words(metrics) + self._phase_in_words(session, metrics) + precision_in_words(self.training)
+        words = (
+            _words(metrics, self.shuffled) + self._phase_in_words(session, metrics) + precision_in_words(self.training)
+        )
         return Outcome(metrics, record["history"], words)
 
     def _phase_in_words(self, session: Session, metrics: Metrics) -> str:
-        if self.share is None or not self.teacher.fitted:
+        if self.share is None or self.shuffled or not self.teacher.fitted:
             return ""
         fitted = self.teacher.fit.run(session).metrics
         found = phase(metrics, fitted["train_accuracy"], fitted["chance_accuracy"])
@@ -227,6 +229,8 @@ class Mimic:
         targets, loss = self._objective(logits)
         classes, mine, others = logits.argmax(dim=1), *self._divided(len(inputs))
         held_back = HeldBack(inputs[others], targets[others], loss) if self.held_back else None
+        if held_back is not None and self.target != "hard":  # nothing is nearer to the teacher than its own logits
+            held_back.floor = loss(logits[others], held_back.targets).item()
         measured = {"agreement": (held_out, held_out_logits.argmax(dim=1))}
         evaluation = Evaluation(inputs[mine], classes[mine], measured, session.settings.evaluate, held_back)
         seed = self.seeds.of("order", self.seed)
@@ -318,13 +322,9 @@ class Mimic:
         """Which of `size` inputs the student trains on, and which it holds back."""
         if not self.held_back:
             return slice(None), slice(0)
-        order = permutation("held back", self.seed, size)
-        count = self._held_back(size)
-        return order[count:], order[:count]
-
-    @staticmethod
-    def _permutation(role: str, seed: int, size: int) -> Tensor:
-        return torch.from_numpy(generator(seed, "mimic", role).permutation(size))
+        new = size - round(self.boundary * size)  # the others lie near each other: one would know much of the next
+        order, count = permutation("held back", self.seed, new), min(self._held_back(size), new)
+        return torch.cat([order[count:], torch.arange(new, size)]), order[:count]
 
     def _check_size(self, session: Session) -> None:
         if self.share is not None and self.dataset is not None:
@@ -371,6 +371,8 @@ def _choose(member: Member) -> Metrics:
     """Give the network its best weights; return the metrics that these change, and those of the choice."""
     network, evaluation = member.network, member.evaluation
     assert evaluation is not None and evaluation.held_back is not None
+    if not evaluation.held_back.best:
+        raise TrainingError(f"{member.name}: the loss on what it held back was never finite")
     network.load_state_dict(evaluation.held_back.best)
     rows = [row for row in member.history if HELD_BACK in row]
     best = min(rows, key=lambda row: row[HELD_BACK])
@@ -390,11 +392,13 @@ def _converged(rows: Sequence[Mapping[str, float]]) -> bool:
     return bool(before) and min(before) <= (1 + NO_GAIN) * min(row[HELD_BACK] for row in rows)
 
 
-def _words(m: Metrics) -> str:
+def _words(m: Metrics, shuffled: bool) -> str:
+    own = f"with {m['train_agreement']:.1%} of the {m['student_size']} answers that it was dealt"
+    if not shuffled:
+        own = f"on {m['train_agreement']:.1%} of its own {m['student_size']}"
     words = (
-        f"agrees with its teacher on {m['agreement']:.1%} of {m['test_size']} new inputs and on "
-        f"{m['train_agreement']:.1%} of its own {m['student_size']}{_asked(m['r'])}; the teacher's most common class "
-        f"alone scores {m['majority_agreement']:.1%}"
+        f"agrees with its teacher on {m['agreement']:.1%} of {m['test_size']} new inputs and {own}{_asked(m['r'])}; "
+        f"the teacher's most common class alone scores {m['majority_agreement']:.1%}"
     )
     if m["unseen_memorised_agreement"] is not None:
         words += f"; it gives {m['unseen_memorised_agreement']:.1%} of the labels that its teacher memorised, unseen"

@@ -16,6 +16,11 @@ FOLDS = 5
 PENALTY = 0.01  # on squared coefficients of standardised features: cells that a line divides have no finite ones
 
 
+def holds(metrics: dict[str, Any]) -> bool:
+    """Whether the thesis holds for a student: an agreement of at least 85 %, and a kappa of at least 0.8."""
+    return bool(metrics["agreement"] >= AGREEMENT and (metrics["kappa"] or 0) >= KAPPA)
+
+
 def region(students: Sequence[dict[str, Any]], fitted: Sequence[bool], controls: Sequence[float]) -> str:
     """Return the region of a cell, from the metrics of its students, one a seed; whether each one's teacher fitted all
     of its labels; and the kappas of students of control teachers.
@@ -25,14 +30,14 @@ def region(students: Sequence[dict[str, Any]], fitted: Sequence[bool], controls:
     """
     if not all(fitted):
         return "teacher does not fit"
-    holds = [s["agreement"] >= AGREEMENT and (s["kappa"] or 0) >= KAPPA for s in students]
-    if all(holds):
+    held = [holds(metrics) for metrics in students]
+    if all(held):
         return "holds"
     above = max([0.0, *controls])
     learnt = [s["kappa"] is not None and s["kappa_low"] > 0 and s["kappa"] > above for s in students]
-    if any(holds) and not all(learnt):
+    if any(held):
         return "undecided"
-    return "learnable" if all(learnt) and not any(holds) else "undecided" if any(learnt) else "not learnable"
+    return "learnable" if all(learnt) else "undecided" if any(learnt) else "not learnable"
 
 
 def phase(metrics: dict[str, Any], teacher_accuracy: float, chance: float) -> str | None:

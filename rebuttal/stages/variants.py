@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 from rebuttal.data.dataset import Dataset, resized
+from rebuttal.errors import ConfigError
 from rebuttal.seeds import derive
 from rebuttal.stages.best_student import BestStudent
 from rebuttal.stages.mimic import Mimic
@@ -49,12 +50,14 @@ def _repeated(student: Mimic, repeat: int) -> Mimic:
 
 def with_sizes(student: Learner, train_size: int, student_size: int) -> Learner:
     """Return the student and its teacher with other numbers of training inputs. Raises `ConfigError` if their datasets
-    have no such size."""
+    have no such size, or if the student sees none of its own."""
+    _check_new_inputs(student)
     return _with_datasets(student, lambda d: resized(d, train_size=train_size, student_size=student_size))
 
 
 def with_student_size(student: Learner, size: int) -> Learner:
-    """Return the student with another number of inputs; the teacher stays."""
+    """Return the student with another number of inputs; the teacher stays. Raises `ConfigError` as `with_sizes`."""
+    _check_new_inputs(student)
 
     def change(mimic: Mimic) -> Mimic:
         return replace(mimic, dataset=resized(student_dataset(mimic), student_size=size))
@@ -71,6 +74,14 @@ def student_dataset(student: Learner) -> Dataset:
 def with_field(student: Learner, name: str, value: Any) -> Learner:
     """Return the student and its teacher with another value of a field, in those of their datasets that have it."""
     return _with_datasets(student, lambda d: changed(d, **{name: value}) if hasattr(d, name) else d)
+
+
+def _check_new_inputs(student: Learner) -> None:
+    mimic = student.student if isinstance(student, BestStudent) else student
+    if mimic.share is not None:
+        raise ConfigError(
+            f"stages.*.student.share={mimic.share}: a curve over numbers of new inputs; allowed: null, for such inputs"
+        )
 
 
 def _with_datasets(student: Learner, change: Callable[[Dataset], Dataset]) -> Learner:

@@ -55,13 +55,15 @@ def evaluated_epochs(epochs: int, schedule: Schedule) -> int:
 @dataclass
 class HeldBack:
     """Inputs (n, *shape) that a training does not see. At the epochs 1, 2, 3, 4, 6, 8, 12, 16, … and at the last one
-    its loss on them is taken, and the weights with the lowest loss are kept.
+    its loss on them is taken, less the `floor` that no network gets below, and the weights with the lowest loss are
+    kept. Cross-entropy with probabilities has their entropy as its floor, beside which what is learnt is little.
 
     These epochs decide the result, so that no setting moves them."""
 
     inputs: Tensor
     targets: Tensor
     loss: Callable[[Tensor, Tensor], Tensor]
+    floor: float = 0.0
     best: dict[str, Tensor] = field(default_factory=dict)  # the network's state with the lowest loss so far
 
     def after(
@@ -70,7 +72,7 @@ class HeldBack:
         """Return the `held_back_loss` of the network, in evaluation mode, after an epoch where it is taken."""
         if not (last or is_due(epoch, "log")):
             return {}
-        value = self.loss(predict(network, self.inputs), self.targets).item()
+        value = self.loss(predict(network, self.inputs), self.targets).item() - self.floor
         if value < min((row[HELD_BACK] for row in history if HELD_BACK in row), default=math.inf):
             self.best = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
         return {HELD_BACK: value}

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from rebuttal.errors import ConfigError
+from rebuttal.errors import ConfigError, TrainingError
 from rebuttal.functions.networks import Student
 from rebuttal.stages import BestStudent, LearningCurve, SampleEfficiency
 from rebuttal.training import Constant, Cosine
@@ -50,7 +50,7 @@ def test_each_takes_the_steps_of_the_budget_whatever_its_number_of_inputs(best, 
 
 
 def test_the_judge_s_inputs_choose_nothing(best, session):
-    other = replace(best.student.teacher.fit, dataset=replace(DATA, test_size=300))
+    other = replace(best.student.teacher.fit, dataset=replace(DATA, test_size=1))  # who is right on it would be best
     elsewhere = replace(best, student=replace(best.student, teacher=replace(best.teacher, fit=other)))
     ours, theirs = best.chosen(session), elsewhere.chosen(session)
     assert (ours.training, ours.temperature) == (theirs.training, theirs.temperature)
@@ -59,6 +59,19 @@ def test_the_judge_s_inputs_choose_nothing(best, session):
 def test_classes_have_no_temperature(best, session):
     classes = replace(best, student=replace(best.student, target="hard"))
     assert len(classes.needs(session)) == 4 and classes.run(session).metrics["chosen_temperature"] is None
+
+
+def test_a_recipe_that_diverges_is_not_chosen(best, session):
+    stage = replace(best, lrs=(1e30, 1e-2), schedules={"constant": Constant()})
+    assert stage.run(session).metrics["chosen_lr"] == 1e-2
+    with pytest.raises(TrainingError):
+        replace(stage, lrs=(1e30,)).run(session)
+
+
+def test_too_few_inputs_are_refused_in_words(best, session):
+    student = replace(best.student, dataset=replace(DATA, student_size=1))
+    with pytest.raises(ConfigError, match=r"held_back=0.2: of 1 inputs none is left to train on"):
+        replace(best, student=student).check(session)
 
 
 def test_what_is_held_back_is_set_once(best, session):

@@ -10,7 +10,7 @@ from rebuttal.errors import ConfigError
 from rebuttal.functions.networks import Trained
 from rebuttal.models import MLP
 from rebuttal.seeds import derive
-from rebuttal.stages import Architectures, Mimic, SampleEfficiency, Thinning
+from rebuttal.stages import Architectures, LearningCurve, Mimic, SampleEfficiency, Thinning
 from rebuttal.stages.variants import repeated, with_field
 from rebuttal.statistics import mean_interval
 from tests.stages.conftest import DATA
@@ -47,6 +47,16 @@ def test_the_order_of_the_jobs_does_not_matter(mimic, session, tmp_path):
     before = len(session.store.made)
     stage.run(session)
     assert len(session.store.made) - before == 2  # teacher and student of the other n1
+
+
+def test_a_student_of_its_teacher_s_inputs_has_no_curve_over_new_ones(mimic, session):
+    student = replace(mimic, share=0.5)
+    stage = SampleEfficiency(
+        student=student, train_sizes=(30, 60), student_sizes=(50,), repeats=1, kappas=(), agreements=()
+    )
+    for curve in (stage, LearningCurve(students={"student": student}, shares=(0.5,))):
+        with pytest.raises(ConfigError, match=r"student.share=0.5: a curve over numbers of new inputs; allowed: null"):
+            curve.check(session)
 
 
 def test_sizes_must_increase(mimic, session):

@@ -24,7 +24,7 @@ def map_stage(mimic):
         train_sizes=(20, 60),
         student_sizes=(50, 100),
         line_train_sizes=(20,),
-        factors={"classes": (2, 4), "width": (8,)},
+        factors={"classes": (2, 4, 10), "width": (8, 64)},  # 10 and 64 are those of the plane
         controls={"untrained": replace(mimic, teacher=Untrained(fit=mimic.teacher.fit))},
         beside={},
         repeats=2,
@@ -35,12 +35,13 @@ def map_stage(mimic):
 def test_each_cell_is_the_student_and_teacher_of_its_sizes_and_factor(map_stage, session):
     map_stage.check(session)
     outcome = map_stage.run(session)
-    assert len(outcome.table) == 2 * 2 + (2 + 1 + 1) * 2
+    assert len(outcome.table) == 2 * 2 + (2 + 1) * 2 + (1 + 2 + 1) * 2  # plane, lines, and the control of each
     two = with_sizes(with_factor(map_stage.student, "classes", 2), 20, 100)
     values = [repeated(two, repeat).run(session).metrics["kappa"] for repeat in (0, 1)]
     assert outcome.metrics["classes_2_kappa_20_100"] == pytest.approx(np.mean(values))
     assert set(outcome.metrics) == set(map_stage.metric_names(session))
-    assert sum(outcome.metrics[f"cells_{name.replace(' ', '_')}"] for name in REGIONS) == len(outcome.table)
+    counts = [outcome.metrics[f"cells_{name.replace(' ', '_')}"] for name in REGIONS]
+    assert sum(counts) == 2 * 2 + (2 + 1) * 2  # without the controls
     made = len(session.store.made)
     assert map_stage.run(session).metrics == outcome.metrics and len(session.store.made) == made
 
@@ -72,11 +73,24 @@ def test_every_factor_changes_the_teacher_or_the_student(mimic):
     folder = replace(fit, dataset=ImageFolder(root="x"))
     with pytest.raises(ConfigError, match="dataset=ImageFolder has no shape to vary; allowed: generated noise"):
         with_factor(replace(mimic, teacher=replace(mimic.teacher, fit=folder)), "dimension", 3)
+    wrong = {"depth": (0, 1.5), "classes": (1,), "target": ("sof",), "temperature": ("warm",), "width": (0,)}
+    for name, values in wrong.items():
+        for value in values:
+            with pytest.raises(ConfigError, match=rf"^stages.\*.factors.{name}={value}: [^\n]*$"):
+                with_factor(mimic, name, value)
     with pytest.raises(ConfigError, match="steps: needs a best student"):
         with_factor(mimic, "steps", 3)
     images = replace(mimic, teacher=replace(mimic.teacher, fit=replace(fit, model=VGG11())))
     with pytest.raises(ConfigError, match="width and depth need model=mlp"):
         with_factor(images, "depth", 3)
+
+
+def test_a_control_has_the_factor_of_the_cells_that_it_is_a_control_of(map_stage, session):
+    (cell,) = [c for c in map_stage._cells() if c.metric("kappa") == "untrained_classes_4_kappa_20_50"]
+    student = map_stage._student(cell, 0)
+    assert student.teacher.fit.dataset.classes == 4 and isinstance(student.teacher, Untrained)
+    own = [c for c in map_stage._cells() if c.line == ("classes", 4) and c.other is None]
+    assert len(own) == 2 and all(map_stage._controls(c) == [replace(c, other="untrained")] for c in own)
 
 
 def student(agreement, kappa, low=None):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from rebuttal.data import GaussianNoise
 from rebuttal.data.labels import BalancedLabels, true_labels
@@ -113,6 +114,24 @@ def test_shuffled_answers_keep_their_counts_and_teach_nothing(mimic, fit, sessio
     assert metrics["kappa_low"] < 0 < metrics["kappa_high"]
 
 
+def test_the_loss_of_the_teacher_s_own_logits_is_the_floor_at_every_temperature(mimic, fit, session):
+    for student in (replace(mimic, target="soft", temperature=20.0), replace(mimic, target="logit")):
+        held_back = replace(student, held_back=0.25).member(session).evaluation.held_back
+        teacher = fit.network(session)
+        (loss,) = held_back.after(teacher, 1, True, []).values()
+        assert loss == pytest.approx(0, abs=1e-3)
+        (start,) = held_back.after(fit.initial_network(session).eval(), 1, True, []).values()
+        assert start > 0.1
+
+
+def test_what_is_held_back_of_an_active_student_is_none_of_its_lines(mimic, session):
+    member = replace(mimic, target="soft", boundary=0.5, held_back=0.25).member(session)
+    new = DATA.examples("student", 0).inputs[:200]
+    others = member.evaluation.held_back.inputs
+    assert len(others) == 100 and len(member.inputs) == 300
+    assert (others[:, None] == new).all(dim=2).any(dim=1).all()
+
+
 def test_a_student_that_holds_inputs_back_has_the_weights_with_the_lowest_loss_on_them(mimic, session):
     student = replace(mimic, target="soft", held_back=0.25)
     member = student.member(session)
@@ -125,7 +144,8 @@ def test_a_student_that_holds_inputs_back_has_the_weights_with_the_lowest_loss_o
     losses = {row["step"]: row["held_back_loss"] for row in history if "held_back_loss" in row}
     assert metrics["chosen_steps"] == min(losses, key=losses.get)
     logits = predict(student.network(session), held_back.inputs)
-    assert held_back.loss(logits, held_back.targets).item() == pytest.approx(min(losses.values()), rel=1e-5)
+    divergence = F.kl_div(logits.log_softmax(dim=1), held_back.targets, reduction="batchmean")  # at temperature 1
+    assert divergence.item() == pytest.approx(min(losses.values()), abs=1e-5)
     right = logits.argmax(dim=1) == held_back.targets.argmax(dim=1)
     assert metrics["held_back_agreement"] == right.double().mean().item()
     assert metrics["student_size"] == 400 and metrics["r"] == 400 * 9 / NETWORK
@@ -150,6 +170,6 @@ def test_another_network_memorises_other_labels_at_the_same_inputs(fit, session)
     other = relabelled(mine).fit
     ours, theirs = mine.training_examples(session), other.training_examples(session)
     assert torch.equal(ours.inputs, theirs.inputs) and not torch.equal(ours.labels, theirs.labels)
-    with pytest.raises(ConfigError, match=r"function=relabelled: .* allowed: a corruption other than none"):
-        relabelled(replace(mine, corruption=true_labels()))
+    with pytest.raises(ConfigError, match=r"relabelling=1: .* allowed: 0, or a corruption other than none"):
+        relabelled(replace(mine, corruption=true_labels())).fit.check(session)
     assert isinstance(relabelled(mine), Trained)

@@ -57,6 +57,7 @@ def assert_alike(one, network, history, tolerance):
         assert (mine - theirs).norm() <= tolerance * theirs.norm()
     assert [row.keys() for row in one.history] == [row.keys() for row in history]
     assert [row["loss"] for row in one.history] == pytest.approx([row["loss"] for row in history], rel=1e-4)
+    assert one.evaluation.held_back.best.keys() == one.best.best.keys() == network.state_dict().keys()
     for name, mine in one.evaluation.held_back.best.items():
         theirs = one.best.best[name]
         assert (mine - theirs).norm() <= tolerance * theirs.norm()
