@@ -110,6 +110,8 @@ def test_shuffled_answers_keep_their_counts_and_teach_nothing(mimic, fit, sessio
     shuffled, plain = (each.member(session).evaluation.classes for each in (student, mimic))
     assert torch.equal(shuffled.bincount(minlength=10), plain.bincount(minlength=10))
     assert not torch.equal(shuffled, plain)
+    outcome = replace(student, share=0.9).run(session)
+    assert "of the 54 answers that it was dealt" in outcome.words and "phase" not in outcome.words
     metrics = student.run(session).metrics
     assert metrics["kappa_low"] < 0 < metrics["kappa_high"]
 
