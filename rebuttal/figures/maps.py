@@ -61,9 +61,11 @@ def _plane(axes: Axes, cells: Mapping[tuple[int, int], Row], count: int) -> None
     n1s, n2s = (sorted({key[i] for key in cells}) for i in (0, 1))
     table = np.array([[cells[n1, n2]["region"] for n1 in n1s] for n2 in n2s], dtype=float)
     axes.imshow(table, cmap=ListedColormap(COLOURS[:count]), vmin=-0.5, vmax=count - 0.5, origin="lower", aspect="auto")
-    for (j, i), _ in np.ndenumerate(table):
+    for (j, i), number in np.ndenumerate(table):
         agreement = cells[n1s[i], n2s[j]]["agreement"]
-        axes.text(i, j, "–" if agreement is None else f"{100 * agreement:.0f}", ha="center", va="center")
+        colour = "white" if number == 0 else "black"  # the first region is dark
+        words = "–" if agreement is None else f"{100 * agreement:.0f}"
+        axes.text(i, j, words, ha="center", va="center", color=colour)
     axes.set_xticks(range(len(n1s)), [f"{n:,}" for n in n1s])
     axes.set_yticks(range(len(n2s)), [f"{n:,}" for n in n2s])
     axes.set_xlabel("n1: inputs that the teacher memorised")
