@@ -24,6 +24,8 @@ def with_factor(student: Learner, name: str, value: Any) -> Learner:
         raise ConfigError(f"stages.*.factors.{name}: allowed: {', '.join(FACTORS)}{nearest(name, FACTORS)}")
     try:
         return FACTORS[name](student, value)
+    except ConfigError:
+        raise
     except (ValidationError, TypeError, ValueError) as error:
         reason = error.errors()[0]["msg"].lower() if isinstance(error, ValidationError) else str(error)
         raise ConfigError(f"stages.*.factors.{name}={value}: {reason}") from error

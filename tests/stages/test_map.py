@@ -71,7 +71,9 @@ def test_every_factor_changes_the_teacher_or_the_student(mimic):
     with pytest.raises(ConfigError, match=r"stages.\*.factors.widht: allowed: classes, .*; nearest: width"):
         with_factor(mimic, "widht", 3)
     folder = replace(fit, dataset=ImageFolder(root="x"))
-    with pytest.raises(ConfigError, match="dataset=ImageFolder has no shape to vary; allowed: generated noise"):
+    with pytest.raises(
+        ConfigError, match=r"^stages.\*.factors: dataset=ImageFolder has no shape to vary; allowed: generated noise$"
+    ):
         with_factor(replace(mimic, teacher=replace(mimic.teacher, fit=folder)), "dimension", 3)
     wrong = {"depth": (0, 1.5), "classes": (1,), "target": ("sof",), "temperature": ("warm",), "width": (0,)}
     for name, values in wrong.items():
