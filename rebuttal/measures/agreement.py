@@ -6,6 +6,7 @@ import numpy as np
 import scipy  # which imports its parts when they are used: a stored run needs none
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 AGREEMENT = (  # the numbers of `agreement`
     *("agreement", "agreement_low", "agreement_high", "majority_agreement", "chance_agreement", "teacher_classes"),
@@ -71,6 +72,14 @@ def cohen_kappa(table: np.ndarray) -> dict[str, float | None]:
     # If one classifier is constant the variance is 0, and rounding may make it negative.
     kappa, half = float(found.kappa), 1.959964 * float(np.nan_to_num(found.std_kappa))
     return {"kappa": kappa, "kappa_low": kappa - half, "kappa_high": kappa + half}
+
+
+def label_recall(logits: Tensor, labels: Tensor) -> dict[str, float | None]:
+    """Compare the argmax of `logits` (n, K) with `labels` (n,): accuracy, its Wilson 95 % interval, Cohen's kappa."""
+    table = confusion(F.one_hot(labels, logits.shape[1]).float(), logits)
+    correct, n = int(np.trace(table)), int(table.sum())
+    low, high = wilson(correct, n)
+    return {"accuracy": correct / n, "accuracy_low": low, "accuracy_high": high, **cohen_kappa(table)}
 
 
 def output_correlation(teacher: Tensor, student: Tensor) -> float | None:

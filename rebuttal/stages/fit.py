@@ -197,12 +197,12 @@ class Fit:
     def trained(self, member: Member, session: Session) -> Artifact:
         """Return the network and its record, once `member` was carried out."""
         history, train_size = member.history, len(member.inputs)
-        true_labels = self.chosen(session.examples(self.dataset, "train", self.data_seed)).labels
+        uncorrupted = self.chosen(session.examples(self.dataset, "train", self.data_seed)).labels
         test_size = len(session.examples(self.dataset, "test", self.data_seed))
         metrics = {
             **_accuracies(history[-1], train_size, test_size),
             "train_loss": history[-1]["loss"],
-            "label_noise": (member.targets != true_labels).double().mean().item(),
+            "label_noise": (member.targets != uncorrupted).double().mean().item(),
             "epochs": len(history),
             "steps": history[-1]["step"],
             **time_to_fit(history),

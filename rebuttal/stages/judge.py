@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import Tensor
-from torch.nn import functional as F
 
 from rebuttal.config import checked
 from rebuttal.data.dataset import Dataset, DatasetOption
 from rebuttal.errors import ConfigError
-from rebuttal.measures.agreement import AGREEMENT, agreement, cohen_kappa, confusion, wilson
+from rebuttal.measures.agreement import AGREEMENT, agreement, confusion, label_recall
 from rebuttal.stages.function import FunctionOption, Logits
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome, Stage, kappa_in_words
@@ -106,14 +104,6 @@ class Judge:
         examples = self.teacher.fit.training_examples(session)
         logits = predict(student, examples.inputs)
         return {f"training_label_{key}": value for key, value in label_recall(logits, examples.labels).items()}
-
-
-def label_recall(logits: Tensor, labels: Tensor) -> dict[str, float | None]:
-    """Compare the argmax of `logits` (n, K) with `labels` (n,): accuracy, its Wilson 95 % interval, Cohen's kappa."""
-    table = confusion(F.one_hot(labels, logits.shape[1]).float(), logits)
-    correct, n = int(np.trace(table)), int(table.sum())
-    low, high = wilson(correct, n)
-    return {"accuracy": correct / n, "accuracy_low": low, "accuracy_high": high, **cohen_kappa(table)}
 
 
 def _words(m: Metrics, also: list[str]) -> str:

@@ -9,12 +9,11 @@ import numpy as np
 from pydantic import Field, PositiveInt
 
 from rebuttal.config import checked
-from rebuttal.errors import ConfigError
 from rebuttal.stages.factors import with_factor
 from rebuttal.stages.regions import REGIONS, border, holds, logistic, region
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome
-from rebuttal.stages.variants import Learner, repeated, with_ends, with_sizes
+from rebuttal.stages.variants import Learner, check_increasing, repeated, with_ends, with_sizes
 from rebuttal.statistics import interval_metrics, interval_of
 
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ Sizes = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 Value = int | float | str
 
 MEANS = ("agreement", "kappa")  # metrics of a cell, with intervals
+CELLS = {name: f"cells_{name.replace(' ', '_')}" for name in REGIONS}  # metrics that count cells, by region
 BORDER = tuple(f"border_{name}" for name in ("constant", "r", "r_n1", "all", "at_r"))
 SHOWN = ("r", "train_agreement", "unseen_memorised_agreement", "majority_agreement")  # further columns of the table
 
@@ -91,10 +91,8 @@ class Map:
     fit_target: Annotated[float, Field(gt=0, le=1)]
 
     def check(self, session: Session) -> None:
-        for name in ("train_sizes", "student_sizes", "line_train_sizes"):
-            sizes = getattr(self, name)
-            if list(sizes) != sorted(set(sizes)):
-                raise ConfigError(f"stages.*.{name}={list(sizes)}: allowed: distinct sizes in increasing order")
+        sizes = {name: getattr(self, name) for name in ("train_sizes", "student_sizes", "line_train_sizes")}
+        check_increasing(**sizes)
         for cell in self._cells():
             self._student(cell, 0).check(session)
 
@@ -112,7 +110,7 @@ class Map:
         return [
             *with_ends(cell.metric(what) for cell in cells for what in MEANS),
             *(cell.metric("region") for cell in cells),
-            *(f"cells_{name.replace(' ', '_')}" for name in REGIONS),
+            *CELLS.values(),
             *BORDER,
         ]
 
@@ -125,9 +123,8 @@ class Map:
                 values = [one.metrics[what] for one in seen[cell]]
                 metrics |= interval_metrics(cell.metric(what), interval_of(values))
             metrics[cell.metric("region")] = row["region"]
-        for number, name in enumerate(REGIONS):
-            own = [row for cell, row in rows.items() if cell.other is None]
-            metrics[f"cells_{name.replace(' ', '_')}"] = sum(row["region"] == number for row in own)
+        own = [row for cell, row in rows.items() if cell.other is None]
+        metrics |= {name: sum(row["region"] == number for row in own) for number, name in enumerate(CELLS.values())}
         metrics |= _border(seen, self.fit_target)
         table = {f"{cell.prefix}{cell.n1}_{cell.n2}": row for cell, row in rows.items()}
         return Outcome(metrics, words=_words(metrics), table=table)
@@ -206,7 +203,7 @@ def _border(seen: dict[Cell, list[Observation]], fit_target: float) -> Metrics:
 
 
 def _words(m: Metrics) -> str:
-    counts = ", ".join(f"{name} in {m['cells_' + name.replace(' ', '_')]}" for name in REGIONS)
+    counts = ", ".join(f"{name} in {m[metric]}" for name, metric in CELLS.items())
     words = f"cells of the map: {counts}"
     if m["border_at_r"] is not None:
         words += (

@@ -14,7 +14,7 @@ from rebuttal.config import checked
 from rebuttal.data.dataset import Dataset, DatasetOption
 from rebuttal.data.examples import Examples
 from rebuttal.errors import ConfigError, TrainingError
-from rebuttal.measures.agreement import AGREEMENT, agreement, centred, confusion, wilson
+from rebuttal.measures.agreement import AGREEMENT, agreement, centred, confusion, label_recall
 from rebuttal.models.model import Model, ModelOption
 from rebuttal.models.preprocess import CropAndNormalise, PreprocessOption
 from rebuttal.seeds import derive, generator, torch_stream
@@ -177,7 +177,8 @@ class Mimic:
         record = self.artifact(session).record
         metrics = record["metrics"]
         if "r" not in metrics:  # of a student that an earlier version trained
-            metrics = metrics | self._of_teacher(session, self.network(session))
+            teacher = self.teacher.function(session)
+            metrics = metrics | self._of_teacher(session, self.network(session), _parameters(teacher))
         words = (
             _words(metrics, self.shuffled) + self._phase_in_words(session, metrics) + precision_in_words(self.training)
         )
@@ -247,7 +248,11 @@ class Mimic:
             name=name,
             support=support,
             augmentation_seed=augmentation,
-            kept={"held_out_logits": held_out_logits, "held_back_classes": classes[others]},
+            kept={
+                "held_out_logits": held_out_logits,
+                "held_back_classes": classes[others],
+                "teacher_parameters": torch.tensor(_parameters(teacher)),
+            },
         )
 
     def trained(self, member: Member, session: Session) -> Artifact:
@@ -267,24 +272,22 @@ class Mimic:
             "parameters": parameter_count(member.network),
             "student_size": self.size(session),
             "test_size": len(held_out),
-            **self._of_teacher(session, member.network),
+            **self._of_teacher(session, member.network, int(member.kept["teacher_parameters"])),
             **chosen,
         }
         record = {"metrics": metrics, "history": history, "confusion": confusion(held_out_logits, final).tolist()}
         return Artifact(record, member.network.state_dict())
 
-    def _of_teacher(self, session: Session, network: nn.Module) -> Metrics:
-        """Return how much was asked of the teacher, and how many of its memorised labels the student gives unseen."""
-        teacher = self.teacher.function(session)
-        parameters = parameter_count(teacher) if isinstance(teacher, nn.Module) else 0
+    def _of_teacher(self, session: Session, network: nn.Module, parameters: int) -> Metrics:
+        """Return how much was asked of the teacher, which has so many parameters, and how many of its memorised labels
+        the student gives unseen."""
         answers = self.size(session) * (session.open(self.teacher.fit.dataset).classes - 1)
         unseen, name = self._unseen(session), "unseen_memorised_agreement"
         metrics: Metrics = {"r": answers / parameters if parameters else None}
         if unseen is None or not len(unseen):
             return metrics | {name: None, f"{name}_low": None, f"{name}_high": None}
-        right = int((predict(network, unseen.inputs).argmax(dim=1) == unseen.labels).sum())
-        low, high = wilson(right, len(unseen))
-        return metrics | {name: right / len(unseen), f"{name}_low": low, f"{name}_high": high}
+        recall = label_recall(predict(network, unseen.inputs), unseen.labels)
+        return metrics | {f"{name}{end}": recall[f"accuracy{end}"] for end in ("", "_low", "_high")}
 
     def _unseen(self, session: Session) -> Examples | None:
         """The teacher's training examples that the student has not seen; None if the teacher was not fitted to any."""
@@ -365,6 +368,11 @@ class Mimic:
             return (logits / self.temperature).softmax(dim=1), SoftCrossEntropy(temperature=self.temperature)
         variance = centred(logits).square().mean().clamp(min=torch.finfo(torch.float32).tiny).item()
         return logits, LogitError(variance=variance)
+
+
+def _parameters(teacher: Logits) -> int:
+    """How many parameters a teacher has; 0 if it is no network."""
+    return parameter_count(teacher) if isinstance(teacher, nn.Module) else 0
 
 
 def _choose(member: Member) -> Metrics:

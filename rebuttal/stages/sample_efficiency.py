@@ -9,10 +9,9 @@ from numpy import inf
 from pydantic import Field, PositiveInt
 
 from rebuttal.config import checked
-from rebuttal.errors import ConfigError
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome, kappa_in_words
-from rebuttal.stages.variants import Learner, repeated, with_ends, with_sizes
+from rebuttal.stages.variants import Learner, check_increasing, repeated, with_ends, with_sizes
 from rebuttal.statistics import NeededSize, exponent_interval, interval_metrics, interval_of, needed_sizes, size_needed
 
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
 Sizes = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
+Found = dict[int, list[list[Metrics]]]  # by n1, then by repeat, then by n2
 
 
 @checked
@@ -45,10 +45,7 @@ class SampleEfficiency:
     agreements: tuple[Share, ...]
 
     def check(self, session: Session) -> None:
-        for name in ("train_sizes", "student_sizes"):
-            sizes = getattr(self, name)
-            if list(sizes) != sorted(set(sizes)):
-                raise ConfigError(f"stages.*.{name}={list(sizes)}: allowed: distinct sizes in increasing order")
+        check_increasing(train_sizes=self.train_sizes, student_sizes=self.student_sizes)
         for n1 in self.train_sizes:
             for n2 in self.student_sizes:
                 self._student(n1, n2, 0).check(session)
@@ -81,9 +78,10 @@ class SampleEfficiency:
 
     def run(self, session: Session) -> Outcome:
         metrics: Metrics = {}
+        found = self._found(session)
         for n1 in self.train_sizes:
             for what, targets in (("kappa", self.kappas), ("agreement", self.agreements), ("train_agreement", ())):
-                curves = self._curves(session, n1, what)
+                curves = _curves(found[n1], what)
                 for n2, values in zip(self.student_sizes, curves.T):
                     metrics |= interval_metrics(
                         f"{what}_{n1}_{n2}", interval_of([None if np.isnan(v) else v for v in values])
@@ -91,27 +89,28 @@ class SampleEfficiency:
                 for target in targets:
                     metrics |= self._needed(n1, what, curves, target)
         for what, target in self._targets():
-            law = exponent_interval(self._needed_by_seed(session, what, target))
+            law = exponent_interval(self._needed_by_seed(found, what, target))
             metrics |= interval_metrics(f"exponent_for_{what}_{target:g}", law)
-        metrics |= {f"r_{n2}": self._r(session, n2) for n2 in self.student_sizes}
+        metrics |= {f"r_{n2}": _r(found, i) for i, n2 in enumerate(self.student_sizes)}
         return Outcome(metrics, words=self._words(metrics))
 
     def figures(self, session: Session) -> dict[str, Figure]:
         from rebuttal.figures import students
 
-        curves = {n1: self._curves(session, n1, "kappa") for n1 in self.train_sizes}
-        most = self.student_sizes[-1]
-        r = self._r(session, most)
-        figures = {"kappa": students.sample_efficiency(curves, self.student_sizes, None if r is None else r / most)}
-        laws = {(what, target): self._needed_by_seed(session, what, target) for what, target in self._targets()}
+        found = self._found(session)
+        curves = {n1: _curves(of_n1, "kappa") for n1, of_n1 in found.items()}
+        r = _r(found, -1)
+        a_question = None if r is None else r / self.student_sizes[-1]
+        figures = {"kappa": students.sample_efficiency(curves, self.student_sizes, a_question)}
+        laws = {(what, target): self._needed_by_seed(found, what, target) for what, target in self._targets()}
         return figures | ({"law": students.laws(laws)} if laws and len(self.train_sizes) > 1 else {})
 
     def _targets(self) -> list[tuple[str, float]]:
         return [(what, target) for what in ("kappa", "agreement") for target in getattr(self, f"{what}s")]
 
-    def _needed_by_seed(self, session: Session, what: str, target: float) -> list[list[NeededSize]]:
+    def _needed_by_seed(self, found: Found, what: str, target: float) -> list[list[NeededSize]]:
         """Return, for each seed, the n2 that each n1 needs; without those n1 at which a number is undefined."""
-        curves = {n1: self._curves(session, n1, what) for n1 in self.train_sizes}
+        curves = {n1: _curves(of_n1, what) for n1, of_n1 in found.items()}
         of_sizes = [
             needed_sizes(n1, self.student_sizes, curve, target)
             for n1, curve in curves.items()
@@ -122,17 +121,15 @@ class SampleEfficiency:
     def _student(self, n1: int, n2: int, repeat: int) -> Learner:
         return with_sizes(repeated(self.student, repeat), n1, n2)
 
-    def _r(self, session: Session, n2: int) -> float | None:
-        found = {self._student(n1, n2, 0).run(session).metrics["r"] for n1 in self.train_sizes}
-        return found.pop() if len(found) == 1 else None
-
-    def _curves(self, session: Session, n1: int, what: str) -> np.ndarray:
-        """Return the metric `what` as an array (repeats, student sizes)."""
-        values = [
-            [self._student(n1, n2, repeat).run(session).metrics[what] for n2 in self.student_sizes]
-            for repeat in range(self.repeats)
-        ]
-        return np.array(values, dtype=float)  # undefined: NaN
+    def _found(self, session: Session) -> Found:
+        """Return the metrics of every student, each asked once: a student may be read from the store."""
+        return {
+            n1: [
+                [self._student(n1, n2, repeat).run(session).metrics for n2 in self.student_sizes]
+                for repeat in range(self.repeats)
+            ]
+            for n1 in self.train_sizes
+        }
 
     def _needed(self, n1: int, what: str, curves: np.ndarray, target: float) -> Metrics:
         n2, low, high = size_needed(self.student_sizes, curves, target)
@@ -156,6 +153,17 @@ class SampleEfficiency:
             if (exponent := m[f"exponent_for_kappa_{target:g}"]) is not None:
                 words += f"; n2 grows as n1 to the power of {exponent:.2g}"
         return words
+
+
+def _curves(of_n1: list[list[Metrics]], what: str) -> np.ndarray:
+    """Return the metric `what` as an array (repeats, student sizes)."""
+    return np.array([[metrics[what] for metrics in row] for row in of_n1], dtype=float)  # undefined: NaN
+
+
+def _r(found: Found, place: int) -> float | None:
+    """Return r at one of the student sizes, if it is the same for every n1."""
+    values = {of_n1[0][place]["r"] for of_n1 in found.values()}
+    return values.pop() if len(values) == 1 else None
 
 
 def _reached(size: float | None) -> float | None:

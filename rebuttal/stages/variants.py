@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
@@ -20,6 +20,13 @@ Learner = Mimic | BestStudent  # a stage that trains a student of a teacher
 def with_ends(means: Iterable[str]) -> list[str]:
     """Return the names of means and of the ends of their intervals, as `interval_metrics` gives them."""
     return [name for mean in means for name in interval_metrics(mean, (None, None, None))]
+
+
+def check_increasing(**sizes: Sequence[int]) -> None:
+    """Raise `ConfigError` for sizes, by the name of their key, that are not distinct and in increasing order."""
+    for name, values in sizes.items():
+        if list(values) != sorted(set(values)):
+            raise ConfigError(f"stages.*.{name}={list(values)}: allowed: distinct sizes in increasing order")
 
 
 def changed(option: Option, **fields: Any) -> Option:
