@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import Counter
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from rebuttal.stages.networks import empty_network, parameter_count
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Stage, Work, trainings
 from rebuttal.store.checkpoints import Checkpoint
-from rebuttal.store.entries import Artifact
+from rebuttal.store.entries import SECONDS_BETWEEN_TRIES, Artifact, Busy
 from rebuttal.store.identity import describe, name_of
 from rebuttal.store.trials import kept_trial
 from rebuttal.training.member import Member
@@ -45,51 +45,80 @@ class Trains(Protocol):
 
 def train_together(stages: Iterable[Stage], session: Session) -> None:
     """Train what the stages need, and the store does not hold, in stacks where that is possible: first what needs no
-    other network, then what needs those. What is left, or fails, trains alone when it is asked for."""
+    other network, then what needs those. What is left, or fails, trains alone when it is asked for.
+
+    Processes that are given the same stages at the same time share the work: each takes what no other is at."""
     if session.settings.stack == "never":
         return
     every = {name: stage for name, (stage, _) in trainings(stages, session).items()}
     kinds = {name: kind for name, stage in every.items() if (kind := _kind(stage, session)) is not None}
-    needed = {name: stage for name, stage in every.items() if not _is_there(name, name in kinds, session)}
-    kinds = {name: kind for name, kind in kinds.items() if name in needed and not session.store.is_busy(name)}
-    waits_for = {name: trainings(stage.needs(session), session).keys() for name, stage in needed.items()}
-    tried: set[str] = set()
-    while True:
-        left = needed.keys() - session.store.made
-        ready = {n: needed[n] for n in needed if n not in tried and left.isdisjoint(waits_for[n])}
-        tried |= ready.keys()
-        if not ready:
+    needs = {name: set(trainings(stage.needs(session), session)) for name, stage in every.items()}
+    missing = {name for name in every if not _is_there(name, name in kinds, session)}
+    todo = _groups(every, kinds, needs, session)
+    while todo:
+        busy, before = False, len(todo)
+        for names in list(todo):
+            missing -= {name for name in names if name in missing and _is_there(name, name in kinds, session)}
+            left = {name: every[name] for name in names if name in missing}
+            if any(not missing.isdisjoint(needs[name]) for name in left):
+                continue
+            try:
+                with session.store.claimed("trial", {"stack": names}):
+                    _train_group(left, _waited_for(todo, missing, needs), session)
+                todo.remove(names)
+            except Busy:
+                busy = True
+            missing -= set(session.store.made)
+        if len(todo) == before and not busy:  # what they need has failed
             return
-        for group in _groups({n: stage for n, stage in ready.items() if n in kinds}, kinds, session):
-            _Stacks(session).train(group)
-        alike = Counter(kind for name, kind in kinds.items() if name not in tried)
-        later = [waits_for[name] for name, kind in kinds.items() if name not in tried and alike[kind] > 1]
-        _train_alone({n: stage for n, stage in ready.items() if any(n in names for names in later)}, session)
+        if len(todo) == before:
+            time.sleep(SECONDS_BETWEEN_TRIES)
 
 
-def _train_alone(stages: dict[str, Stage], session: Session) -> None:
-    """Train what was not trained as one, because networks that may be cannot begin before."""
+def _train_group(stages: dict[str, Stage], waited_for: set[str], session: Session) -> None:
+    """Train stages as one, and those that were not, and that others wait for, alone."""
+    if len(stages) > 1:
+        _Stacks(session).train(list(stages.values()))
     for name, stage in stages.items():
-        if name not in session.store.made:
+        if name in waited_for and name not in session.store.made:
             with suppress(TrainingError):  # the stage raises it when it is its turn
                 stage.run(session)
+
+
+def _waited_for(groups: Iterable[list[str]], missing: set[str], needs: dict[str, set[str]]) -> set[str]:
+    """The networks without which those that may be trained as one cannot begin."""
+    left = [[name for name in names if name in missing] for names in groups]
+    return {need for names in left if len(names) > 1 for name in names for need in needs[name]}
 
 
 def _is_there(name: str, may_be_stacked: bool, session: Session) -> bool:
     """Whether a network is stored. One that may be stacked is read for that: if it is damaged, it is trained again with
     those that it was trained with."""
+    if name in session.store.made:
+        return True
     return session.store.is_whole(name) if may_be_stacked else session.store.holds(name)
 
 
-def _groups(ready: dict[str, Stage], kinds: dict[str, str], session: Session) -> Iterator[list[Stage]]:
-    """Yield stages, two or more, that can be trained as one, in an order that every process has."""
-    for _, group in groupby(sorted(ready, key=lambda name: (kinds[name], name)), key=kinds.__getitem__):
+def _groups(
+    every: dict[str, Stage], kinds: dict[str, str], needs: dict[str, set[str]], session: Session
+) -> list[list[str]]:
+    """Return the names of stages that can be trained as one, or alone, what others need before those. They do not
+    depend on what is stored, so that every process has the same."""
+
+    def depth(name: str) -> int:
+        return max((1 + depth(need) for need in needs[name]), default=0)
+
+    def key(name: str) -> tuple[int, str]:
+        return depths[name], kinds.get(name, name)
+
+    depths = {name: depth(name) for name in every}
+    groups: list[list[str]] = []
+    for _, group in groupby(sorted(every, key=lambda name: (*key(name), name)), key=key):
         names = list(group)
-        most = min(MOST, BYTES // _bytes(cast(Work, ready[names[0]].work(session))))
+        most = min(MOST, BYTES // _bytes(cast(Work, every[names[0]].work(session)))) if names[0] in kinds else 1
         parts = -(-len(names) // most) if most >= 2 else len(names)
-        for i in range(parts):
-            if len(part := [ready[name] for name in names[i::parts]]) > 1:
-                yield part
+        groups += [names[i::parts] for i in range(parts)]
+    return groups
 
 
 def _bytes(work: Work) -> int:
@@ -132,8 +161,8 @@ class _Stacks:
             checkpoint.remove()
 
     def _claim(self, rest: Sequence[Stage]) -> None:
-        """Claim each stage's place in the store, one within the other; then train those that nobody else has
-        trained."""
+        """Claim each stage's place in the store, one within the other, but for those that other processes are at; then
+        train those that nobody else has trained."""
         if not rest:
             self._train_claimed()
             return
@@ -150,8 +179,8 @@ class _Stacks:
                 raise _NotAsOne
             return stage.trained(member, self.session)
 
-        with suppress(TrainingError, _NotAsOne):  # the stage trains, or raises it, when it is its turn
-            self.session.store.get_or_make(identity["stage"], identity, make)
+        with suppress(TrainingError, _NotAsOne, Busy):  # the stage trains, raises it, or waits, when it is its turn
+            self.session.store.get_or_make(identity["stage"], identity, make, wait=False)
         if name not in self.claimed:
             self._claim(rest[1:])
 

@@ -61,6 +61,10 @@ class Damaged(Exception):
     """The bytes of a store entry are not those that were written."""
 
 
+class Busy(Exception):
+    """Another process computes the artifact just now."""
+
+
 class Store:
     """Get an artifact by its identity, or compute and keep it.
 
@@ -98,14 +102,15 @@ class Store:
         yield
         self._forced.path.unlink(missing_ok=True)
 
-    def get_or_make(self, kind: str, identity: Any, make: Callable[[], Artifact]) -> Artifact:
+    def get_or_make(self, kind: str, identity: Any, make: Callable[[], Artifact], wait: bool = True) -> Artifact:
         """Return the stored artifact, or call `make` and store what it returns.
 
-        Raises `UserError` if there is something to compute and the store is not writable, or has a `remedy`."""
+        Raises `Busy` if it would have to `wait` for another process, and may not; `UserError` if there is something to
+        compute and the store is not writable, or has a `remedy`."""
         name = name_of(kind, identity)
         if name not in self._memory:
             get = self._get_or_make if self.remedy is None else self._get_stored
-            self._memory[name] = get(self.root / name, identity, make)
+            self._memory[name] = get(self.root / name, identity, make, wait)
             self.used[name] = self._memory[name].origin
         return self._memory[name].copy()
 
@@ -152,13 +157,20 @@ class Store:
             return False
         return True
 
-    def is_busy(self, name: str) -> bool:
-        """True if another process computes the artifact of that name just now."""
+    @contextmanager
+    def claimed(self, kind: str, identity: Any) -> Iterator[None]:
+        """Within the block no other process enters one with the same identity. Raises `Busy` if one is in it."""
+        folder = self.root / kind / fingerprint(identity)
         try:
-            with lock_of(self.root / name).acquire(timeout=0):
-                return False
-        except (Timeout, OSError):
-            return True
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            lock = lock_of(folder).acquire(timeout=0)
+        except Timeout:
+            raise Busy from None
+        except OSError:  # a store that can only be read
+            yield
+            return
+        with lock:
+            yield
 
     def checkpoint(self, kind: str, identity: Any, interval: float) -> Checkpoint:
         """The checkpoint of the training that computes an artifact. It is removed once the artifact is stored; one
@@ -166,10 +178,10 @@ class Store:
         forced = ".forced" if self.force else ""
         return Checkpoint(self.root / kind / f"{fingerprint(identity)}{forced}.checkpoint", interval)
 
-    def _get_or_make(self, folder: Path, identity: Any, make: Callable[[], Artifact]) -> Artifact:
+    def _get_or_make(self, folder: Path, identity: Any, make: Callable[[], Artifact], wait: bool) -> Artifact:
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            lock = _lock(folder)
+            lock = _lock(folder, wait)
         except OSError as error:
             return self._get_unlocked(folder, error)
         name = f"{folder.parent.name}/{folder.name}"
@@ -271,12 +283,14 @@ def lock_of(folder: Path) -> FileLock:
     return FileLock(folder.with_suffix(".lock"))
 
 
-def _lock(folder: Path) -> AcquireReturnProxy:
-    """Acquire the lock of an entry."""
+def _lock(folder: Path, wait: bool = True) -> AcquireReturnProxy:
+    """Acquire the lock of an entry. Raises `Busy` if another process has it, and this one is not to wait."""
     lock = lock_of(folder)
     try:
         return lock.acquire(timeout=0)
     except Timeout:
+        if not wait:
+            raise Busy from None
         log.info("waiting for another process that computes %s/%s", folder.parent.name, folder.name)
     return lock.acquire(poll_interval=SECONDS_BETWEEN_TRIES)
 

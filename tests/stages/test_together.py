@@ -1,3 +1,5 @@
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -105,14 +107,36 @@ def test_forced_networks_are_trained_as_one_once(students, session, stacks):
     assert len(forced.store.made) == 6
 
 
-def test_what_another_process_trains_is_left_to_it(fit, session, stacks):
-    fits = [replace(fit, seed=seed) for seed in range(3)]
-    name = name_of("fit", fits[1].identity(session))
-    folder = session.store.root / name
-    folder.parent.mkdir(parents=True)
-    with lock_of(folder):
+def test_of_two_processes_with_the_same_stages_each_trains_what_the_other_does_not(mimic, session, tmp_path):
+    kinds = [replace(mimic.training, batch_size=size, epochs=epochs) for size in (10, 20, 30) for epochs in (150, 200)]
+    fits = [replace(mimic.teacher.fit, training=kind, seed=seed) for kind in kinds for seed in range(4)]
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(2, context) as pool:
+        list(pool.map(abs, range(4)))  # both have begun
+        shared = [future.result() for future in [pool.submit(made_of, fits, session.settings) for _ in range(2)]]
+    assert sorted(shared[0] + shared[1]) == sorted(trainings(fits, session))  # each of them once
+    assert all(len(made) >= 8 for made in shared)
+    alone = Session(replace(session.settings, store=str(tmp_path / "alone")))
+    train_together(fits, alone)
+    for one in fits:  # in the same stacks, and so to the same bits
+        mine, theirs = (one.artifact(where).tensors for where in (session, alone))
+        assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+
+
+def made_of(stages, settings):
+    torch.set_num_threads(1)
+    session = Session(settings)
+    train_together(stages, session)
+    return session.store.made
+
+
+def test_a_stack_waits_for_no_network_that_another_process_trains(fit, session, stacks):
+    fits = [replace(fit, seed=seed) for seed in range(4)]
+    taken = [name_of("fit", one.identity(session)) for one in fits[::2]]
+    (session.store.root / "fit").mkdir(parents=True)
+    with lock_of(session.store.root / taken[0]), lock_of(session.store.root / taken[1]):
         train_together(fits, session)
-    assert stacks == [2] and name not in session.store.made and len(session.store.made) == 2
+    assert stacks == [2] and len(session.store.made) == 2 and not set(session.store.made) & set(taken)
 
 
 def test_a_stack_is_as_large_as_memory_and_locks_allow(fit, session, stacks, monkeypatch):
