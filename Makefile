@@ -53,7 +53,7 @@ golden: .venv/installed
 
 # Slow: needs the JPEG copy of CIFAR-10, REBUTTAL_CIFAR10_JPEG=/path/to/cifar10-jpeg.tar.xz
 test-real-data: .venv/installed
-	$(BIN)/pytest -m real_data
+	$(TWO_AT_A_TIME) -m real_data
 
 # Tests that watch the clock or the memory, or use all cores of the machine.
 ALONE := tests/test_survival.py tests/test_slurm.py tests/test_memory.py tests/launch/test_gpu_slots.py

@@ -29,7 +29,9 @@ def images():
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    return tmp_path_factory.mktemp("store")
+    """One for all workers: what a test of another worker has decoded or trained is there."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "store_of_real_data"
 
 
 @pytest.fixture

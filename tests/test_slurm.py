@@ -16,9 +16,9 @@ from tests.test_train import metrics_of
 
 pytestmark = pytest.mark.slow
 
-# About a minute of training in one stage, with a checkpoint every half second; one thread, for equal bits.
+# Some 40 seconds of training in one stage, with a checkpoint every half second; one thread, for equal bits.
 LONG = ["experiment=baseline", "dataset=uniform_noise", "dataset.shape=[100]", "dataset.train_size=2000"]
-LONG += ["dataset.test_size=100", "model=mlp_toy", "training=adam", "training.epochs=2500", "checkpoint=0.5"]
+LONG += ["dataset.test_size=100", "model=mlp_toy", "training=adam", "training.epochs=1600", "checkpoint=0.5"]
 SMALL = [*LONG, "training.epochs=20"]
 ONE = ["-m", "hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=2"]
 ONE += ["hydra.sweep.dir=sweep", "hydra.sweeper.params=null"]
@@ -106,7 +106,7 @@ def test_a_failing_job_and_one_that_is_killed_do_not_stop_the_others(tmp_path):
 
 
 def test_a_job_that_overruns_its_time_limit_goes_on(undisturbed, tmp_path):
-    limit = ["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=35"]
+    limit = ["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=45"]
     sweep = start(*ONE, *LONG, *limit, cwd=tmp_path, **THREADS)
     seen = until_step(tmp_path / "sweep/0", 100)
     while not resumed(tmp_path / "sweep/0") and sweep.poll() is None:
@@ -168,7 +168,9 @@ def write_cases(folder):
     """64 options of a group `case`."""
     folder.mkdir(parents=True)
     special = {FAILING: "training: {lr: 1.0e+30, epochs: 50}"}
-    special |= dict.fromkeys((KILLED, REQUEUED), "training: {epochs: 5000, stop_accuracy: null}")
+    # Long enough to be seen at work: where they are is written every 10 seconds.
+    special |= {KILLED: "training: {epochs: 10000, stop_accuracy: null}"}
+    special |= {REQUEUED: "training: {epochs: 20000, stop_accuracy: null}"}
     for number, name in enumerate(CASES.split(",")):
         lines = ["# @package _global_", f"seed: {number}", special.get(number, "")]
         (folder / f"{name}.yaml").write_text("\n".join(lines) + "\n")

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import groupby
 from typing import Any, Protocol, cast
 
@@ -102,16 +103,20 @@ def _is_there(name: str, may_be_stacked: bool, session: Session) -> bool:
 def _groups(
     every: dict[str, Stage], kinds: dict[str, str], needs: dict[str, set[str]], session: Session
 ) -> list[list[str]]:
-    """Return the names of stages that can be trained as one, or alone, what others need before those. They do not
-    depend on what is stored, so that every process has the same."""
+    """Return the names of stages that can be trained as one, or alone; what others need comes before all that nobody
+    needs. They do not depend on what is stored, so that every process has the same."""
 
-    def depth(name: str) -> int:
-        return max((1 + depth(need) for need in needs[name]), default=0)
+    @cache
+    def height(name: str) -> int:
+        return max((1 + height(other) for other in needed_by[name]), default=0)
 
     def key(name: str) -> tuple[int, str]:
-        return depths[name], kinds.get(name, name)
+        return -height(name), kinds.get(name, name)
 
-    depths = {name: depth(name) for name in every}
+    needed_by: dict[str, list[str]] = {name: [] for name in every}
+    for name, own in needs.items():
+        for need in own:
+            needed_by[need].append(name)
     groups: list[list[str]] = []
     for _, group in groupby(sorted(every, key=lambda name: (*key(name), name)), key=key):
         names = list(group)

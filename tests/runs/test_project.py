@@ -38,8 +38,7 @@ STARTS = [["-m", "rebuttal.train"], ["-c", "import rebuttal.train; rebuttal.trai
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("code", [".", "src"])
-@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize(("start", "code"), [*((start, ".") for start in STARTS), (STARTS[0], "src")])
 def test_no_command_needs_its_packages_and_folders(code, start, tmp_path):
     """From a folder within the project too; `-c` with a safe path finds what a console script finds."""
     project = own_project(tmp_path / "project", "own_code", code)
