@@ -26,6 +26,7 @@ from rebuttal.report.claims import LEDGER
 from rebuttal.report.paper import write_report
 from rebuttal.report.results import Results, find_results
 from rebuttal.report.tables import format_verdict
+from rebuttal.report.verdicts import DECISIONS
 
 DEFAULT_FOLDERS = ("outputs", "multirun")
 MAX_PROBLEMS = 20  # printed; raw/problems.csv has all
@@ -80,6 +81,9 @@ def main() -> None:
 
 def _print_summary(results: Results, out: Path) -> None:
     wide_console.print(_verdict_table(results))
+    for row in results.by_region().to_dict("records"):
+        found = "; ".join(f"{decision}: {row[decision]}" for decision in DECISIONS if row[decision])
+        wide_console.print(f"{row['claim']}: {found}", soft_wrap=True, markup=False, highlight=False)
     counts = Counter(v.verdict for v in results.verdicts)
     wide_console.print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
     for note in results.notes():
@@ -96,7 +100,7 @@ def _verdict_table(results: Results) -> Table:
     for column in ("claim", "verdict", "median (95 % interval)", "claimed", "seeds", "model, data, n, K"):
         table.add_column(column, no_wrap=column in ("claim", "verdict", "claimed", "seeds"))
     for v in results.verdicts:
-        scope = "; ".join(filter(None, (v.name, v.remarks)))
+        scope = "; ".join(filter(None, (v.claim.region, v.name, v.remarks)))
         table.add_row(v.claim.id, v.verdict, format_verdict(v), v.claimed, str(v.n), escape(scope))
     return table
 

@@ -268,8 +268,8 @@ def verdict_chart(verdicts: Sequence[Verdict]) -> Chart | None:
     judged = [v for v in verdicts if v.median is not None]
     if not judged:
         return None
-    several = len({v.claim.id for v in judged}) < len(judged)
-    names = [f"{v.claim.id} ({v.name})" if several else v.claim.id for v in judged]
+    several = len({v.claim.name for v in judged}) < len(judged)
+    names = [f"{v.claim.name} ({v.name})" if several else v.claim.name for v in judged]
     series: dict[str, dict[str, Estimate]] = {}
     for name, v in zip(names, judged):
         series.setdefault(v.verdict, {})[name] = _distance(v)

@@ -16,6 +16,7 @@ from rebuttal.config import CONFIG_DIR, checked, construct
 from rebuttal.errors import ConfigError
 from rebuttal.report.read_yaml import read_yaml
 
+SAME_IN_ALL = ("id", "statement", "region", "regions", "each")  # of the regions of a claim
 LEDGER = CONFIG_DIR / "claims.yaml"
 
 
@@ -23,7 +24,8 @@ LEDGER = CONFIG_DIR / "claims.yaml"
 class Claim:
     """The claim that (`value` − `minus`) / `over`, all three names of metrics, is at least or at most `threshold`.
 
-    `id`: a unique name; `statement`: the claim in words, in which `{threshold}` and `{percent}` stand for the
+    `id`: its name; `region`, in words, the part of all cases that it is about, by which claims with one id, which say
+    the same, differ; `statement`: the claim in words, in which `{threshold}` and `{percent}` stand for the
     threshold; `source`: who claims it; `experiment`: the experiment whose runs it is about; `comparison`: `at_least` or
     `at_most`.
 
@@ -45,6 +47,7 @@ class Claim:
     comparison: Literal["at_least", "at_most"]
     threshold: float
     command: str
+    region: str = ""
     minus: str | None = None
     over: str | None = None
     lower_bound: str | None = None
@@ -58,6 +61,11 @@ class Claim:
     fit_target: float = 1.0
 
     @property
+    def name(self) -> str:
+        """Unique within a ledger."""
+        return f"{self.id}: {self.region}" if self.region else self.id
+
+    @property
     def metrics(self) -> list[str]:
         """Every metric that the claim names."""
         names = (self.value, self.minus, self.over, self.lower_bound, self.upper_bound, self.against, self.control)
@@ -68,16 +76,23 @@ def read_claims(path: Path = LEDGER) -> list[Claim]:
     """Return the claims of a ledger file.
 
     An entry with `each: {name: {value: words}}` is expanded to one claim per value, which replaces `{name}`; its words
-    replace `{words}`.
-    Raises `ConfigError` for a file that is not a list of claims, or an id that is used twice.
+    replace `{words}`. One with `regions: {words: {key: value}}` is expanded to one claim per region, with keys of its
+    own.
+    Raises `ConfigError` for a file that is not a list of claims, or an id that is used twice in one region.
     """
     entries = read_yaml(path, f"claims={path}", "a list of claims")
     if not isinstance(entries, list) or not entries:
         raise ConfigError(f"claims={path}: {_kind(entries)}; allowed: a list of claims")
     claims = [_claim(one, f"claims[{i}]") for i, entry in enumerate(entries) for one in _expand(entry, f"claims[{i}]")]
-    ids = [claim.id for claim in claims]
-    if len(set(ids)) < len(ids):
-        raise ConfigError(f"claims: id={next(i for i in ids if ids.count(i) > 1)}: used twice; allowed: unique ids")
+    names = [claim.name for claim in claims]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"claims: id={next(n for n in names if names.count(n) > 1)}: used twice; allowed: unique ids")
+    for claim in claims:
+        if (other := next(one for one in claims if one.id == claim.id)).statement != claim.statement:
+            raise ConfigError(
+                f"claims: id={claim.name}: {claim.statement!r}; allowed: the statement of {other.name}, as regions of "
+                "one claim have"
+            )
     return claims
 
 
@@ -100,12 +115,31 @@ def _expand(entry: Any, key: str) -> Iterator[dict[str, Any]]:
     for name in entry:
         if not isinstance(name, str):
             raise ConfigError(f"{key}.{name}: allowed: names of keys; quote what YAML reads as something else")
-    each = entry.get("each")
+    template = {name: value for name, value in entry.items() if name not in ("each", "regions")}
+    regions = entry.get("regions")
+    for words, own in [("", {})] if regions is None else _regions(regions, key):
+        yield from _expand_each(template | own | ({"region": words} if words else {}), entry.get("each"), key)
+
+
+def _regions(regions: Any, key: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return the words of each region and its own keys."""
+    pairs = list(regions.items()) if isinstance(regions, dict) else []
+    if len(pairs) < 2 or not all(isinstance(words, str) and words and isinstance(own, dict) for words, own in pairs):
+        raise ConfigError(
+            f"{key}.regions={regions!r}: allowed: two regions or more with their keys, {{words: {{key: value}}}}"
+        )
+    for words, own in pairs:
+        for name in own:
+            if name in SAME_IN_ALL or not isinstance(name, str):
+                raise ConfigError(f"{key}.regions.{words}.{name}: allowed: keys other than {', '.join(SAME_IN_ALL)}")
+    return pairs
+
+
+def _expand_each(template: dict[str, Any], each: Any, key: str) -> Iterator[dict[str, Any]]:
     if each is None:
-        yield _as_arguments({name: value for name, value in entry.items() if name != "each"})
+        yield _as_arguments(template)
         return
     name, values = _only_pair(each, key)
-    template = {other: value for other, value in entry.items() if other != "each"}
     for value, words in values.items():
         if not isinstance(value, str) or not isinstance(words, str):
             raise ConfigError(

@@ -26,7 +26,7 @@ from rebuttal.report.charts import INTERVALS, Chart, Curves, Dots, Mark
 from rebuttal.report.gather import Run
 from rebuttal.report.results import Results
 from rebuttal.report.tables import Table, format_cell, format_verdict, grouped
-from rebuttal.report.verdicts import Verdict
+from rebuttal.report.verdicts import DECISIONS, Verdict
 
 MARKERS = {"o": "circle", "s": "square", "^": "triangle", "D": "diamond", "v": "inverted_triangle", "*": "star"}
 HEIGHT = 320  # of a plot, in pixels
@@ -69,6 +69,8 @@ def page(results: Results) -> str:
     bundle = files("itables").joinpath("html")
     return environment.get_template("page.html.j2").render(
         results=results,
+        regions=results.by_region().to_dict("records"),
+        decisions=[decision for decision in DECISIONS if any(results.by_region().get(decision, []))],
         overview=_panel_markup(results.overview, markup) if results.overview else [],
         sections=[_section(results, experiment, markup) for experiment in results.headings],
         version=rebuttal.__version__,

@@ -15,7 +15,7 @@ from rebuttal.report.latex import escaped
 from rebuttal.report.page import page
 from rebuttal.report.results import Results
 from rebuttal.report.tables import format_verdict
-from rebuttal.report.verdicts import Verdict
+from rebuttal.report.verdicts import DECISIONS, Verdict
 from rebuttal.store.files import write_text
 from rebuttal.store.written import Written
 
@@ -25,8 +25,9 @@ ALWAYS = {
     "index.html",
     "results.tex",
     "tables/verdicts.tex",
+    "tables/regions.tex",
     *(f"raw/{name}" for name in ("runs.csv", "runs.parquet", "problems.csv")),
-    *(f"processed/{name}.csv" for name in ("claims", "contrasts", "times_to_fit", "trends")),
+    *(f"processed/{name}.csv" for name in ("claims", "regions", "contrasts", "times_to_fit", "trends")),
 }
 
 MAIN_TEX = r"""\documentclass{article}
@@ -61,6 +62,7 @@ def write_report(results: Results, out: str | Path) -> Path:
         contents |= {f"figures/{chart.name}.{kind}": rendered(figure, kind) for kind in KINDS}
     contents |= {f"tables/{table.name}.tex": table.latex().encode() for table in results.tables}
     contents["tables/verdicts.tex"] = _verdict_table(results.verdicts).encode()
+    contents["tables/regions.tex"] = _region_table(results.by_region()).encode()
     contents["results.tex"] = _results_tex(results).encode()
     contents["index.html"] = page(results).encode()
     files.write(contents)
@@ -76,6 +78,7 @@ def _data(results: Results) -> dict[str, bytes]:
         "raw/runs": runs,
         "raw/problems": results.problems(),
         "processed/claims": results.claims(),
+        "processed/regions": results.by_region(),
         "processed/contrasts": results.contrasts,
         "processed/times_to_fit": results.times,
         "processed/trends": results.trends,
@@ -104,7 +107,7 @@ def _results_tex(results: Results) -> str:
     lines = ["% Written by rebuttal.report; the next report overwrites it.", r"\section{Verdicts}"]
     lines += [escaped(f"{note}.") for note in results.notes()]
     lines += _figure(results.overview) if results.overview else []
-    lines += [r"\input{tables/verdicts}"]
+    lines += [r"\input{tables/regions}", r"\input{tables/verdicts}"]
     for experiment, heading in results.headings.items():
         tables = [table for table in results.tables if table.experiment == experiment]
         charts = [chart for chart in results.charts if chart.experiment == experiment]
@@ -127,12 +130,26 @@ def _figure(chart: Chart) -> list[str]:
     ]
 
 
+def _region_table(by_region: pd.DataFrame) -> str:
+    """Return the claims that are judged by region as a LaTeX table; nothing if there are none."""
+    if by_region.empty:
+        return ""
+    found = [decision for decision in DECISIONS if by_region[decision].any()]
+    table = escaped(by_region[["statement", *found]]).to_latex(
+        index=False,
+        longtable=True,
+        column_format="p{5cm}" + f"p{{{11 / len(found):.1f}cm}}" * len(found),
+        caption="Where claims hold and where not.",
+    )
+    return f"{{\\small\n{table}}}\n"
+
+
 def _verdict_table(verdicts: list[Verdict]) -> str:
     """Return the verdicts as a LaTeX table that may span pages."""
     rows = [
         {
             "claim": v.claim.statement,
-            "configuration": v.name,
+            "configuration": "; ".join(filter(None, (v.claim.region, v.name))),
             "verdict": v.verdict,
             "median": format_verdict(v),
             "claimed": v.claimed,

@@ -16,7 +16,7 @@ from rebuttal.report.contents import headings, make_charts, make_tables
 from rebuttal.report.declarations import check_claimed, read_declarations, unknown_metrics
 from rebuttal.report.gather import Gathered, gather
 from rebuttal.report.tables import Table, format_verdict
-from rebuttal.report.verdicts import Verdict, judge
+from rebuttal.report.verdicts import DECISIONS, Verdict, claims_by_region, judge
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,10 @@ class Results:
     def claims(self) -> pd.DataFrame:
         """Return a row per claim and configuration; a claim that is not run has the command that would run it."""
         return pd.DataFrame([_claim_row(verdict) for verdict in self.verdicts])
+
+    def by_region(self) -> pd.DataFrame:
+        """Return a row per claim that is about several regions: in which of them it has which verdict."""
+        return pd.DataFrame([_region_row(claim) for claim in claims_by_region(self.verdicts).values()])
 
     def problems(self) -> pd.DataFrame:
         """Return a row per excluded run."""
@@ -101,9 +105,22 @@ def find_results(
     )
 
 
+def _region_row(verdicts: list[Verdict]) -> dict[str, str]:
+    row = {"claim": verdicts[0].claim.id, "statement": verdicts[0].claim.statement}
+    for decision in DECISIONS:
+        row[decision] = "; ".join(_where(v) for v in verdicts if v.verdict == decision)
+    return row
+
+
+def _where(v: Verdict) -> str:
+    """The region with its number and the configuration that it was measured on."""
+    return f"{v.claim.region}: {format_verdict(v)} ({v.name})" if v.n else v.claim.region
+
+
 def _claim_row(v: Verdict) -> dict[str, object]:
     return {
         "claim": v.claim.id,
+        "region": v.claim.region,
         "verdict": v.verdict,
         "statement": v.claim.statement,
         "source": v.claim.source,

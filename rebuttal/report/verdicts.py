@@ -111,6 +111,15 @@ def judge(claims: Iterable[Claim], runs: Sequence[Run]) -> list[Verdict]:
     return [replace(verdict, p=p, verdict=_decide(verdict, p)) for verdict, p in zip(tested, adjusted)]
 
 
+def claims_by_region(verdicts: Iterable[Verdict]) -> dict[str, list[Verdict]]:
+    """Return the verdicts on claims about several regions, by the id of the claim."""
+    found: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        if verdict.claim.region:
+            found.setdefault(verdict.claim.id, []).append(verdict)
+    return found
+
+
 def _measured(claim: Claim, runs: Sequence[Run]) -> list[Verdict]:
     """Return the claim's numbers on each configuration, not yet tested."""
     about = [run for run in runs if run.experiment == claim.experiment and _is_about(claim, run)]

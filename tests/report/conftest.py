@@ -47,6 +47,8 @@ def study(make_run, tmp_path):
                     metrics = {name: 0.5 + rng.normal(0, 0.01) for name in metric_names(experiment)}
                     metrics |= {name: 1.0 for name in metrics if name.endswith(("train_accuracy", "fitted"))}
                     metrics |= {"fit/label_noise": fraction, "fit/steps": 100, "fit/steps_to_fit": 50 + seed}
+                    for claim in (claim for claim in read_claims() if claim.experiment == experiment):
+                        metrics |= {name: low for name, (low, _) in claim.where.items()}  # within every region
                     corruption = None if fraction is None else {"_target_": "x.RandomLabels", "fraction": fraction}
                     name = f"{experiment}-{fraction}-{seed}"
                     data = {"_target_": "rebuttal.data.UniformNoise"} if experiment == "two_stage" else {}

@@ -30,8 +30,8 @@ def ledger(path: Path, text: str) -> Path:
 
 
 def test_the_ledger_is_valid_and_its_ids_are_unique():
-    ids = [claim.id for claim in read_claims()]
-    assert "smoother_than_hash" in ids and len(ids) == len(set(ids))
+    names = [claim.name for claim in read_claims()]
+    assert "smoother_than_hash" in names and len(names) == len(set(names))
 
 
 def test_the_threshold_is_written_into_the_statement(tmp_path):
@@ -39,7 +39,7 @@ def test_the_threshold_is_written_into_the_statement(tmp_path):
     assert claim.statement == "at least 0.145, 14.5 %"
 
 
-@pytest.mark.parametrize("claim", read_claims(), ids=lambda claim: claim.id)
+@pytest.mark.parametrize("claim", read_claims(), ids=lambda claim: claim.name)
 def test_a_statement_says_what_is_tested(claim: Claim):
     """Its numbers are the threshold or parts of metric names, and its conditions on labels and fit are in the scope."""
     known = {f"{claim.threshold:g}", f"{100 * claim.threshold:g}"} | set(re.findall(r"[\d.]+", " ".join(claim.metrics)))
@@ -63,6 +63,26 @@ def test_an_entry_with_each_gives_a_claim_per_value(tmp_path):
     assert [(c.id, c.value, c.statement) for c in claims] == [
         ("c_a", "m/a", "about first"),
         ("c_b", "m/b", "about second"),
+    ]
+
+
+def test_an_entry_with_regions_gives_a_claim_per_region_with_keys_of_its_own(tmp_path):
+    regions = "{few: {where: {r: [0, 2]}}, many: {where: {r: [5, 9]}, experiment: f, value: w}}"
+    claims = read_claims(ledger(tmp_path, entry(statement='"{percent}"', threshold="0.5", regions=regions)))
+    assert [(c.id, c.name, c.statement, c.experiment, c.value, c.where) for c in claims] == [
+        ("x", "x: few", "50 %", "e", "v", {"r": (0.0, 2.0)}),
+        ("x", "x: many", "50 %", "f", "w", {"r": (5.0, 9.0)}),
+    ]
+
+
+def test_each_value_is_judged_in_each_region(tmp_path):
+    many = {"each": "{n: {p: one, q: two}}", "regions": '{here: {value: "{n}/a"}, there: {value: "{n}/b"}}'}
+    claims = read_claims(ledger(tmp_path, entry(id='"{n}"', statement='"{words}"', **many)))
+    assert sorted((c.name, c.value, c.statement) for c in claims) == [
+        ("p: here", "p/a", "one"),
+        ("p: there", "p/b", "one"),
+        ("q: here", "q/a", "two"),
+        ("q: there", "q/b", "two"),
     ]
 
 
@@ -114,6 +134,18 @@ def test_an_entry_with_each_gives_a_claim_per_value(tmp_path):
         (entry(each="[a, b]"), r"claims\[0\]\.each=\['a', 'b'\]: allowed: one name"),
         (entry(each="{n: {a: b}, m: {c: d}}"), r"claims\[0\]\.each="),
         (entry() * 2, r"claims: id=x: used twice; allowed: unique ids"),
+        (entry(region="a") * 2, r"claims: id=x: a: used twice; allowed: unique ids"),
+        (
+            entry(region="a") + entry(region="b", statement="t"),
+            r"claims: id=x: b: 't'; allowed: the statement of x: a,",
+        ),
+        (entry(regions="{a: {value: w}}"), r"claims\[0\]\.regions=.*: allowed: two regions or more with their keys"),
+        (entry(regions="[a, b]"), r"claims\[0\]\.regions=\['a', 'b'\]: allowed: two regions or more"),
+        (entry(regions="{a: w, b: {}}"), r"claims\[0\]\.regions=.*: allowed: two regions or more"),
+        (entry(regions="{1: {}, b: {}}"), r"claims\[0\]\.regions=.*: allowed: two regions or more"),
+        (entry(regions="{a: {id: y}, b: {}}"), r"claims\[0\]\.regions\.a\.id: allowed: keys other than id, statement"),
+        (entry(regions="{a: {1: y}, b: {}}"), r"claims\[0\]\.regions\.a\.1: allowed: keys other than id"),
+        (entry(regions="{a: {valu: y}, b: {}}"), r"claims\[0\]\.valu=y: unknown key; allowed: id, "),
     ],
 )
 def test_a_file_that_is_no_ledger_is_one_line(text, message, tmp_path):

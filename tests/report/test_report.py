@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from rebuttal import api
+from rebuttal.report.paper import write_report
 from rebuttal.report.results import find_results
 
 
@@ -82,3 +83,41 @@ def test_a_folder_without_runs_is_reported_in_one_line(tmp_path):
     (line,) = done.stderr.splitlines()
     assert line.startswith("rebuttal: no finished run below ")
     assert not (tmp_path / "out").exists()
+
+
+REGIONS = """
+- id: agrees
+  statement: It agrees on {percent}.
+  source: s
+  experiment: toy
+  value: student/agreement
+  comparison: at_least
+  threshold: 0.85
+  command: c
+  regions:
+    few answers: {where: {student/r: [0, 2]}}
+    enough answers: {where: {student/r: [5, 100]}}
+    none: {where: {student/r: [200, 300]}}
+"""
+
+
+def test_a_claim_that_holds_in_one_region_and_fails_in_another_says_so_in_one_row(make_run, tmp_path):
+    for r, agreement in ((1.3, 0.6), (5.8, 0.95)):
+        for seed in range(9):
+            make_run(
+                f"{r}-{seed}", {"student/r": r, "student/agreement": agreement + seed / 1000}, seed, student_size=r
+            )
+    (tmp_path / "claims.yaml").write_text(REGIONS)
+    results = find_results([tmp_path / "runs"], tmp_path / "claims.yaml")
+    (row,) = results.by_region().to_dict("records")
+    assert row["claim"] == "agrees" and row["statement"] == "It agrees on 85 %."
+    assert row["supported"].startswith("enough answers: 0.9540 (") and row["refuted"].startswith(
+        "few answers: 0.6040 ("
+    )
+    assert row["inconclusive"] == "" and row["not run"] == "none"
+    out = write_report(results, tmp_path / "out")
+    assert pd.read_csv(out / "processed/regions.csv").loc[0, "supported"] == row["supported"]
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert "supported where" in page and row["refuted"] in page
+    assert "few answers: 0.6040" in (out / "tables/regions.tex").read_text(encoding="utf-8")
+    assert r"\input{tables/regions}" in (out / "results.tex").read_text(encoding="utf-8")
