@@ -55,6 +55,21 @@ def test_of_a_small_network_it_equals_the_full_hessian(loss):
     assert found["hessian_top_error"] < 1e-5 * found["hessian_top"]
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")  # by a library that it imports
+def test_its_products_eigenvalue_and_trace_are_those_of_curvlinops():
+    from curvlinops import HessianLinearOperator
+
+    network, data = small_network(), [(X[:10], Y[:10]), (X[10:], Y[10:])]
+    theirs = HessianLinearOperator(network, nn.CrossEntropyLoss(), list(network.parameters()), data)
+    ours = Hessian(subject(network, 4), network, CrossEntropy(), probes())
+    vectors = torch.randn(theirs.shape[1], 7, dtype=torch.float64, generator=GENERATOR)
+    assert torch.allclose(torch.stack([ours(v) for v in vectors.T], dim=1), theirs @ vectors, rtol=1e-5, atol=1e-12)
+    matrix = theirs @ torch.eye(theirs.shape[1], dtype=torch.float64)
+    found = Sharpness(loss=CrossEntropy(), iterations=100, products=3 * len(matrix))(subject(network, 4), probes())
+    assert found.numbers["hessian_top"] == pytest.approx(torch.linalg.eigvalsh(matrix)[-1].item(), rel=1e-5)
+    assert found.numbers["hessian_trace"] == pytest.approx(matrix.trace().item(), rel=1e-5)
+
+
 @pytest.mark.parametrize("memory", [2**28, 1])
 def test_a_product_is_that_of_the_full_hessian_whatever_the_memory(memory):
     network = small_network()
