@@ -26,9 +26,10 @@ KINDS = {
     "uint8 vectors": ["dataset=random_walk", "dataset.shape=[12]"],
     "uint8 images": ["dataset=image_folder"],
 }
-# Sizes of its own, that the images below have.
+# What it needs to run on the kinds above: sizes of its own, that the images have; no crop.
 PLANE = ["stages.map.train_sizes=[12,24]", "stages.map.student_sizes=[12,24]", "stages.map.line_train_sizes=[12]"]
 CURVE = ["stages.sample_efficiency.train_sizes=[12,24]", "stages.sample_efficiency.student_sizes=[12,24]"]
+OF_EXPERIMENT = {"sample_efficiency": CURVE, "map": PLANE, "zhang": ["preprocess=none"]}
 REFUSED = {
     **{("random_walk", kind): "its teacher fits no random walk" for kind in ("float images", "uint8 images")},
     **{("random_walk", kind): "a strip shows images" for kind in ("float vectors", "uint8 vectors")},
@@ -58,7 +59,7 @@ SLOW += ("map", "leak", "questions")
 def test_every_experiment_runs_on_every_kind_of_data_or_is_refused_in_one_line(experiment, kind, images, tmp_path):
     overrides = [f"experiment={experiment}", *SMALL, *KINDS[kind], f"store={tmp_path}"]
     overrides += [f"dataset.root={images}"] if kind == "uint8 images" else []
-    overrides += {"sample_efficiency": CURVE, "map": PLANE}.get(experiment, [])
+    overrides += OF_EXPERIMENT.get(experiment, [])
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = compose("train", overrides)
     if (experiment, kind) in REFUSED:

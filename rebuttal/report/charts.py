@@ -5,16 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import pandas as pd
 from pydantic import Field
 
 from rebuttal.config import checked
 from rebuttal.report.gather import Run
-from rebuttal.report.tables import Named, Table, comparable_runs, grouped, mean_of, named
+from rebuttal.report.naming import dataset_name
+from rebuttal.report.tables import Named, Table, comparable_runs, grouped, is_about, mean_of, named
 from rebuttal.report.verdicts import DECISIONS, Verdict
-from rebuttal.statistics import Estimate
+from rebuttal.statistics import Estimate, estimate
+from rebuttal.store.identity import fingerprint
 
 OVERVIEW = "verdicts"  # the name of the chart of all judged claims
+RESERVED = (OVERVIEW, "regions")  # names of the files of a report that no declaration names
 INTERVALS = "Mean over seeds and 95 % interval, where there are two seeds or more."
 
 
@@ -260,6 +265,80 @@ class MetricNameChart:
             log_x=True,
             log_y=label in self.log_y,
         )
+
+
+@checked
+class Selection:
+    """The runs on `labels` whose config has these `settings`, by the path of the key."""
+
+    labels: str | None = None
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+@checked
+class HistoryChart:
+    """Curves of a `stage`'s history, such as its training loss, against its steps: one for each of `series`, the runs
+    that it shows; one chart for each size of their data, the metric `size`.
+
+    `panels`: the column of the history for each label of y. `log_y`: panels with a logarithmic y axis.
+    """
+
+    name: str
+    experiment: str
+    title: str
+    stage: str
+    panels: dict[str, str]
+    series: dict[str, Selection]
+    size: str
+    log_y: tuple[str, ...] = ()
+
+    def metrics(self) -> Named:
+        yield "size=" + self.size, (self.size,)
+
+    def charts(self, runs: Sequence[Run]) -> list[Chart]:
+        own = [run for run in runs if run.experiment == self.experiment and run.metrics.get(self.size)]
+        groups = grouped(own, lambda run: f"{dataset_name(run.config)}_{run.metrics[self.size]:.0f}")
+        return [chart for group in groups if (chart := self._chart(group, len(groups)))]
+
+    def _chart(self, runs: list[Run], sizes: int) -> Chart | None:
+        shown = {
+            label: [run for run in runs if is_about(run, one.labels, one.settings)]
+            for label, one in self.series.items()
+        }
+        used = tuple(run for group in shown.values() for run in group)
+        histories = {run.folder: _history(run, self.stage) for run in used}
+        panels = []
+        for label, column in self.panels.items():
+            curves = {
+                name: points
+                for name, group in shown.items()
+                if (points := _mean_curve([histories[run.folder] for run in group], column))
+            }
+            if curves:
+                panels.append(Curves("step", label, curves, log_x=True, log_y=label in self.log_y))
+        if not panels:
+            return None
+        place = f"{dataset_name(runs[0].config)}, n = {runs[0].metrics[self.size]:,.0f}"
+        name = self.name if sizes == 1 else f"{self.name}_{fingerprint(place)[:8]}"
+        return Chart(name, self.experiment, f"{self.title} ({place})", tuple(panels), used)
+
+
+def _history(run: Run, stage: str) -> pd.DataFrame:
+    """Return the history of a run's stage by step; empty if its file is not there or is not one."""
+    try:
+        table = pd.read_csv(run.folder / "history.csv")
+        return table[table["stage"] == stage].set_index("step")
+    except (OSError, ValueError, KeyError):
+        return pd.DataFrame()
+
+
+def _mean_curve(histories: Sequence[pd.DataFrame], column: str) -> list[tuple[float, Estimate]]:
+    """Return the mean of a column over the runs that have it at a step; those that have ended have it no longer."""
+    found: dict[int, list[float]] = {}
+    for history in histories:
+        for step, value in history.get(column, pd.Series(dtype=float)).dropna().items():
+            found.setdefault(int(str(step)), []).append(float(value))
+    return [(step, mean) for step, values in sorted(found.items()) if (mean := estimate(values)) is not None]
 
 
 def verdict_chart(verdicts: Sequence[Verdict]) -> Chart | None:

@@ -17,24 +17,35 @@ from pydantic import Field
 
 from rebuttal.config import CONFIG_DIR, checked, construct
 from rebuttal.errors import ConfigError, nearest
-from rebuttal.report.charts import OVERVIEW, DotChart, LabelNoiseChart, MetricNameChart
+from rebuttal.report.charts import RESERVED, DotChart, HistoryChart, LabelNoiseChart, MetricNameChart, Selection
 from rebuttal.report.claims import LEDGER, Claim, read_claims
 from rebuttal.report.comparisons import Contrast, TimeToFit, Trend
 from rebuttal.report.gather import Run
 from rebuttal.report.naming import known_experiments
 from rebuttal.report.plain import SweptChart
+from rebuttal.report.published import Published, PublishedRow
 from rebuttal.report.read_yaml import read_yaml
 from rebuttal.report.tables import CellText, Grid, Levels
 
 REPORTS = CONFIG_DIR / "report"
 
-Spec = Grid | Levels | DotChart | LabelNoiseChart | MetricNameChart | SweptChart | Contrast | TimeToFit | Trend
+TableSpec = Grid | Levels | Published
+ChartSpec = DotChart | LabelNoiseChart | MetricNameChart | HistoryChart | SweptChart
+Spec = TableSpec | ChartSpec | Contrast | TimeToFit | Trend
 
 KINDS: dict[str, dict[str, type]] = {
-    "tables": {"grid": Grid, "levels": Levels},
-    "charts": {"dots": DotChart, "label_noise": LabelNoiseChart, "metric_names": MetricNameChart, "swept": SweptChart},
+    "tables": {"grid": Grid, "levels": Levels, "published": Published},
+    "charts": {
+        "dots": DotChart,
+        "label_noise": LabelNoiseChart,
+        "metric_names": MetricNameChart,
+        "history": HistoryChart,
+        "swept": SweptChart,
+    },
     "comparisons": {"contrast": Contrast, "time_to_fit": TimeToFit, "trend": Trend},
 }
+
+PARTS: dict[type, dict[str, type]] = {Published: {"rows": PublishedRow}, HistoryChart: {"series": Selection}}
 
 
 @checked
@@ -51,8 +62,8 @@ class Declaration:
     heading: str
     order: int | None = None
     partial: bool = False
-    tables: tuple[Grid | Levels, ...] = ()
-    charts: tuple[DotChart | LabelNoiseChart | MetricNameChart | SweptChart, ...] = ()
+    tables: tuple[TableSpec, ...] = ()
+    charts: tuple[ChartSpec, ...] = ()
     comparisons: tuple[Contrast | TimeToFit | Trend, ...] = ()
     places: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 
@@ -187,6 +198,12 @@ def _spec(entry: dict[str, Any], place: str, part: str, experiment: str) -> tupl
         _check_in(key, allowed, f"{place}.{key}={_short(value)}", "key", "")
     if isinstance(given.get("text_columns"), dict):
         given["text_columns"] = _texts(given["text_columns"], f"{place}.text_columns")
+    for key, part_type in PARTS.get(target, {}).items():
+        if isinstance(given.get(key), dict):
+            given[key] = {
+                label: construct(part_type, one, f"{place}.{key}.{label}") if isinstance(one, dict) else one
+                for label, one in given[key].items()
+            }
     usual = {key: experiment for key in ("name", "table") if key in allowed}
     implied = {"experiment": experiment} if target is not DotChart else {}
     return construct(target, usual | given | implied, place), place
@@ -213,7 +230,7 @@ def _tuples(node: Any) -> Any:
 
 def _check(spec: Spec, place: str, one: Declaration) -> None:
     """Refuse what the types of the fields allow and what would show nothing."""
-    if isinstance(spec, (Grid, Levels, LabelNoiseChart, MetricNameChart, SweptChart)):
+    if not isinstance(spec, (DotChart, Contrast, TimeToFit, Trend)):
         _check_name(spec.name, f"{place}.name")
     if isinstance(spec, Grid):
         for word in re.findall(r"{.*?}", spec.metric):
@@ -221,9 +238,13 @@ def _check(spec: Spec, place: str, one: Declaration) -> None:
     if isinstance(spec, MetricNameChart):
         for label, pattern in spec.panels.items():
             _check_pattern(pattern, f"{place}.panels.{label}")
-        _check_labels(spec.log_y, spec.panels, f"{place}.log_y", "panel")
         if not spec.vertical_divisor:
             raise ConfigError(f"{place}.vertical_divisor=0: allowed: any other number")
+    if isinstance(spec, (MetricNameChart, HistoryChart)):
+        _check_labels(spec.log_y, spec.panels, f"{place}.log_y", "panel")
+    if isinstance(spec, Published):
+        for label, row in spec.rows.items():
+            _check_labels(row.values, spec.columns, f"{place}.rows.{label}.values", "column")
     if isinstance(spec, DotChart):
         _check_dots(spec, place, one)
 
@@ -238,9 +259,9 @@ def _check_dots(spec: DotChart, place: str, one: Declaration) -> None:
 
 
 def _check_name(name: str, key: str) -> None:
-    """Names are the stems of files, and `verdicts` is taken."""
-    if name == OVERVIEW or not re.fullmatch(r"[\w-][\w.-]*", name):
-        raise ConfigError(f"{key}={name}: allowed: letters, digits, _, - and ., and not {OVERVIEW}")
+    """Names are the stems of files, of which a report has some itself."""
+    if name in RESERVED or not re.fullmatch(r"[\w-][\w.-]*", name):
+        raise ConfigError(f"{key}={name}: allowed: letters, digits, _, - and ., and not {' or '.join(RESERVED)}")
 
 
 def _check_pattern(pattern: str, key: str) -> None:
@@ -271,7 +292,7 @@ def _check_unique(declared: Sequence[Declaration]) -> None:
     for one in declared:
         for place, spec in one.located():
             name = None if isinstance(spec, (Contrast, TimeToFit, Trend)) else spec.name
-            other = place if name is None else names.setdefault((isinstance(spec, (Grid, Levels)), name), place)
+            other = place if name is None else names.setdefault((isinstance(spec, TableSpec), name), place)
             if other != place:
                 raise ConfigError(f"{place}.name={name}: {other} has it too; allowed: another name")
 

@@ -147,12 +147,15 @@ class CellText:
     metrics: dict[str, float] = Field(default_factory=dict)
 
     def is_about(self, run: Run) -> bool:
-        return (
-            self.dataset in (None, dataset_name(run.config))
-            and self.labels in (None, labels_name(run.config))
-            and all(_setting(run.config, key) == value for key, value in self.settings.items())
-            and all(run.metrics.get(name) == value for name, value in self.metrics.items())
-        )
+        about = self.dataset in (None, dataset_name(run.config)) and is_about(run, self.labels, self.settings)
+        return about and all(run.metrics.get(name) == value for name, value in self.metrics.items())
+
+
+def is_about(run: Run, labels: str | None, settings: Mapping[str, Any]) -> bool:
+    """Whether a run is on `labels`, as names have them, and its config has these settings, by the path of the key."""
+    return labels in (None, labels_name(run.config)) and all(
+        _setting(run.config, key) == value for key, value in settings.items()
+    )
 
 
 def _setting(config: Any, path: str) -> Any:

@@ -13,7 +13,9 @@ from rebuttal.report.declarations import read_declarations
 def make_run(tmp_path):
     """Write a run folder as `rebuttal.train` does."""
 
-    def make(name, metrics, seed=0, experiment="toy", version="0.1.0", model=None, corruption=None, **settings):
+    def make(
+        name, metrics, seed=0, experiment="toy", version="0.1.0", model=None, corruption=None, training=None, **settings
+    ):
         folder = tmp_path / "runs" / name
         folder.mkdir(parents=True)
         config = {
@@ -24,8 +26,9 @@ def make_run(tmp_path):
             "dataset": settings,
             "corruption": corruption or {},
             "stages": {"seed": seed},
+            **({"training": training} if training else {}),
         }
-        stages = {"fit": [experiment, seed, model, corruption, sorted(settings.items())]}
+        stages = {"fit": [experiment, seed, model, corruption, training, sorted(settings.items())]}
         provenance = {"rebuttal": version, "command": ["train", f"experiment={experiment}"]}
         (folder / "provenance.json").write_text(json.dumps(provenance | {"config": config, "stages": stages}))
         (folder / "metrics.json").write_text(json.dumps(metrics))

@@ -1,0 +1,92 @@
+"""Tables of our numbers beside published ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from pydantic import Field
+
+from rebuttal.config import checked
+from rebuttal.report.gather import Run
+from rebuttal.report.naming import dataset_name
+from rebuttal.report.tables import Cell, Named, Table, grouped, is_about, mean_of, named
+from rebuttal.statistics import Estimate
+
+
+@checked
+class PublishedRow:
+    """The published `values`, by the label of their column, of runs on `labels` whose config has these `settings`, by
+    the path of the key."""
+
+    values: dict[str, float]
+    labels: str | None = None
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+@checked
+class Published:
+    """A row for each of the published `rows` and each configuration of `experiment` that it is about; one that was not
+    run says so. `columns`: the metric of each label, beside which stand the published value, our mean less that, and
+    whether it lies within our interval. `size`: the metric that labels of rows show as n."""
+
+    name: str
+    experiment: str
+    title: str
+    columns: dict[str, str]
+    rows: dict[str, PublishedRow]
+    size: str
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Of columns, by which a chart can show them."""
+        return tuple(self.columns)
+
+    def metrics(self) -> Named:
+        yield from named("columns", self.columns)
+        yield "size=" + self.size, (self.size,)
+
+    def tables(self, runs: Sequence[Run]) -> list[Table]:
+        own = tuple(run for run in runs if run.experiment == self.experiment)
+        if not own:
+            return []
+        headings = [
+            heading
+            for label in self.columns
+            for heading in (label, f"{label}, published", f"{label}: difference", f"{label}: within")
+        ]
+        rows = tuple(row for label, one in self.rows.items() for row in self._rows(label, one, own))
+        return [Table(self.name, self.experiment, self.title, "network", ("seeds", *headings), rows, own)]
+
+    def _rows(self, label: str, row: PublishedRow, runs: Sequence[Run]) -> list[tuple[str, tuple[Cell, ...]]]:
+        found = grouped((run for run in runs if is_about(run, row.labels, row.settings)), lambda run: run.configuration)
+        if not found:
+            return [(label, self._cells(row, []))]
+        places = [self._place(same[0]) for same in found]
+        unique = len(set(places)) == len(places)
+        return [
+            (f"{label}: {place if unique else same[0].name}", self._cells(row, same))
+            for place, same in zip(places, found)
+        ]
+
+    def _place(self, run: Run) -> str:
+        size = run.metrics.get(self.size)
+        return dataset_name(run.config) if size is None else f"{dataset_name(run.config)}, n = {size:,.0f}"
+
+    def _cells(self, row: PublishedRow, runs: Sequence[Run]) -> tuple[Cell, ...]:
+        cells: list[Cell] = [str(len({run.seed for run in runs})) if runs else "not run"]
+        for label, metric in self.columns.items():
+            ours, theirs = mean_of(runs, metric), row.values.get(label)
+            cells += [ours, None if theirs is None else f"{theirs:g}", *_compared(ours, theirs)]
+        return tuple(cells)
+
+
+def _compared(ours: Estimate | None, theirs: float | None) -> tuple[Cell, Cell]:
+    """Return our mean less the published value, and whether that lies within our interval, where there is one."""
+    if ours is None or theirs is None:
+        return None, None
+    if ours.low is None or ours.high is None:
+        return replace(ours, mean=ours.mean - theirs), None
+    difference = Estimate(ours.mean - theirs, ours.low - theirs, ours.high - theirs, ours.n)
+    return difference, "yes" if ours.low <= theirs <= ours.high else "no"

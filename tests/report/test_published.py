@@ -1,0 +1,141 @@
+import pandas as pd
+import pytest
+
+from rebuttal.config import CONFIG_DIR
+from rebuttal.errors import ConfigError
+from rebuttal.report.declarations import read_declarations
+from rebuttal.report.paper import write_report
+from rebuttal.report.results import find_results
+from rebuttal.statistics import mean_interval
+
+DECLARED = """
+heading: Ours beside theirs
+partial: true
+tables:
+  - kind: published
+    title: A table
+    size: fit/train_size
+    columns: {train: fit/train_accuracy, test: fit/test_accuracy}
+    rows:
+      plain: {values: {train: 1, test: 0.5}, labels: true labels, settings: {training.weight_decay: 0.0}}
+      decay: {values: {train: 0.99}, labels: true labels, settings: {training.weight_decay: 0.1}}
+      random: {values: {test: 0.1}, labels: random labels}
+charts:
+  - kind: history
+    name: losses
+    title: Losses.
+    stage: fit
+    size: fit/train_size
+    panels: {loss: loss}
+    log_y: [loss]
+    series:
+      plain: {settings: {training.weight_decay: 0.0}}
+      decay: {settings: {training.weight_decay: 0.1}}
+"""
+
+
+@pytest.fixture
+def found(make_run, tmp_path):
+    """Results of runs with histories: two seeds of one row at two sizes, one of another, none of the third."""
+
+    def find(text=DECLARED):
+        declared = tmp_path / "declared"
+        declared.mkdir(exist_ok=True)
+        (declared / "toy.yaml").write_text(text)
+        return find_results([tmp_path / "runs"], declarations=[declared])
+
+    def run(name, decay, n, test, seed, losses):
+        metrics = {"fit/train_size": n, "fit/train_accuracy": 1.0, "fit/test_accuracy": test}
+        training = {"weight_decay": decay, "n": n}
+        folder = make_run(name, metrics, seed, training=training)
+        rows = [{"stage": "fit", "epoch": i, "step": 10 * i, "loss": x} for i, x in enumerate(losses, start=1)]
+        other = [{"stage": "other", "epoch": 1, "step": 10, "loss": 99.0}]
+        pd.DataFrame(rows + other).to_csv(folder / "history.csv", index=False)
+
+    run("a", 0.0, 100, 0.48, 0, [2.0, 1.0])
+    run("b", 0.0, 100, 0.56, 1, [4.0])
+    run("c", 0.0, 200, 0.60, 0, [8.0])
+    run("d", 0.1, 100, 0.30, 0, [3.0])
+    return find
+
+
+def test_ours_stand_beside_theirs_by_row_and_size(found):
+    (table,) = found().tables
+    rows = {label: dict(zip(table.columns, cells)) for label, cells in table.rows}
+    assert list(rows) == ["plain: dataset, n = 100", "plain: dataset, n = 200", "decay: dataset, n = 100", "random"]
+    two = rows["plain: dataset, n = 100"]
+    mean, low, high = mean_interval([0.48, 0.56])
+    assert (
+        two["seeds"] == "2" and two["test, published"] == "0.5" and (two["test"].mean, two["test"].low) == (mean, low)
+    )
+    difference = two["test: difference"]
+    assert [difference.mean, difference.low, difference.high] == pytest.approx([0.02, low - 0.5, high - 0.5])
+    assert low < 0.5 < high and two["test: within"] == "yes"
+    assert two["train: within"] == "yes"  # equal in both seeds, and to what was published
+    one = rows["decay: dataset, n = 100"]
+    assert one["train: difference"].mean == pytest.approx(0.01) and one["train: within"] is None  # one seed
+    assert one["test"].mean == 0.3 and one["test, published"] is None and one["test: difference"] is None
+    none = rows["random"]
+    assert none["seeds"] == "not run" and none["test"] is None and none["test, published"] == "0.1"
+
+
+def test_a_value_outside_our_interval_is_not_within(found):
+    (table,) = found(DECLARED.replace("test: 0.5}", "test: 5.0}")).tables
+    cells = dict(zip(table.columns, dict(table.rows)["plain: dataset, n = 100"]))
+    assert cells["test: within"] == "no" and cells["test: difference"].mean == pytest.approx(-4.48)
+
+
+def test_histories_are_curves_over_steps_for_each_size_of_data(found):
+    small, large = sorted(found().charts, key=lambda chart: len(chart.runs), reverse=True)
+    (panel,) = small.panels
+    curves = {name: [(x, e.mean, e.n) for x, e in points] for name, points in panel.series.items()}
+    assert curves == {"plain": [(10, 3.0, 2), (20, 1.0, 1)], "decay": [(10, 3.0, 1)]}
+    assert small.title == "Losses. (dataset, n = 100)" and large.title == "Losses. (dataset, n = 200)"
+    assert {run.folder.name for run in small.runs} == {"a", "b", "d"} and small.name != large.name
+
+
+def test_the_report_shows_both(found, tmp_path):
+    out = write_report(found(), tmp_path / "out")
+    assert "0.5" in (out / "tables/toy.tex").read_text(encoding="utf-8")
+    assert len(list((out / "figures").glob("losses_*.png"))) == 2
+
+
+def test_a_run_without_its_history_has_no_curve(found, tmp_path):
+    for path in (tmp_path / "runs").rglob("history.csv"):
+        path.unlink()
+    assert found().charts == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "values: {train: 0.99}",
+            "values: {trian: 0.99}",
+            r"rows\.decay\.values=trian: unknown column; nearest: train",
+        ),
+        ("values: {train: 0.99}", "values: {train: high}", r"rows\.decay\.values\.train=high: "),
+        ("labels: random labels}", "label: random labels}", r"rows\.random\.label=random labels: unknown key"),
+        ("log_y: [loss]", "log_y: [los]", r"log_y=los: unknown panel; nearest: loss"),
+        (
+            "name: losses",
+            "name: regions",
+            r"name=regions: allowed: letters, digits, _, - and \., and not verdicts or r",
+        ),
+    ],
+)
+def test_a_slip_is_one_line(found, old, new, message):
+    with pytest.raises(ConfigError, match=message):
+        found(DECLARED.replace(old, new))
+
+
+def test_every_row_of_zhang_s_tables_is_an_option_and_the_paper_s_numbers_are_there():
+    (one,) = [one for one in read_declarations() if one.experiment == "zhang"]
+    rows = one.tables[0].rows
+    assert len(rows) == 19 + 6
+    assert rows["Inception"].values == {"train": 1.0, "test": 0.8575}
+    assert rows["AlexNet, random labels"].values == {"train": 0.9982, "test": 0.0986}
+    true = [row.values["test"] for row in rows.values() if row.labels == "true labels"]
+    published = [89.05, 89.31, 86.03, 85.75, 83, 82, 81.22, 79.66, 77.36, 76.07, 53.35, 52.39, 50.39, 50.51]
+    assert [100 * value for value in true] == pytest.approx(published)
+    assert len(list((CONFIG_DIR / "row").glob("*.yaml"))) == 25 + 3  # and three of Figure 1a
