@@ -64,11 +64,12 @@ class Kernel:
 
 class Interpolant(nn.Module):
     """x (n, *shape) ↦ Σ_i `weights`_i exp(−`gamma`‖x − `centres`_i‖²) + `offset`, in float64 (n, K), from `centres`
-    (m, d) and `weights` (m, K)."""
+    (m, d) and `weights` (m, K). `solution`: what the stage `accuracy` reports of it."""
 
-    def __init__(self, centres: Tensor, weights: Tensor, offset: Tensor, gamma: float):
+    def __init__(self, centres: Tensor, weights: Tensor, offset: Tensor, gamma: float, residual: float):
         super().__init__()
         self.gamma = gamma
+        self.solution = {"weights": weights.numel(), "residual": residual, "gamma": gamma}
         # As parameters: what a backward pass keeps of them is not counted for each input.
         self.centres, self.weights, self.offset = (nn.Parameter(t, False) for t in (centres, weights, offset))
 
@@ -109,4 +110,4 @@ def interpolated(x: Tensor, y: Tensor, gamma: float, ridge: float) -> tuple[Inte
     )
     solve = solver(matrix, ridge, refused)
     weights, residual = refined(lambda w: kernel_product(x, x, w, gamma) + ridge * w, solve, y - offset)
-    return Interpolant(x, weights, offset, gamma).eval(), residual
+    return Interpolant(x, weights, offset, gamma, residual).eval(), residual

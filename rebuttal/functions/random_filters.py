@@ -111,8 +111,9 @@ class Features(nn.Module):
 class Readout(nn.Module):
     """Images ↦ their features times `weights` (features, K), plus `offset`."""
 
-    def __init__(self, features: Features, weights: Tensor, offset: Tensor):
+    def __init__(self, features: Features, weights: Tensor, offset: Tensor, residual: float):
         super().__init__()
+        self.solution = {"weights": weights.numel(), "residual": residual}
         self.features = features
         self.weights, self.offset = nn.Parameter(weights, False), nn.Parameter(offset, False)
 
@@ -141,4 +142,4 @@ def fitted(features: Features, images: Tensor, y: Tensor, ridge: float) -> tuple
 
     alpha, residual = refined(product, solver(matrix, ridge, refused), y - offset)
     weights = torch.cat([block.T @ alpha for block in features.stacked(images)])
-    return Readout(features, weights, offset).eval(), residual
+    return Readout(features, weights, offset, residual).eval(), residual

@@ -65,7 +65,8 @@ class Theorem1:
 
 class Interpolating(nn.Sequential):
     """Flattens inputs (n, *shape), projects them on the unit vector `a` (d,), subtracts `thresholds` (m,), applies
-    ReLUs and multiplies by `weights` (m, K), all in float64. `points` (m,): the projections that it was fitted at."""
+    ReLUs and multiplies by `weights` (m, K), all in float64. `points` (m,): the projections that it was fitted at.
+    `solution`: what the stage `accuracy` reports of it."""
 
     def __init__(self, a: Tensor, points: Array, thresholds: Array, weights: Array):
         projection = nn.Linear(len(a), 1, bias=False, dtype=torch.float64)
@@ -73,15 +74,18 @@ class Interpolating(nn.Sequential):
         projection.weight.data.copy_(a[None])
         last.weight.data.copy_(torch.from_numpy(weights.T))
         super().__init__(FlattenPixels(dtype=torch.float64), projection, Thresholds(thresholds), nn.ReLU(), last)
-        self.smallest_gap = float(min(np.diff(np.sort(np.concatenate([points, thresholds])))))
-        self.largest_weight = float(abs(weights).max())
-        self.condition = condition_number(points, thresholds)
+        self.solution = {
+            "weights": sum(weight.numel() for weight in self.parameters()),
+            "largest_weight": float(abs(weights).max()),
+            "smallest_gap": float(min(np.diff(np.sort(np.concatenate([points, thresholds]))))),
+            "condition": condition_number(points, thresholds),
+        }
 
     def words(self) -> str:
-        count = sum(weight.numel() for weight in self.parameters())
+        weights, largest, gap, condition = self.solution.values()
         return (
-            f"{count:,} weights, the largest {self.largest_weight:.3g}; a threshold is {self.smallest_gap:.3g} from a "
-            f"point; the condition number is {self.condition:.3g}"
+            f"{weights:,} weights, the largest {largest:.3g}; a threshold is {gap:.3g} from a point; the condition "
+            f"number is {condition:.3g}"
         )
 
 

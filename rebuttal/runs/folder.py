@@ -246,7 +246,8 @@ class RunFolder:
         made = len(session.store.made)
         console.print(f"{made} results computed in this run, all others came from the store ({session.store.root})")
         console.print(f"numbers: {self.folder / 'metrics.json'}", soft_wrap=True)
-        console.print(f"pictures: {self.folder / 'figures'}", soft_wrap=True)
+        if any((self.folder / "figures").glob("*.png")):
+            console.print(f"pictures: {self.folder / 'figures'}", soft_wrap=True)
 
 
 def flat_metrics(outcomes: dict[str, Outcome]) -> dict[str, Any]:

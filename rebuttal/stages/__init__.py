@@ -1,6 +1,7 @@
 """Stages: the parts of a run. A stage is a value, built from the config, that contains the stages it builds on; its
 results are kept in the store under its identity."""
 
+from rebuttal.stages.accuracy import Accuracy
 from rebuttal.stages.architectures import Architectures
 from rebuttal.stages.best_student import BestStudent
 from rebuttal.stages.fit import Fit
@@ -18,6 +19,7 @@ from rebuttal.stages.thinning import Thinning
 from rebuttal.stages.transfer import Transfer
 
 __all__ = [
+    "Accuracy",
     "AgreementChart",
     "Architectures",
     "BestStudent",

@@ -36,7 +36,8 @@ from rebuttal.store.origin import origin
 
 log = logging.getLogger(__name__)
 
-FOLDERS = ("images", "fit", "mimic", "judge", "measure", "run", "trial", "code", "forced", "sources", *beside.KINDS)
+OF_STAGES = ("fit", "mimic", "judge", "accuracy", "measure")
+FOLDERS = (*OF_STAGES, "images", "run", "trial", "code", "forced", "sources", *beside.KINDS)
 RECORD, WEIGHTS = "record.json", "weights.safetensors"  # the files of an entry
 SECONDS_BETWEEN_TRIES = 0.5  # to acquire a lock; many jobs of a cluster may wait for one network
 

@@ -105,8 +105,9 @@ def test_the_numbers_that_it_reports():
     x = torch.tensor([[0.0], [1.0], [3.0]])
     network = interpolating(x, torch.tensor([0, 1, 0]), 2, 0)  # in one dimension a is 1 or −1
     last = network[-1].weight
-    assert network.largest_weight == last.abs().max().item()
-    assert network.smallest_gap == pytest.approx(0.25) and network.condition > 10
+    solution = network.solution
+    assert solution["largest_weight"] == last.abs().max().item()
+    assert solution["smallest_gap"] == pytest.approx(0.25) and solution["condition"] > 10
 
 
 def test_of_equal_inputs_the_label_of_the_first_is_fitted():

@@ -191,7 +191,7 @@ def test_a_claim_that_no_ledger_has_is_one_line(runs, tmp_path):
 
 def test_rebuttal_s_own_experiments_are_declared_in_the_order_of_the_paper():
     names = [one.experiment for one in read_declarations()]
-    assert names[:3] == ["baseline", "zhang", "two_stage"] and names[-1] == "toy"
+    assert names[:4] == ["baseline", "interpolation", "zhang", "two_stage"] and names[-1] == "toy"
     assert sorted(names) == sorted(path.stem for path in REPORTS.glob("*.yaml"))
     assert set(names) == {path.stem for path in (REPORTS.parent / "experiment").glob("*.yaml")}
 
