@@ -82,7 +82,8 @@ class Interpolating(nn.Sequential):
         }
 
     def words(self) -> str:
-        weights, largest, gap, condition = self.solution.values()
+        weights, largest = self.solution["weights"], self.solution["largest_weight"]
+        gap, condition = self.solution["smallest_gap"], self.solution["condition"]
         return (
             f"{weights:,} weights, the largest {largest:.3g}; a threshold is {gap:.3g} from a point; the condition "
             f"number is {condition:.3g}"

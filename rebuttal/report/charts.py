@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import pandas as pd
 from pydantic import Field
@@ -13,7 +12,7 @@ from pydantic import Field
 from rebuttal.config import checked
 from rebuttal.report.gather import Run
 from rebuttal.report.naming import dataset_name
-from rebuttal.report.tables import Named, Table, comparable_runs, grouped, is_about, mean_of, named
+from rebuttal.report.tables import Named, Selection, Table, comparable_runs, grouped, mean_of, named
 from rebuttal.report.verdicts import DECISIONS, Verdict
 from rebuttal.statistics import Estimate, estimate
 from rebuttal.store.identity import fingerprint
@@ -268,14 +267,6 @@ class MetricNameChart:
 
 
 @checked
-class Selection:
-    """The runs on `labels` whose config has these `settings`, by the path of the key."""
-
-    labels: str | None = None
-    settings: dict[str, Any] = Field(default_factory=dict)
-
-
-@checked
 class HistoryChart:
     """Curves of a `stage`'s history, such as its training loss, against its steps: one for each of `series`, the runs
     that it shows; one chart for each size of their data, the metric `size`.
@@ -301,18 +292,15 @@ class HistoryChart:
         return [chart for group in groups if (chart := self._chart(group, len(groups)))]
 
     def _chart(self, runs: list[Run], sizes: int) -> Chart | None:
-        shown = {
-            label: [run for run in runs if is_about(run, one.labels, one.settings)]
-            for label, one in self.series.items()
-        }
-        used = tuple(run for group in shown.values() for run in group)
+        shown = {label: curve for name, one in self.series.items() for label, curve in _curves(name, one, runs)}
+        used = tuple(run for curve in shown.values() for run in curve)
         histories = {run.folder: _history(run, self.stage) for run in used}
         panels = []
         for label, column in self.panels.items():
             curves = {
                 name: points
-                for name, group in shown.items()
-                if (points := _mean_curve([histories[run.folder] for run in group], column))
+                for name, curve in shown.items()
+                if (points := _mean_curve([histories[run.folder] for run in curve], column))
             }
             if curves:
                 panels.append(Curves("step", label, curves, log_x=True, log_y=label in self.log_y))
@@ -323,21 +311,29 @@ class HistoryChart:
         return Chart(name, self.experiment, f"{self.title} ({place})", tuple(panels), used)
 
 
+def _curves(name: str, selection: Selection, runs: Iterable[Run]) -> list[tuple[str, list[Run]]]:
+    """Return the runs of each curve of a series, by its label: those of one configuration."""
+    found = grouped((run for run in runs if selection.has(run)), _configuration)
+    return [(name if len(found) == 1 else f"{name}: {same[0].name}", same) for same in found]
+
+
 def _history(run: Run, stage: str) -> pd.DataFrame:
-    """Return the history of a run's stage by step; empty if its file is not there or is not one."""
+    """Return the numbers of the history of a run's stage, by step; empty if there is none."""
     try:
         table = pd.read_csv(run.folder / "history.csv")
-        return table[table["stage"] == stage].set_index("step")
+        own = table[table["stage"] == stage].drop(columns="stage").apply(pd.to_numeric, errors="coerce")
+        return own.dropna(subset="step").set_index("step")
     except (OSError, ValueError, KeyError):
         return pd.DataFrame()
 
 
 def _mean_curve(histories: Sequence[pd.DataFrame], column: str) -> list[tuple[float, Estimate]]:
     """Return the mean of a column over the runs that have it at a step; those that have ended have it no longer."""
-    found: dict[int, list[float]] = {}
+    found: dict[float, list[float]] = {}
     for history in histories:
-        for step, value in history.get(column, pd.Series(dtype=float)).dropna().items():
-            found.setdefault(int(str(step)), []).append(float(value))
+        values = history.get(column, pd.Series(dtype=float)).dropna()
+        for step, value in zip(values.index.tolist(), values.tolist()):
+            found.setdefault(step, []).append(value)
     return [(step, mean) for step, values in sorted(found.items()) if (mean := estimate(values)) is not None]
 
 

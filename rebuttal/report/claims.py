@@ -16,7 +16,7 @@ from rebuttal.config import CONFIG_DIR, checked, construct
 from rebuttal.errors import ConfigError
 from rebuttal.report.read_yaml import read_yaml
 
-SAME_IN_ALL = ("id", "statement", "region", "regions", "each")  # of the regions of a claim
+SAME_IN_ALL = ("id", "statement", "comparison", "threshold", "region", "regions", "each")  # of the regions of a claim
 LEDGER = CONFIG_DIR / "claims.yaml"
 
 

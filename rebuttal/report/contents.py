@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from rebuttal.report.charts import Chart, DotChart
+from rebuttal.report.charts import RESERVED, Chart, DotChart
 from rebuttal.report.claims import Claim
 from rebuttal.report.declarations import Declaration
 from rebuttal.report.gather import Run
@@ -44,6 +44,7 @@ def make_charts(
 
 
 def _apart(plain: list[Named], declared: Sequence[Named]) -> list[Named]:
-    """Return plain ones, under another name where a declared one has it: names are those of files."""
-    taken = {one.name for one in declared}
+    """Return plain ones, under another name where a declared one or the report itself has it: names are those of
+    files."""
+    taken = {*RESERVED, *(one.name for one in declared)}
     return [replace(one, name=f"{one.name}_metrics") if one.name in taken else one for one in plain]

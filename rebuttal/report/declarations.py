@@ -17,7 +17,7 @@ from pydantic import Field
 
 from rebuttal.config import CONFIG_DIR, checked, construct
 from rebuttal.errors import ConfigError, nearest
-from rebuttal.report.charts import RESERVED, DotChart, HistoryChart, LabelNoiseChart, MetricNameChart, Selection
+from rebuttal.report.charts import RESERVED, DotChart, HistoryChart, LabelNoiseChart, MetricNameChart
 from rebuttal.report.claims import LEDGER, Claim, read_claims
 from rebuttal.report.comparisons import Contrast, TimeToFit, Trend
 from rebuttal.report.gather import Run
@@ -25,7 +25,7 @@ from rebuttal.report.naming import known_experiments
 from rebuttal.report.plain import SweptChart
 from rebuttal.report.published import Published, PublishedRow
 from rebuttal.report.read_yaml import read_yaml
-from rebuttal.report.tables import CellText, Grid, Levels
+from rebuttal.report.tables import CellText, Grid, Levels, Selection
 
 REPORTS = CONFIG_DIR / "report"
 
@@ -45,7 +45,10 @@ KINDS: dict[str, dict[str, type]] = {
     "comparisons": {"contrast": Contrast, "time_to_fit": TimeToFit, "trend": Trend},
 }
 
-PARTS: dict[type, dict[str, type]] = {Published: {"rows": PublishedRow}, HistoryChart: {"series": Selection}}
+PARTS: dict[type, dict[str, type]] = {
+    Published: {"rows": PublishedRow, "comparable": Selection},
+    HistoryChart: {"series": Selection},
+}
 
 
 @checked
@@ -199,14 +202,24 @@ def _spec(entry: dict[str, Any], place: str, part: str, experiment: str) -> tupl
     if isinstance(given.get("text_columns"), dict):
         given["text_columns"] = _texts(given["text_columns"], f"{place}.text_columns")
     for key, part_type in PARTS.get(target, {}).items():
-        if isinstance(given.get(key), dict):
-            given[key] = {
-                label: construct(part_type, one, f"{place}.{key}.{label}") if isinstance(one, dict) else one
-                for label, one in given[key].items()
-            }
+        if key in given:
+            given[key] = _parts(given[key], part_type, f"{place}.{key}")
     usual = {key: experiment for key in ("name", "table") if key in allowed}
     implied = {"experiment": experiment} if target is not DotChart else {}
     return construct(target, usual | given | implied, place), place
+
+
+def _parts(values: Any, kind: type, place: str) -> Any:
+    """Return parts that are given as keys, by label or in a list, as objects; the check of types refuses others."""
+
+    def part(value: Any, at: str) -> Any:
+        return construct(kind, value, at) if isinstance(value, dict) else value
+
+    if isinstance(values, dict):
+        return {label: part(value, f"{place}.{label}") for label, value in values.items()}
+    return (
+        tuple(part(value, f"{place}[{i}]") for i, value in enumerate(values)) if isinstance(values, tuple) else values
+    )
 
 
 def _texts(columns: dict[str, Any], key: str) -> dict[str, Any]:

@@ -66,11 +66,12 @@ def page(results: Results) -> str:
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"format_cell": format_cell, "format_verdict": format_verdict, "settings": _settings}
+    regions = results.by_region().to_dict("records")
     bundle = files("itables").joinpath("html")
     return environment.get_template("page.html.j2").render(
         results=results,
-        regions=results.by_region().to_dict("records"),
-        decisions=[decision for decision in DECISIONS if any(results.by_region().get(decision, []))],
+        regions=regions,
+        decisions=[decision for decision in DECISIONS if any(row[decision] for row in regions)],
         overview=_panel_markup(results.overview, markup) if results.overview else [],
         sections=[_section(results, experiment, markup) for experiment in results.headings],
         version=rebuttal.__version__,

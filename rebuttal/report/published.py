@@ -4,32 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
-
-from pydantic import Field
 
 from rebuttal.config import checked
 from rebuttal.report.gather import Run
 from rebuttal.report.naming import dataset_name
-from rebuttal.report.tables import Cell, Named, Table, grouped, is_about, mean_of, named
+from rebuttal.report.tables import Cell, Named, Selection, Table, grouped, mean_of, named
 from rebuttal.statistics import Estimate
 
 
 @checked
-class PublishedRow:
-    """The published `values`, by the label of their column, of runs on `labels` whose config has these `settings`, by
-    the path of the key."""
+class PublishedRow(Selection):
+    """The published `values`, by the label of their column, of the runs of a selection; a text says what came out in
+    place of a number."""
 
-    values: dict[str, float]
-    labels: str | None = None
-    settings: dict[str, Any] = Field(default_factory=dict)
+    values: dict[str, float | str]
 
 
 @checked
 class Published:
     """A row for each of the published `rows` and each configuration of `experiment` that it is about; one that was not
-    run says so. `columns`: the metric of each label, beside which stand the published value, our mean less that, and
-    whether it lies within our interval. `size`: the metric that labels of rows show as n."""
+    run says so. `columns`: the metric of each label, beside which stand the published value and, for runs that are
+    `comparable`, our mean less that, and whether it lies within our interval. `size`: the metric that labels of rows
+    show as n."""
 
     name: str
     experiment: str
@@ -37,6 +33,7 @@ class Published:
     columns: dict[str, str]
     rows: dict[str, PublishedRow]
     size: str
+    comparable: tuple[Selection, ...]
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -60,7 +57,7 @@ class Published:
         return [Table(self.name, self.experiment, self.title, "network", ("seeds", *headings), rows, own)]
 
     def _rows(self, label: str, row: PublishedRow, runs: Sequence[Run]) -> list[tuple[str, tuple[Cell, ...]]]:
-        found = grouped((run for run in runs if is_about(run, row.labels, row.settings)), lambda run: run.configuration)
+        found = grouped((run for run in runs if row.has(run)), lambda run: run.configuration)
         if not found:
             return [(label, self._cells(row, []))]
         places = [self._place(same[0]) for same in found]
@@ -76,15 +73,17 @@ class Published:
 
     def _cells(self, row: PublishedRow, runs: Sequence[Run]) -> tuple[Cell, ...]:
         cells: list[Cell] = [str(len({run.seed for run in runs})) if runs else "not run"]
+        comparable = any(one.has(run) for one in self.comparable for run in runs[:1])
         for label, metric in self.columns.items():
             ours, theirs = mean_of(runs, metric), row.values.get(label)
-            cells += [ours, None if theirs is None else f"{theirs:g}", *_compared(ours, theirs)]
+            shown = f"{theirs:g}" if isinstance(theirs, float) else theirs
+            cells += [ours, shown, *(_compared(ours, theirs) if comparable else (None, None))]
         return tuple(cells)
 
 
-def _compared(ours: Estimate | None, theirs: float | None) -> tuple[Cell, Cell]:
+def _compared(ours: Estimate | None, theirs: float | str | None) -> tuple[Cell, Cell]:
     """Return our mean less the published value, and whether that lies within our interval, where there is one."""
-    if ours is None or theirs is None:
+    if ours is None or not isinstance(theirs, float):
         return None, None
     if ours.low is None or ours.high is None:
         return replace(ours, mean=ours.mean - theirs), None

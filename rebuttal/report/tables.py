@@ -134,28 +134,31 @@ class Grid:
 
 
 @checked
-class CellText:
-    """A text for the runs of `dataset` and `labels`, as names have them, whose `settings` and `metrics` are these.
+class Selection:
+    """The runs of `dataset` and `labels`, as names have them, whose `settings` and `metrics` are these.
 
     `settings`: by the path of the key, such as `model.hidden`. What is not given is not compared.
     """
 
-    text: str
     dataset: str | None = None
     labels: str | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
     metrics: dict[str, float] = Field(default_factory=dict)
 
-    def is_about(self, run: Run) -> bool:
-        about = self.dataset in (None, dataset_name(run.config)) and is_about(run, self.labels, self.settings)
-        return about and all(run.metrics.get(name) == value for name, value in self.metrics.items())
+    def has(self, run: Run) -> bool:
+        return (
+            self.dataset in (None, dataset_name(run.config))
+            and self.labels in (None, labels_name(run.config))
+            and all(_setting(run.config, key) == value for key, value in self.settings.items())
+            and all(run.metrics.get(name) == value for name, value in self.metrics.items())
+        )
 
 
-def is_about(run: Run, labels: str | None, settings: Mapping[str, Any]) -> bool:
-    """Whether a run is on `labels`, as names have them, and its config has these settings, by the path of the key."""
-    return labels in (None, labels_name(run.config)) and all(
-        _setting(run.config, key) == value for key, value in settings.items()
-    )
+@checked
+class CellText(Selection):
+    """A text for the runs of a selection."""
+
+    text: str
 
 
 def _setting(config: Any, path: str) -> Any:
@@ -165,7 +168,7 @@ def _setting(config: Any, path: str) -> Any:
 
 
 def _text(texts: Sequence[CellText], run: Run) -> str:
-    return next((one.text for one in texts if one.is_about(run)), "")
+    return next((one.text for one in texts if one.has(run)), "")
 
 
 @checked

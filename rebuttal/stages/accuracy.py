@@ -28,8 +28,8 @@ class Accuracy:
 
     Metrics: `train_accuracy` and `test_accuracy` with Wilson's 95 % intervals, `train_size`, `test_size`, `classes`;
     and what functions that solve equations say of their solution, None for others: `weights`, how many numbers they
-    fitted; `residual`, ‖Y − Kα‖/‖Y‖; of `theorem1` the `largest_weight`, the `smallest_gap` between a threshold and a
-    point, and the `condition` number; of `kernel` its `gamma`.
+    have; `residual`, ‖Y − (K + ridge)α‖/‖Y‖; of `theorem1` the `largest_weight`, the `smallest_gap` between a threshold
+    and a point, and the `condition` number; of `kernel` its `gamma`.
     """
 
     function: FunctionOption

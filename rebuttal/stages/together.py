@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import groupby
@@ -54,26 +54,37 @@ def train_together(stages: Iterable[Stage], session: Session) -> None:
     every = {name: stage for name, (stage, _) in trainings(stages, session).items()}
     kinds = {name: kind for name, stage in every.items() if (kind := _kind(stage, session)) is not None}
     needs = {name: set(trainings(stage.needs(session), session)) for name, stage in every.items()}
-    missing = {name for name in every if not _is_there(name, name in kinds, session)}
+    missing = set(every)
     todo = _groups(every, kinds, needs, session)
+    whole = True  # groups without those that need what has failed, once nothing else is left
     while todo:
         busy, before = False, len(todo)
+        missing -= {name for name in missing if _is_there(name, name in kinds, session)}
         for names in list(todo):
-            missing -= {name for name in names if name in missing and _is_there(name, name in kinds, session)}
-            left = {name: every[name] for name in names if name in missing}
-            if any(not missing.isdisjoint(needs[name]) for name in left):
+            ready = {name: every[name] for name in names if name in missing and missing.isdisjoint(needs[name])}
+            if missing.intersection(names) - ready.keys() and (whole or not ready):
                 continue
-            try:
-                with session.store.claimed("trial", {"stack": names}):
-                    _train_group(left, _waited_for(todo, missing, needs), session)
+            waited_for = _waited_for(todo, missing, needs)
+            if len(ready) < 2 and waited_for.isdisjoint(ready):
                 todo.remove(names)
-            except Busy:
-                busy = True
-            missing -= set(session.store.made)
-        if len(todo) == before and not busy:  # what they need has failed
-            return
-        if len(todo) == before:
+                continue
+            with ExitStack() as stack:
+                try:
+                    stack.enter_context(session.store.claimed("trial", {"stack": names}))
+                except Busy:
+                    busy = True
+                    continue
+                except OSError:  # a store that can only be read: each stage says so when it is its turn
+                    return
+                _train_group(ready, waited_for, session)
+            todo.remove(names)
+            missing -= {name for name in missing if _is_there(name, name in kinds, session)}
+        if len(todo) == before and busy:
             time.sleep(SECONDS_BETWEEN_TRIES)
+        elif len(todo) == before and not whole:
+            return
+        else:
+            whole = len(todo) < before
 
 
 def _train_group(stages: dict[str, Stage], waited_for: set[str], session: Session) -> None:
@@ -95,7 +106,7 @@ def _waited_for(groups: Iterable[list[str]], missing: set[str], needs: dict[str,
 def _is_there(name: str, may_be_stacked: bool, session: Session) -> bool:
     """Whether a network is stored. One that may be stacked is read for that: if it is damaged, it is trained again with
     those that it was trained with."""
-    if name in session.store.made:
+    if name in session.store.used:
         return True
     return session.store.is_whole(name) if may_be_stacked else session.store.holds(name)
 

@@ -160,18 +160,20 @@ class Store:
 
     @contextmanager
     def claimed(self, kind: str, identity: Any) -> Iterator[None]:
-        """Within the block no other process enters one with the same identity. Raises `Busy` if one is in it."""
+        """Within the block no other process enters one with the same identity. Raises `Busy` if one is in it, `OSError`
+        for a store that cannot be written."""
         folder = self.root / kind / fingerprint(identity)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = lock_of(folder)
         try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            lock = lock_of(folder).acquire(timeout=0)
+            lock.acquire(timeout=0)
         except Timeout:
             raise Busy from None
-        except OSError:  # a store that can only be read
+        try:
             yield
-            return
-        with lock:
-            yield
+        finally:
+            Path(lock.lock_file).unlink(missing_ok=True)  # within it, so that no other process has it open for long
+            lock.release()
 
     def checkpoint(self, kind: str, identity: Any, interval: float) -> Checkpoint:
         """The checkpoint of the training that computes an artifact. It is removed once the artifact is stored; one

@@ -55,6 +55,11 @@ def _judge(identity: Any, record: dict[str, Any]) -> str:
     return f"{student} compared with {teacher}: agreement {record['metrics']['agreement']:.1%}"
 
 
+def _accuracy(identity: Any, record: dict[str, Any]) -> str:
+    fitted, others = (record["metrics"][f"{split}_accuracy"] for split in ("train", "test"))
+    return f"labels that {_function(identity['function'])} gives: {fitted:.1%} of those fitted, {others:.1%} of others"
+
+
 def _measure(identity: Any, record: dict[str, Any]) -> str:
     return f"{identity['measure'][0]} of {_function(identity['function'])}"
 
@@ -133,6 +138,7 @@ KINDS: dict[str, Callable[[Any, dict[str, Any]], str]] = {
     "fit": _fit,
     "mimic": _mimic,
     "judge": _judge,
+    "accuracy": _accuracy,
     "measure": _measure,
     "run": _run,
     "images": _images,

@@ -1,10 +1,12 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
 from rebuttal.config import CONFIG_DIR
+from rebuttal.report.charts import HistoryChart
 from rebuttal.report.claims import read_claims
 from rebuttal.report.declarations import read_declarations
 
@@ -49,6 +51,7 @@ def study(make_run, tmp_path):
                 for seed in range(seeds):
                     metrics = {name: 0.5 + rng.normal(0, 0.01) for name in metric_names(experiment)}
                     metrics |= {name: 1.0 for name in metrics if name.endswith(("train_accuracy", "fitted"))}
+                    metrics |= {name: 100 for name in metrics if name.endswith("train_size")}
                     metrics |= {"fit/label_noise": fraction, "fit/steps": 100, "fit/steps_to_fit": 50 + seed}
                     for claim in (claim for claim in read_claims() if claim.experiment == experiment):
                         metrics |= {name: low for name, (low, _) in claim.where.items()}  # within every region
@@ -56,9 +59,33 @@ def study(make_run, tmp_path):
                     name = f"{experiment}-{fraction}-{seed}"
                     data = {"_target_": "rebuttal.data.UniformNoise"} if experiment == "two_stage" else {}
                     make_run(name, metrics, seed, experiment, model=resnet, corruption=corruption, **data, **settings)
+        for spec in (spec for one in read_declarations() for spec in one.charts if isinstance(spec, HistoryChart)):
+            for number, selection in enumerate(spec.series.values()):
+                make_history(f"{spec.name}-{number}", spec, selection)
         return tmp_path / "runs"
 
+    def make_history(name, spec, selection):
+        """A run that such a chart shows."""
+        config = nested(selection.settings)
+        random = {"_target_": "x.RandomLabels", "fraction": 1.0} if selection.labels == "random labels" else None
+        parts = {"model": config.get("model"), "corruption": random, "training": config.get("training")}
+        folder = make_run(name, {spec.size: 100}, 0, spec.experiment, **parts, **config.get("dataset", {}))
+        rows = [{"stage": spec.stage, "step": step, **dict.fromkeys(spec.panels.values(), 0.5)} for step in (1, 2)]
+        pd.DataFrame(rows).to_csv(folder / "history.csv", index=False)
+
     return make
+
+
+def nested(settings):
+    """The config with these settings, by the path of the key."""
+    config = {}
+    for path, value in settings.items():
+        *parents, key = path.split(".")
+        part = config
+        for parent in parents:
+            part = part.setdefault(parent, {})
+        part[key] = value
+    return config
 
 
 def metric_names(experiment):

@@ -15,11 +15,12 @@ tables:
   - kind: published
     title: A table
     size: fit/train_size
+    comparable: [{metrics: {fit/train_size: 100}}]
     columns: {train: fit/train_accuracy, test: fit/test_accuracy}
     rows:
       plain: {values: {train: 1, test: 0.5}, labels: true labels, settings: {training.weight_decay: 0.0}}
       decay: {values: {train: 0.99}, labels: true labels, settings: {training.weight_decay: 0.1}}
-      random: {values: {test: 0.1}, labels: random labels}
+      random: {values: {train: fails, test: 0.1}, labels: random labels}
 charts:
   - kind: history
     name: losses
@@ -44,9 +45,9 @@ def found(make_run, tmp_path):
         (declared / "toy.yaml").write_text(text)
         return find_results([tmp_path / "runs"], declarations=[declared])
 
-    def run(name, decay, n, test, seed, losses):
+    def run(name, decay, n, test, seed, losses, **more):
         metrics = {"fit/train_size": n, "fit/train_accuracy": 1.0, "fit/test_accuracy": test}
-        training = {"weight_decay": decay, "n": n}
+        training = {"weight_decay": decay, "n": n, **more}
         folder = make_run(name, metrics, seed, training=training)
         rows = [{"stage": "fit", "epoch": i, "step": 10 * i, "loss": x} for i, x in enumerate(losses, start=1)]
         other = [{"stage": "other", "epoch": 1, "step": 10, "loss": 99.0}]
@@ -55,7 +56,8 @@ def found(make_run, tmp_path):
     run("a", 0.0, 100, 0.48, 0, [2.0, 1.0])
     run("b", 0.0, 100, 0.56, 1, [4.0])
     run("c", 0.0, 200, 0.60, 0, [8.0])
-    run("d", 0.1, 100, 0.30, 0, [3.0])
+    run("d", 0.1, 100, 0.30, 0, [3.0, "stopped"])
+    find.run = run
     return find
 
 
@@ -75,7 +77,11 @@ def test_ours_stand_beside_theirs_by_row_and_size(found):
     one = rows["decay: dataset, n = 100"]
     assert one["train: difference"].mean == pytest.approx(0.01) and one["train: within"] is None  # one seed
     assert one["test"].mean == 0.3 and one["test, published"] is None and one["test: difference"] is None
+    small = rows["plain: dataset, n = 200"]  # which is not what was published
+    assert small["test"].mean == 0.6 and small["test, published"] == "0.5"
+    assert small["test: difference"] is None and small["test: within"] is None
     none = rows["random"]
+    assert none["train, published"] == "fails"
     assert none["seeds"] == "not run" and none["test"] is None and none["test, published"] == "0.1"
 
 
@@ -92,6 +98,19 @@ def test_histories_are_curves_over_steps_for_each_size_of_data(found):
     assert curves == {"plain": [(10, 3.0, 2), (20, 1.0, 1)], "decay": [(10, 3.0, 1)]}
     assert small.title == "Losses. (dataset, n = 100)" and large.title == "Losses. (dataset, n = 200)"
     assert {run.folder.name for run in small.runs} == {"a", "b", "d"} and small.name != large.name
+
+
+def test_runs_of_other_settings_have_a_curve_of_their_own(found):
+    found.run("e", 0.0, 100, 0.5, 0, [7.0], epochs=9)
+    (panel,) = max(found().charts, key=lambda chart: len(chart.runs)).panels
+    assert {name: [(x, e.mean, e.n) for x, e in points] for name, points in panel.series.items()} == {
+        "plain: dataset, training.weight_decay = 0.0, training.n = 100, training.epochs = none": [
+            (10, 3.0, 2),
+            (20, 1.0, 1),
+        ],
+        "plain: dataset, training.weight_decay = 0.0, training.n = 100, training.epochs = 9": [(10, 7.0, 1)],
+        "decay": [(10, 3.0, 1)],
+    }
 
 
 def test_the_report_shows_both(found, tmp_path):
@@ -114,7 +133,8 @@ def test_a_run_without_its_history_has_no_curve(found, tmp_path):
             "values: {trian: 0.99}",
             r"rows\.decay\.values=trian: unknown column; nearest: train",
         ),
-        ("values: {train: 0.99}", "values: {train: high}", r"rows\.decay\.values\.train=high: "),
+        ("values: {train: 0.99}", "values: {train: [1]}", r"rows\.decay\.values\.train.*=\(1,\): "),
+        ("comparable: [{metrics", "comparable: [{metric", r"comparable\[0\]\.metric=.*: unknown key"),
         ("labels: random labels}", "label: random labels}", r"rows\.random\.label=random labels: unknown key"),
         ("log_y: [loss]", "log_y: [los]", r"log_y=los: unknown panel; nearest: loss"),
         (

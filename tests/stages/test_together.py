@@ -1,4 +1,5 @@
 import multiprocessing
+import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -64,6 +65,46 @@ def test_one_that_diverges_fails_when_it_is_its_turn(fit, session, stacks):
         fits[1].run(session)
 
 
+def test_a_teacher_that_fails_leaves_the_students_of_the_others_in_their_stack(mimic, session, stacks):
+    teachers = [replace(mimic.teacher.fit, seed=seed) for seed in range(4)]
+    teachers[1] = replace(teachers[1], training=replace(teachers[1].training, lr=1e30))
+    students = [replace(mimic, teacher=Trained(fit=fit), seed=seed) for seed, fit in enumerate(teachers)]
+    train_together(students, session)
+    assert stacks == [4, 3] and len(session.store.made) == 6
+
+
+def test_students_of_a_teacher_that_another_process_trains_are_stacked_once_it_is_there(mimic, session, stacks):
+    students = [replace(mimic, seed=seed) for seed in range(3)]
+    teacher = mimic.teacher.fit
+    run = Fit.run
+
+    def by_another(stage, own):
+        run(stage, Session(session.settings))
+        return run(stage, own)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Fit, "run", by_another)
+        train_together(students, session)
+    assert stacks == [3] and len(session.store.made) == 3
+    assert name_of("fit", teacher.identity(session)) not in session.store.made
+
+
+def test_a_store_that_can_only_be_read_is_left_to_each_stage(fit, session, stacks, monkeypatch):
+    def refused(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("rebuttal.store.entries.FileLock.acquire", refused)
+    train_together([replace(fit, seed=seed) for seed in range(3)], session)
+    assert stacks == [] and session.store.made == []
+
+
+def test_no_lock_is_left_of_groups_that_were_claimed(fit, session, stacks):
+    fits = [replace(fit, seed=seed) for seed in range(3)]
+    for _ in range(2):
+        train_together(fits, Session(session.settings))
+    assert stacks == [3] and list((session.store.root / "trial").iterdir()) == []
+
+
 def test_what_cannot_be_stacked_is_left(fit, session, stacks):
     dataset = replace(fit.dataset, shape=(3, 32, 32), train_size=4, test_size=4)
     train_together([replace(fit, seed=seed, model=VGG11(), dataset=dataset) for seed in range(2)], session)
@@ -112,10 +153,10 @@ def test_of_two_processes_with_the_same_stages_each_trains_what_the_other_does_n
     fits = [replace(mimic.teacher.fit, training=kind, seed=seed) for kind in kinds for seed in range(4)]
     context = multiprocessing.get_context("forkserver")
     with ProcessPoolExecutor(2, context) as pool:
-        list(pool.map(abs, range(4)))  # both have begun
-        shared = [future.result() for future in [pool.submit(made_of, fits, session.settings) for _ in range(2)]]
+        both = [pool.submit(made_of, fits, session.settings, tmp_path / f"{name}.begun") for name in ("one", "other")]
+        shared = [future.result() for future in both]
     assert sorted(shared[0] + shared[1]) == sorted(trainings(fits, session))  # each of them once
-    assert all(len(made) >= 8 for made in shared)
+    assert all(len(made) >= 8 for made in shared)  # of three groups each has one or two
     alone = Session(replace(session.settings, store=str(tmp_path / "alone")))
     train_together(fits, alone)
     for one in fits:  # in the same stacks, and so to the same bits
@@ -123,8 +164,11 @@ def test_of_two_processes_with_the_same_stages_each_trains_what_the_other_does_n
         assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
 
 
-def made_of(stages, settings):
+def made_of(stages, settings, begun):
     torch.set_num_threads(1)
+    begun.touch()
+    while len(list(begun.parent.glob("*.begun"))) < 2:
+        time.sleep(0.01)
     session = Session(settings)
     train_together(stages, session)
     return session.store.made
