@@ -10,6 +10,8 @@ from rebuttal.report.charts import HistoryChart
 from rebuttal.report.claims import read_claims
 from rebuttal.report.declarations import read_declarations
 
+OF_NOISE = ("two_stage", "leak", "sample_efficiency")  # whose claims are about random labels
+
 
 @pytest.fixture
 def make_run(tmp_path):
@@ -57,7 +59,7 @@ def study(make_run, tmp_path):
                         metrics |= {name: low for name, (low, _) in claim.where.items()}  # within every region
                     corruption = None if fraction is None else {"_target_": "x.RandomLabels", "fraction": fraction}
                     name = f"{experiment}-{fraction}-{seed}"
-                    data = {"_target_": "rebuttal.data.UniformNoise"} if experiment == "two_stage" else {}
+                    data = {"_target_": "rebuttal.data.UniformNoise"} if experiment in OF_NOISE else {}
                     make_run(name, metrics, seed, experiment, model=resnet, corruption=corruption, **data, **settings)
         for spec in (spec for one in read_declarations() for spec in one.charts if isinstance(spec, HistoryChart)):
             for number, selection in enumerate(spec.series.values()):

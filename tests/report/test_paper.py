@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from rebuttal.errors import ConfigError
+from rebuttal.report.claims import read_claims
 from rebuttal.report.declarations import read_declarations
 from rebuttal.report.paper import write_report
 from rebuttal.report.results import find_results
