@@ -46,7 +46,8 @@ LINES = {
     ),
     "training.augmentation.padding=4": (
         "training.augmentation.padding=4: its parent has no keys of its own here; choose an option first: "
-        "training/augmentation=alternating_flip, training/augmentation=crop_flip, training/augmentation=flip_rotate; ",
+        "training/augmentation=alternating_flip, training/augmentation=crop_flip, training/augmentation=flip_rotate, "
+        "training/augmentation=random_crop; ",
         "set that one",
     ),
     "stages.student.dataset.nix=1": (

@@ -118,7 +118,7 @@ TWICE = {
 }
 
 
-@pytest.mark.parametrize("experiment", some_slow(TWICE, "smoothness"))
+@pytest.mark.parametrize("experiment", some_slow(TWICE, "smoothness", "sample_efficiency"))
 def test_another_setting_is_another_run_also_in_one_store(experiment, images, tmp_path):
     common = at_debug_size(experiment, images)
     one, other = TWICE[experiment]

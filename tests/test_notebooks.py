@@ -36,7 +36,7 @@ def source(name):
     return nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
 
 
-@pytest.mark.parametrize("name", some_slow(NAMES, "random_walk_analysis", "figure_generation"))
+@pytest.mark.parametrize("name", some_slow(NAMES, "random_walk_analysis", "figure_generation", "toy_two_stage_demo"))
 def test_a_notebook_runs_from_top_to_bottom_and_shows_something(name, parameters, tmp_path):
     notebook = executed(name, parameters[name], tmp_path)
     kinds = {kind for c in notebook.cells for output in c.get("outputs", []) for kind in output.get("data", {})}

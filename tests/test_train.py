@@ -49,9 +49,10 @@ def images(tmp_path):
 
 
 UNTRAINED = ("interpolation",)  # experiments without trained networks, and so without curves
+SLOW = ("architectures", "leak", "map", "questions", "random_walk", "smoothness", "two_stage")
 
 
-@pytest.mark.parametrize("experiment", some_slow(EXPERIMENTS, "architectures", "leak", "map", "questions"))
+@pytest.mark.parametrize("experiment", some_slow(EXPERIMENTS, *SLOW))
 def test_every_experiment_runs_in_debug_size_and_leaves_what_a_run_leaves(experiment, tmp_path, monkeypatch):
     images = golden.save_golden_images(tmp_path / "images")
     done = command(*golden.overrides(experiment, images), cwd=tmp_path)

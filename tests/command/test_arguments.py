@@ -121,7 +121,7 @@ def test_an_empty_value_and_several_overrides_in_one_argument():
         (
             "training/augmentation=null",
             "training/augmentation=null: no such option; "
-            "allowed: alternating_flip, crop_flip, flip_rotate; for none write training.augmentation=null",
+            "allowed: alternating_flip, crop_flip, flip_rotate, random_crop; for none write training.augmentation=null",
         ),
         ("training.optimizer=null", "training/optimizer=null: no such option; allowed: adam, nesterov, sgd, "),
         (

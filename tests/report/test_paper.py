@@ -148,6 +148,7 @@ def test_a_report_that_would_go_into_a_file_is_refused(where, results, tmp_path)
         write_report(results, tmp_path / where)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 def test_the_paper_compiles(study, tmp_path):
     out = write_report(find_results([study(note="50 % & a_b {κ} 数")]), tmp_path / "out")

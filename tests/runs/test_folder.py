@@ -186,6 +186,7 @@ def test_folders_of_earlier_versions_are_used_again(gone, tmp_path):
     assert (tmp_path / "run/mine.csv").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_sweeps_of_earlier_versions_are_used_again(tmp_path):
     sweep = [*SWEEP, *RUN, "hydra.sweep.dir=sweep"]
     assert command(*sweep, cwd=tmp_path).returncode == 0
