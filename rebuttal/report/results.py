@@ -50,7 +50,8 @@ class Results:
 
     def by_region(self) -> pd.DataFrame:
         """Return a row per claim that is about several regions: in which of them it has which verdict."""
-        return pd.DataFrame([_region_row(claim) for claim in claims_by_region(self.verdicts).values()])
+        rows = [_region_row(claim) for claim in claims_by_region(self.verdicts).values()]
+        return pd.DataFrame(rows, columns=["claim", "statement", *DECISIONS])
 
     def problems(self) -> pd.DataFrame:
         """Return a row per excluded run."""
