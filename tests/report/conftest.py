@@ -43,12 +43,13 @@ def make_run(tmp_path):
 
 @pytest.fixture
 def study(make_run, tmp_path):
-    """Write runs of every experiment for several seeds, with a random value for each metric that the report reads."""
+    """Write runs of every experiment, or of some, for several seeds, with a random value for each metric that the report
+    reads."""
 
-    def make(seeds=3, **settings):
+    def make(seeds=3, experiments=None, **settings):
         rng = np.random.default_rng(0)
         resnet = yaml.safe_load((CONFIG_DIR / "model/resnet18.yaml").read_text(encoding="utf-8"))
-        for experiment in sorted(one.experiment for one in read_declarations()):
+        for experiment in experiments or sorted(one.experiment for one in read_declarations()):
             for fraction in (0.0, 0.5, 1.0) if experiment in ("baseline", "corruption") else (None,):
                 for seed in range(seeds):
                     metrics = {name: 0.5 + rng.normal(0, 0.01) for name in metric_names(experiment)}
@@ -61,7 +62,8 @@ def study(make_run, tmp_path):
                     name = f"{experiment}-{fraction}-{seed}"
                     data = {"_target_": "rebuttal.data.UniformNoise"} if experiment in OF_NOISE else {}
                     make_run(name, metrics, seed, experiment, model=resnet, corruption=corruption, **data, **settings)
-        for spec in (spec for one in read_declarations() for spec in one.charts if isinstance(spec, HistoryChart)):
+        declared = [one for one in read_declarations() if experiments is None or one.experiment in experiments]
+        for spec in (spec for one in declared for spec in one.charts if isinstance(spec, HistoryChart)):
             for number, selection in enumerate(spec.series.values()):
                 make_history(f"{spec.name}-{number}", spec, selection)
         return tmp_path / "runs"
