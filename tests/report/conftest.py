@@ -43,7 +43,7 @@ def make_run(tmp_path):
 
 @pytest.fixture
 def study(make_run, tmp_path):
-    """Write runs of every experiment, or of some, for several seeds, with a random value for each metric that the report
+    """Write runs of every experiment, or of some, for several seeds, with a random value for each metric that a report
     reads."""
 
     def make(seeds=3, experiments=None, **settings):
