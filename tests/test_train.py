@@ -428,7 +428,7 @@ def test_questions_are_answered_without_importing_torch(question, tmp_path):
     assert not imported & {"torch", "torchvision", "pandas", "matplotlib"}
 
 
-@pytest.mark.parametrize("folder", ["run", "another"])
+@pytest.mark.parametrize("folder", some_slow(["run", "another"], "another"))
 def test_a_run_that_is_stored_imports_nothing_that_only_computing_needs(folder, tmp_path):
     assert command("debug=tiny", "hydra.run.dir=run", cwd=tmp_path).returncode == 0
     code = "import atexit, sys; atexit.register(lambda: print('imported', *sys.modules)); from rebuttal import train"

@@ -88,6 +88,7 @@ def test_a_metric_that_is_undefined_fails_its_trial_and_the_study_goes_on(study,
     assert (tmp_path / "sweep/1/error.txt").read_text().splitlines()[0] == undefined
 
 
+@pytest.mark.slow
 def test_a_metric_that_is_defined_is_learnt_and_a_failed_trial_is_not(study, tmp_path):
     done = study("objective=fit/train_accuracy", "training.lr=1e-3,-1,2e-3")
     accuracies = [

@@ -107,7 +107,9 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize(("number", "left"), [(signal.SIGTERM, "saved"), (signal.SIGUSR2, "done")])
+@pytest.mark.parametrize(
+    ("number", "left"), [(signal.SIGTERM, "saved"), pytest.param(signal.SIGUSR2, "done", marks=pytest.mark.slow)]
+)
 def test_a_signal_to_all_processes_of_a_command_does_not_kill_a_job_that_saves(number, left, tmp_path):
     (tmp_path / "work.py").write_text(SAVING)
     parent = subprocess.Popen([sys.executable, "work.py"], cwd=tmp_path, start_new_session=True)

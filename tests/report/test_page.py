@@ -6,6 +6,7 @@ import pytest
 
 from rebuttal.report.page import page
 from rebuttal.report.results import find_results
+from tests.parameters import some_slow
 
 BROWSER, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
 EVIL = "</script><script>window.broken = true</script><img src=x onerror='window.broken = true'>"
@@ -48,7 +49,7 @@ def open_page(browser, results, tmp_path, width=1280):
     return path
 
 
-@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize("width", some_slow([1280, 400], 1280))
 def test_the_page_has_no_errors_makes_no_requests_and_fits_the_screen(width, browser, study, tmp_path):
     path = open_page(browser, find_results([study()]), tmp_path, width)
     assert path.stat().st_size < 5_000_000

@@ -354,12 +354,14 @@ def test_snapshots_are_the_weights_of_the_training_from_its_first_step_to_its_la
             kept.network("teacher", step=step)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["student", "curve.students.hard"])
 def test_students_have_snapshots_too(kept, name):
     inputs, _ = kept.inputs("test")
     assert not torch.equal(predict(kept.network(name, step=1), inputs), predict(kept.network(name), inputs))
 
 
+@pytest.mark.slow
 def test_snapshots_change_no_number_and_train_nothing_again(snapshots, monkeypatch):
     monkeypatch.chdir(snapshots)
     without, late, with_ = (rebuttal.load(name) for name in ("without", "late", "with"))

@@ -148,6 +148,7 @@ def test_forced_networks_are_trained_as_one_once(students, session, stacks):
     assert len(forced.store.made) == 6
 
 
+@pytest.mark.slow
 def test_of_two_processes_with_the_same_stages_each_trains_what_the_other_does_not(mimic, session, tmp_path):
     kinds = [replace(mimic.training, batch_size=size, epochs=epochs) for size in (10, 20, 30) for epochs in (150, 200)]
     fits = [replace(mimic.teacher.fit, training=kind, seed=seed) for kind in kinds for seed in range(4)]
