@@ -11,8 +11,7 @@ from pydantic import Field
 
 from rebuttal.config import checked
 from rebuttal.report.gather import Run
-from rebuttal.report.naming import dataset_name
-from rebuttal.report.tables import Named, Selection, Table, comparable_runs, grouped, mean_of, named
+from rebuttal.report.tables import Named, Selection, Table, comparable_runs, data_and_size, grouped, mean_of, named
 from rebuttal.report.verdicts import DECISIONS, Verdict
 from rebuttal.statistics import Estimate, estimate
 from rebuttal.store.identity import fingerprint
@@ -288,7 +287,7 @@ class HistoryChart:
 
     def charts(self, runs: Sequence[Run]) -> list[Chart]:
         own = [run for run in runs if run.experiment == self.experiment and run.metrics.get(self.size)]
-        groups = grouped(own, lambda run: f"{dataset_name(run.config)}_{run.metrics[self.size]:.0f}")
+        groups = grouped(own, lambda run: data_and_size(run, self.size))
         return [chart for group in groups if (chart := self._chart(group, len(groups)))]
 
     def _chart(self, runs: list[Run], sizes: int) -> Chart | None:
@@ -306,7 +305,7 @@ class HistoryChart:
                 panels.append(Curves("step", label, curves, log_x=True, log_y=label in self.log_y))
         if not panels:
             return None
-        place = f"{dataset_name(runs[0].config)}, n = {runs[0].metrics[self.size]:,.0f}"
+        place = data_and_size(runs[0], self.size)
         name = self.name if sizes == 1 else f"{self.name}_{fingerprint(place)[:8]}"
         return Chart(name, self.experiment, f"{self.title} ({place})", tuple(panels), used)
 

@@ -200,7 +200,10 @@ def _spec(entry: dict[str, Any], place: str, part: str, experiment: str) -> tupl
     for key, value in given.items():
         _check_in(key, allowed, f"{place}.{key}={_short(value)}", "key", "")
     if isinstance(given.get("text_columns"), dict):
-        given["text_columns"] = _texts(given["text_columns"], f"{place}.text_columns")
+        given["text_columns"] = {
+            label: _parts(texts, CellText, f"{place}.text_columns.{label}") if isinstance(texts, tuple) else texts
+            for label, texts in given["text_columns"].items()
+        }
     for key, part_type in PARTS.get(target, {}).items():
         if key in given:
             given[key] = _parts(given[key], part_type, f"{place}.{key}")
@@ -220,19 +223,6 @@ def _parts(values: Any, kind: type, place: str) -> Any:
     return (
         tuple(part(value, f"{place}[{i}]") for i, value in enumerate(values)) if isinstance(values, tuple) else values
     )
-
-
-def _texts(columns: dict[str, Any], key: str) -> dict[str, Any]:
-    """Return the texts of each column as objects; what is not a list of keys is left for the check of types."""
-    return {
-        label: tuple(
-            construct(CellText, text, f"{key}.{label}[{i}]") if isinstance(text, dict) else text
-            for i, text in enumerate(texts)
-        )
-        if isinstance(texts, tuple)
-        else texts
-        for label, texts in columns.items()
-    }
 
 
 def _tuples(node: Any) -> Any:

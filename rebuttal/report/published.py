@@ -7,8 +7,7 @@ from dataclasses import replace
 
 from rebuttal.config import checked
 from rebuttal.report.gather import Run
-from rebuttal.report.naming import dataset_name
-from rebuttal.report.tables import Cell, Named, Selection, Table, grouped, mean_of, named
+from rebuttal.report.tables import Cell, Named, Selection, Table, data_and_size, grouped, mean_of, named
 from rebuttal.statistics import Estimate
 
 
@@ -60,16 +59,12 @@ class Published:
         found = grouped((run for run in runs if row.has(run)), lambda run: run.configuration)
         if not found:
             return [(label, self._cells(row, []))]
-        places = [self._place(same[0]) for same in found]
+        places = [data_and_size(same[0], self.size) for same in found]
         unique = len(set(places)) == len(places)
         return [
             (f"{label}: {place if unique else same[0].name}", self._cells(row, same))
             for place, same in zip(places, found)
         ]
-
-    def _place(self, run: Run) -> str:
-        size = run.metrics.get(self.size)
-        return dataset_name(run.config) if size is None else f"{dataset_name(run.config)}, n = {size:,.0f}"
 
     def _cells(self, row: PublishedRow, runs: Sequence[Run]) -> tuple[Cell, ...]:
         cells: list[Cell] = [str(len({run.seed for run in runs})) if runs else "not run"]

@@ -161,6 +161,12 @@ class CellText(Selection):
     text: str
 
 
+def data_and_size(run: Run, size: str) -> str:
+    """Name a run's data with the metric that is their size, if the run has it."""
+    n = run.metrics.get(size)
+    return dataset_name(run.config) if n is None else f"{dataset_name(run.config)}, n = {n:,.0f}"
+
+
 def _setting(config: Any, path: str) -> Any:
     for key in path.split("."):
         config = config.get(key) if isinstance(config, dict) else None

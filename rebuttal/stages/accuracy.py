@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
 from rebuttal.config import checked
-from rebuttal.measures.agreement import wilson
-from rebuttal.stages.function import FunctionOption, Logits
+from rebuttal.measures.agreement import label_recall
+from rebuttal.stages.function import FunctionOption
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome, Stage
 from rebuttal.store.entries import Artifact
@@ -72,17 +70,11 @@ class Accuracy:
         train, test = fit.training_examples(session), session.examples(fit.dataset, "test", fit.data_seed)
         metrics: Metrics = {}
         for split, examples in (("train", train), ("test", test)):
-            right = _right(function, examples.inputs, examples.labels)
-            low, high = wilson(right, len(examples))
-            name = f"{split}_accuracy"
-            metrics |= {name: right / len(examples), f"{name}_low": low, f"{name}_high": high}
+            found = label_recall(predict(function, examples.inputs), examples.labels)
+            metrics |= {f"{split}_{name}": value for name, value in found.items() if name.startswith("accuracy")}
         metrics |= {"train_size": len(train), "test_size": len(test), "classes": session.open(fit.dataset).classes}
         solution = getattr(function, "solution", {})
         return Artifact({"metrics": metrics | {name: solution.get(name) for name in OF_SOLUTION}})
-
-
-def _right(function: Logits, inputs: Tensor, labels: Tensor) -> int:
-    return int((predict(function, inputs).argmax(dim=1) == labels).sum())
 
 
 def _words(m: Metrics) -> str:

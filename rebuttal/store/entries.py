@@ -164,16 +164,11 @@ class Store:
         for a store that cannot be written."""
         folder = self.root / kind / fingerprint(identity)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = lock_of(folder)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise Busy from None
-        try:
-            yield
-        finally:
-            Path(lock.lock_file).unlink(missing_ok=True)  # within it, so that no other process has it open for long
-            lock.release()
+        with _lock(folder, wait=False) as lock:
+            try:
+                yield
+            finally:
+                Path(lock.lock_file).unlink(missing_ok=True)  # within it, so that no other process has it open for long
 
     def checkpoint(self, kind: str, identity: Any, interval: float) -> Checkpoint:
         """The checkpoint of the training that computes an artifact. It is removed once the artifact is stored; one
