@@ -5,10 +5,10 @@
 
 `student`: 2,000 steps on 100 inputs, judged on 10,000, as `bare` PyTorch without any evaluation, and by
 `rebuttal.training.train` with `evaluate=every` and `evaluate=log`. `stack`: networks of the toy experiment
-(100-256-128-64-10, AdamW, batches of 128 of 3,840 inputs), `stacked` and one after the other in the same
-process (`alone`); `matrix`: the share of the rate of 2048×2048 float32 products that the stack reaches. All
-take turns, so that they meet the same machine; each figure is the median over rounds, each ratio the median of
-the rounds' ratios.
+(100-256-128-64-10, AdamW, batches of 128 of 3,840 inputs), `stacked`, in a stack a thread `side by side`, and
+one after the other in the same process (`alone`); `matrix`: the share of the rate of 2048×2048 float32 products
+that the fastest way reaches. All take turns, so that they meet the same machine; each figure is the median over
+rounds, each ratio the median of the rounds' ratios.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from rebuttal.models import MLP
 from rebuttal.training import AdamW, Constant, CrossEntropy, Recipe
 from rebuttal.training.evaluation import Evaluation, Schedule
 from rebuttal.training.member import Member
+from rebuttal.training.side_by_side import Task, in_parts, side_by_side
 from rebuttal.training.stack import train_stacked
 
 SIZE, CLASSES, HIDDEN = 100, 10, (256, 128, 64)  # of the toy experiment
@@ -91,8 +92,11 @@ def student(where: torch.device) -> dict[str, float]:
 
 def stack(count: int, where: torch.device) -> dict[str, float]:
     """Seconds of each way to train `count` networks."""
-    together, apart = ([member(seed, INPUTS, EPOCHS, where, "last") for seed in range(count)] for _ in range(2))
+    together, parts, apart = ([member(seed, INPUTS, EPOCHS, where, "last") for seed in range(count)] for _ in range(3))
     found = {"stacked": seconds(lambda: train_stacked(together), where)}
+    threads = torch.get_num_threads() if where.type == "cpu" else 1
+    tasks = [Task(part) for part in in_parts(parts, threads)]
+    found["side by side"] = seconds(lambda: side_by_side(tasks, threads), where)
     found["alone"] = seconds(lambda: [one.train_alone() for one in apart], where)
     sizes = (SIZE, *HIDDEN, CLASSES)
     weights = sum(a * b for a, b in pairwise(sizes))
@@ -100,7 +104,8 @@ def stack(count: int, where: torch.device) -> dict[str, float]:
     work = count * (EPOCHS * passes + 2 * weights) * INPUTS  # the last evaluation included
     return found | {
         "alone/stacked": found["alone"] / found["stacked"],
-        "matrix": work / found["stacked"] / matrix_rate(where),
+        "alone/side by side": found["alone"] / found["side by side"],
+        "matrix": work / min(found["stacked"], found["side by side"]) / matrix_rate(where),
     }
 
 

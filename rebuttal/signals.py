@@ -48,10 +48,27 @@ class DeferredSignals:
             self.deliver()
 
 
+_of_thread = threading.local()
+
+
+@contextmanager
+def heeding(deferred: DeferredSignals) -> Iterator[None]:
+    """Within the block, in a thread that is not the main one, `signals_deferred` yields `deferred`, which its owner
+    delivers: no signal arrives here."""
+    _of_thread.deferred = deferred
+    try:
+        yield
+    finally:
+        del _of_thread.deferred
+
+
 @contextmanager
 def signals_deferred() -> Iterator[DeferredSignals]:
     """Within the block record the signals that would end the process; deliver them at its end. A second Ctrl-C is
     delivered at once, within the block."""
+    if hasattr(_of_thread, "deferred"):
+        yield _of_thread.deferred
+        return
     deferred = DeferredSignals()
     deferred.defer()
     try:

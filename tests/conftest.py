@@ -10,9 +10,8 @@ import pytest
 from PIL import Image
 
 from rebuttal.progress.trackers import NoTracker
-from rebuttal.stages import together
 from rebuttal.stages.session import Session, Settings
-from rebuttal.training import AdamW, Constant, CrossEntropy, Recipe
+from rebuttal.training import AdamW, Constant, CrossEntropy, Recipe, side_by_side
 from tests.command_line import STARTED
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a shell's background job; what tests start would inherit it
@@ -54,10 +53,13 @@ def session(tmp_path):
 def stacks(monkeypatch):
     """The number of networks in each stack that is trained."""
     sizes = []
-    train = together.train_stacked
-    monkeypatch.setattr(
-        together, "train_stacked", lambda members, checkpoint: sizes.append(len(members)) or train(members, checkpoint)
-    )
+    train = side_by_side.train_stacked
+
+    def counted(members, checkpoint):
+        sizes.append(len(members))
+        train(members, checkpoint)
+
+    monkeypatch.setattr(side_by_side, "train_stacked", counted)
     return sizes
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import logging
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import Progress
 from rich.progress import track as _track
 
 T = TypeVar("T")
@@ -39,8 +41,8 @@ def signs_replaced() -> Iterator[None]:
 
 
 def track(items: Sequence[T], description: str) -> Iterator[T]:
-    """Yield `items` while showing progress."""
-    if console.is_terminal:
+    """Yield `items` while showing progress; in a thread that is not the main one, which has the terminal, in lines."""
+    if console.is_terminal and threading.current_thread() is threading.main_thread():
         yield from _track(items, escape(description), console=console, transient=True)
         return
     logged = time.monotonic()
@@ -49,3 +51,14 @@ def track(items: Sequence[T], description: str) -> Iterator[T]:
             log.info("%s: %d of %d", description, done, len(items))
             logged = time.monotonic()
         yield item
+
+
+@contextmanager
+def bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Within the block show a bar on a terminal; what is yielded sets how much of `total` is done."""
+    if not console.is_terminal:
+        yield lambda done: None
+        return
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task(escape(description), total=total)
+        yield lambda done: progress.update(task, completed=done)

@@ -9,8 +9,9 @@ import logging
 import os
 import re
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from csv import DictWriter
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -314,20 +315,27 @@ def _about(
 
 def _numbers(outcomes: dict[str, Outcome]) -> dict[str, bytes]:
     """The files of what the stages measured, and the history of their trainings."""
-    import pandas as pd  # here, because a run that is there already has its tables
-
     found = {}
     for name, outcome in outcomes.items():
         if outcome.table:
-            frame = pd.DataFrame.from_dict(outcome.table, orient="index").rename_axis("measure")
-            found[f"{name}.csv"] = frame.to_csv().encode()
+            found[f"{name}.csv"] = _as_csv([{"measure": key, **row} for key, row in outcome.table.items()])
         if outcome.arrays:
             content = io.BytesIO()
             arrays = {key: values.cpu().numpy() for key, values in outcome.arrays.items()}
             np.savez_compressed(content, **arrays)  # type: ignore[arg-type]  # takes any names
             found[f"{name}.npz"] = content.getvalue()
     rows = [{"stage": name, **row} for name, outcome in outcomes.items() for row in outcome.history]
-    return found | ({"history.csv": pd.DataFrame(rows).to_csv(index=False).encode()} if rows else {})
+    return found | ({"history.csv": _as_csv(rows)} if rows else {})
+
+
+def _as_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Rows by column; a value that is missing or None is left empty."""
+    content = io.StringIO()
+    columns = dict.fromkeys(key for row in rows for key in row)
+    writer = DictWriter(content, list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return content.getvalue().encode()
 
 
 def _figures(stages: dict[str, Stage], session: Session) -> tuple[dict[str, bytes], list[str]]:

@@ -12,10 +12,9 @@ from functools import cached_property
 from inspect import signature
 from numbers import Integral
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
-import pandas as pd
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
@@ -35,6 +34,9 @@ from rebuttal.store.beside import LOGITS, SNAPSHOT, log_spaced, logits_identity,
 from rebuttal.store.entries import Artifact
 from rebuttal.store.identity import artifacts_in, name_of
 from rebuttal.training.evaluation import predict
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 HISTORY, METRICS, PROVENANCE = "history.csv", "metrics.json", "provenance.json"
 
@@ -92,6 +94,8 @@ class Run:
     @cached_property
     def history(self) -> pd.DataFrame:
         """A row an epoch and stage that trained, as in `history.csv`; empty if none did."""
+        import pandas as pd  # here, because it takes a third of a second that most commands need not wait
+
         path = self.folder / HISTORY
         if not path.exists():
             return pd.DataFrame()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from threading import Lock
 from typing import Annotated, Any, Literal
 
 import torch
@@ -65,6 +66,7 @@ class Session:
         self._cache = Path(settings.store)
         self._sources: dict[Dataset, Source] = {}
         self._examples: dict[str, Examples] = {}  # by identity; the last is the most recently used
+        self._writing = Lock()  # trainings may go on side by side, in threads
 
     def support(self, kind: str, identity: Any) -> Support:
         """The checkpoint, progress, curves and snapshots of the training that makes an artifact."""
@@ -73,13 +75,15 @@ class Session:
         forward = self.forwarder.watcher(name_of(kind, identity))
 
         def watch(row: dict[str, float]) -> None:
-            self.status.epoch(row)
-            forward(row)
+            with self._writing:
+                self.status.epoch(row)
+                forward(row)
 
         def snapshot(step: int, network: nn.Module) -> None:
             if self.settings.snapshots == "log" and is_log_spaced(step):
                 weights = Artifact({}, network.state_dict())
-                self.store.keep(SNAPSHOT, snapshot_identity(identity, step), weights, anew=True)
+                with self._writing:
+                    self.store.keep(SNAPSHOT, snapshot_identity(identity, step), weights, anew=True)
 
         pieces = self.settings.batch_size == "auto"
         return Support(checkpoint, self.status.step, watch, in_pieces=pieces, snapshot=snapshot)

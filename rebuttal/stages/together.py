@@ -1,16 +1,19 @@
-"""Networks that runs need at the same time, trained as one stack; each then comes from the store."""
+"""Networks that runs need at the same time, trained as one or side by side; each then comes from the store."""
 
 from __future__ import annotations
 
 import logging
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import groupby
 from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
 
 from rebuttal.device import machine
 from rebuttal.errors import TrainingError, out_of_memory
@@ -22,14 +25,22 @@ from rebuttal.store.entries import SECONDS_BETWEEN_TRIES, Artifact, Busy
 from rebuttal.store.identity import describe, name_of
 from rebuttal.store.trials import kept_trial
 from rebuttal.training.member import Member
-from rebuttal.training.stack import alike, is_worth_it, stackable, train_stacked, trial
+from rebuttal.training.side_by_side import (
+    Task,
+    in_parts,
+    one_thread_each,
+    side_by_side,
+    without_the_longest,
+)
+from rebuttal.training.stack import alike, stackable
+from rebuttal.training.trial import is_worth_it, trial
 
 log = logging.getLogger(__name__)
 
 MOST = 64  # networks in a stack: each holds a lock of the store, and a few frames of Python's stack
 BYTES = 2**30  # of the inputs and weights of all members
 WIN = 0.9  # of the time one by one, below which a stack wins
-VERSION = 1  # raised when the same stack and machine are to be tried again
+VERSION = 2  # raised when the same stack and machine are to be tried again
 
 
 class Trains(Protocol):
@@ -122,19 +133,26 @@ def _groups(
         return max((1 + height(other) for other in needed_by[name]), default=0)
 
     def key(name: str) -> tuple[int, str]:
-        return -height(name), kinds.get(name, name)
+        kind = kinds.get(name)
+        return -height(name), name if kind is None else "" if several else kind
 
     needed_by: dict[str, list[str]] = {name: [] for name in every}
     for name, own in needs.items():
         for need in own:
             needed_by[need].append(name)
+    several = _threads(session) > 1
     groups: list[list[str]] = []
-    for _, group in groupby(sorted(every, key=lambda name: (*key(name), name)), key=key):
+    for _, group in groupby(sorted(every, key=lambda name: (*key(name), kinds.get(name, ""), name)), key=key):
         names = list(group)
-        most = min(MOST, BYTES // _bytes(cast(Work, every[names[0]].work(session)))) if names[0] in kinds else 1
-        parts = -(-len(names) // most) if most >= 2 else len(names)
-        groups += [names[i::parts] for i in range(parts)]
+        size = sum(_bytes(cast(Work, every[name].work(session))) for name in names if name in kinds)
+        parts = max(-(-len(names) // MOST), -(-size // BYTES))
+        groups += [list(part) for part in np.array_split(names, parts)]
     return groups
+
+
+def _threads(session: Session) -> int:
+    """How many trainings may go on side by side."""
+    return torch.get_num_threads() if session.device.type == "cpu" else 1
 
 
 def _bytes(work: Work) -> int:
@@ -153,6 +171,8 @@ def _kind(stage: Stage, session: Session) -> str | None:
         return None
     if not stackable(empty_network(work.model, work.preprocess, work.source), work.recipe):
         return None
+    if 2 * _bytes(work) > BYTES:
+        return None
     return str(
         (work.model, work.preprocess, work.source.shape, work.source.classes, work.examples, work.recipe.batch_size)
     )
@@ -164,14 +184,14 @@ class _NotAsOne(Exception):
 
 @dataclass
 class _Stacks:
-    """Trainings whose places in the store are claimed, by those, and the checkpoints of their stacks."""
+    """Trainings whose places in the store are claimed, by these, and the checkpoints of their stacks."""
 
     session: Session
     claimed: dict[str, Member] = field(default_factory=dict)
     checkpoints: list[Checkpoint] = field(default_factory=list)
 
     def train(self, stages: Sequence[Stage]) -> None:
-        """Train the stages in as few stacks as possible, and store what they train."""
+        """Train the stages together, and store what they train."""
         self._claim(stages)
         for checkpoint in self.checkpoints:
             checkpoint.remove()
@@ -201,51 +221,48 @@ class _Stacks:
             self._claim(rest[1:])
 
     def _train_claimed(self) -> None:
-        for names, members in self._alike():
-            checkpoint = self._checkpoint(names)
-            self.checkpoints.append(checkpoint)
-            if not checkpoint.is_there():
-                members = [member for member in members if not member.support.checkpoint.is_there()]
-            if len(members) > 1 and (checkpoint.is_there() or _is_faster(members, self.session)):
-                log.info("%d networks are trained as one", len(members))
-                _train(members, checkpoint)
+        threads = _threads(self.session)
+        tasks: list[Task] = []
+        for of in self._alike():
+            parts = [self._task(part) for part in in_parts(of, threads)]
+            if any(part.checkpoint.is_there() for part in parts) or _are_faster(parts, self.session):
+                tasks += [part for part in parts if part.members]
+            elif threads > 1:
+                tasks += [Task([member]) for _, member in of]
+        if threads == 1:
+            for task in tasks:
+                task.carry_out()
+        elif len(tasks := without_the_longest(tasks, threads)) > 1:
+            side_by_side(tasks, threads)
 
-    def _alike(self) -> Iterator[tuple[list[str], list[Member]]]:
-        found: dict[Any, tuple[list[str], list[Member]]] = {}
+    def _alike(self) -> Iterable[list[tuple[str, Member]]]:
+        found: dict[Any, list[tuple[str, Member]]] = {}
         for name, member in self.claimed.items():
-            names, members = found.setdefault(alike(member), ([], []))
-            names.append(name)
-            members.append(member)
-        yield from found.values()
+            found.setdefault(alike(member), []).append((name, member))
+        return found.values()
 
-    def _checkpoint(self, names: list[str]) -> Checkpoint:
-        """Where the state of the stack of these networks is kept."""
+    def _task(self, of: list[tuple[str, Member]]) -> Task:
+        """One member; or several, those that were interrupted as one, or else those that were not interrupted alone."""
+        kind, names = of[0][0].partition("/")[0], [name for name, _ in of]
         interval = self.session.settings.checkpoint
-        kind = names[0].partition("/")[0]
-        return Checkpoint() if interval is None else self.session.store.checkpoint(kind, {"stack": names}, interval)
+        kept = Checkpoint() if interval is None else self.session.store.checkpoint(kind, {"as one": names}, interval)
+        self.checkpoints.append(kept)
+        every = len(of) == 1 or kept.is_there()
+        return Task([member for _, member in of if every or not member.support.checkpoint.is_there()], kept)
 
 
-def _train(members: Sequence[Member], checkpoint: Checkpoint) -> None:
-    """Train members as one; if that needs too much memory, leave them to be trained alone."""
-    try:
-        train_stacked(members, checkpoint)
-    except Exception as error:
-        if not out_of_memory(error):
-            raise
-        log.warning("%d networks do not fit into memory as one: each is trained alone", len(members))
-        for member in members:
-            member.history.clear()
-
-
-def _is_faster(members: Sequence[Member], session: Session) -> bool:
-    """Whether these members train faster as one, by a trial that the machine makes once."""
-    if session.settings.stack == "always":
-        return True
-    where = {key: machine()[key] for key in ("cpu", "gpu", "threads")}
-    where["device"] = session.device.type
+def _are_faster(parts: Sequence[Task], session: Session) -> bool:
+    """Whether the members of parts that are equal in size, but for one, train faster as one, by a trial that the
+    machine makes once."""
+    members = parts[0].members
+    if len(members) < 2 or session.settings.stack == "always":
+        return len(members) > 1
+    where: dict[str, Any] = {key: machine()[key] for key in ("cpu", "gpu", "threads")}
+    where |= {"device": session.device.type, "parts": len(parts)}
     asked = {"trial": "stack", "version": VERSION, **where, "members": len(members), "of": _facts(members[0])}
     try:
-        seconds = kept_trial(session.settings.store, asked, lambda: trial(members))
+        with one_thread_each() if len(parts) > 1 else nullcontext():
+            seconds = kept_trial(session.settings.store, asked, lambda: trial(members))
     except Exception as error:  # one that diverges in a few steps, or too many for the memory
         if isinstance(error, TrainingError) or out_of_memory(error):
             return False

@@ -37,6 +37,10 @@ class CrossEntropy:
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
 
+    def of_each(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the losses (n,) of which the loss is the mean."""
+        return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing, reduction="none")
+
 
 @checked
 class SquaredError:
@@ -47,9 +51,13 @@ class SquaredError:
     height: PositiveFloat = 1.0
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return self.of_each(logits, labels).mean()
+
+    def of_each(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the losses (n,) of which the loss is the mean."""
         one_hot = F.one_hot(labels, logits.shape[1]).to(logits.dtype)
         squares = (logits - self.height * one_hot).square() * torch.where(one_hot > 0, self.weight, 1.0)
-        return squares.mean()
+        return squares.mean(dim=1)
 
 
 @checked
@@ -63,6 +71,11 @@ class SoftCrossEntropy:
         t = self.temperature
         return t**2 * F.cross_entropy(logits / t, probabilities)
 
+    def of_each(self, logits: Tensor, probabilities: Tensor) -> Tensor:
+        """Return the losses (n,) of which the loss is the mean."""
+        t = self.temperature
+        return t**2 * F.cross_entropy(logits / t, probabilities, reduction="none")
+
 
 @checked
 class LogitError:
@@ -72,6 +85,10 @@ class LogitError:
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
         return F.mse_loss(logits, targets) / self.variance
+
+    def of_each(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the losses (n,) of which the loss is the mean."""
+        return F.mse_loss(logits, targets, reduction="none").mean(dim=1) / self.variance
 
 
 @checked

@@ -6,17 +6,12 @@ rate, schedule and end, and comes to what it would come to alone, up to rounding
 
 from __future__ import annotations
 
-import copy
 import logging
-import math
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -44,9 +39,6 @@ from rebuttal.training.recipe import Recipe
 from rebuttal.training.step import Loss
 
 log = logging.getLogger(__name__)
-
-TRIAL_STEPS = 8  # of each round of a trial
-WORTH_A_TRIAL = 300  # steps of a training; a trial takes the time of some 20
 
 
 def stackable(network: nn.Module, recipe: Recipe) -> bool:
@@ -122,37 +114,6 @@ def train_stacked(members: Sequence[Member], checkpoint: Checkpoint | None = Non
     for epoch in track(range(1, max(member.recipe.epochs for member in members) + 1), words):
         if stack.members and epoch > len(stack.members[0].history):
             stack.epoch(checkpoint)
-
-
-def is_worth_it(recipe: Recipe, n: int) -> bool:
-    """Whether a training on n inputs is so long that a trial of a few steps costs little."""
-    return recipe.epochs * recipe.steps_per_epoch(n) >= WORTH_A_TRIAL
-
-
-def trial(members: Sequence[Member]) -> dict[str, float]:
-    """Return the seconds of a few steps of all members, `stacked` and `alone`, one after the other."""
-    times: dict[str, list[float]] = {"stacked": [], "alone": []}
-    for _ in range(3):  # alternately, for a machine that others use too; the first is not counted
-        together, first = [_few_steps(member) for member in members], _few_steps(members[0])
-        times["stacked"].append(_seconds(partial(train_stacked, together)))
-        times["alone"].append(len(members) * _seconds(first.train_alone))
-    return {way: min(seconds[1:]) for way, seconds in times.items()}
-
-
-def _few_steps(member: Member) -> Member:
-    """The member with so many inputs and epochs that it takes a few steps, and a network of its own."""
-    n = min(TRIAL_STEPS * member.recipe.batch_size, len(member.inputs))
-    epochs = math.ceil(TRIAL_STEPS / member.recipe.steps_per_epoch(n))
-    recipe = replace(member.recipe, epochs=epochs, stop_accuracy=None, stop_loss=None)
-    order = np.random.default_rng(0)
-    network = copy.deepcopy(member.network)
-    return Member(network, member.inputs[:n], member.targets[:n], member.loss, recipe, order, None, "trial")
-
-
-def _seconds(do: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    do()
-    return time.perf_counter() - began
 
 
 def _still_training(members: Sequence[Member], state: State) -> list[Member]:
@@ -235,9 +196,10 @@ class _Stack:
 
     def _descend(self, batch: Tensor) -> None:
         """Take a step of every member on its inputs of the indices `batch` (M, n)."""
-        rows = torch.arange(len(self.members), device=batch.device)[:, None]
-        logits = self._logits(self.inputs[rows, batch])
-        losses = _losses([member.loss for member in self.members], logits, self.targets[rows, batch])
+        members, n = self.inputs.shape[:2]
+        chosen = partial(_rows, places=batch + n * torch.arange(members, device=batch.device)[:, None])
+        logits = self._logits(chosen(self.inputs))
+        losses = _losses([member.loss for member in self.members], logits, chosen(self.targets))
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         losses.sum().backward()
@@ -246,16 +208,16 @@ class _Stack:
                 parameters["lr"] = group[0].recipe.learning_rate(self.step, self.count)
             optimizer.step()
         self.losses[self.step % self.count] = losses.detach()
-        self.right[self.step % self.count] = (logits.argmax(dim=2) == self.classes[rows, batch]).sum(dim=1)
+        self.right[self.step % self.count] = (logits.argmax(dim=2) == chosen(self.classes)).sum(dim=1)
         self.step += 1
 
     def _logits(self, values: Tensor) -> Tensor:
         """Return logits (M, n, K) of inputs (M, n, d)."""
         layers = [torch.cat(of) if len(of) > 1 else of[0] for of in zip(*self.weights)]
         for i in range(0, len(layers), 2):
-            values = torch.baddbmm(layers[i + 1][:, None], values, layers[i].transpose(1, 2))
+            values = torch.baddbmm(layers[i + 1][:, None], values, layers[i])
             if i + 2 < len(layers):
-                values = values.relu()
+                values = values.relu_()
         return values
 
     def _end_epoch(self, member: Member, losses: Tensor, right: Tensor) -> None:
@@ -343,6 +305,12 @@ class _Stack:
             weight.grad = None
 
 
+def _rows(values: Tensor, places: Tensor) -> Tensor:
+    """Return the values (M, b, …) at these places (M, b) among the M·n of `values` (M, n, …)."""
+    chosen = values.flatten(0, 1).index_select(0, places.flatten())
+    return chosen.view(*places.shape, *values.shape[2:])
+
+
 def _classes(member: Member) -> Tensor:
     """The right class of each input, (n,); without an evaluation nobody asks."""
     if member.evaluation is None:
@@ -378,8 +346,8 @@ def _losses(losses: Sequence[Loss], logits: Tensor, targets: Tensor) -> Tensor:
 
 def _by_member(loss: Loss, logits: Tensor, targets: Tensor) -> Tensor:
     if isinstance(loss, (CrossEntropy, SquaredError, SoftCrossEntropy, LogitError)):
-        return torch.vmap(loss)(logits, targets)
-    return torch.stack([loss(x, y) for x, y in zip(logits, targets)])  # torch cannot batch all that it may be made of
+        return loss.of_each(logits.flatten(0, 1), targets.flatten(0, 1)).view(len(logits), -1).mean(dim=1)
+    return torch.stack([loss(x, y) for x, y in zip(logits, targets)])  # a user's is known as a mean alone
 
 
 def _distinct(losses: Sequence[Loss]) -> list[Callable[[Tensor, Tensor], Tensor]]:
@@ -391,16 +359,17 @@ def _distinct(losses: Sequence[Loss]) -> list[Callable[[Tensor, Tensor], Tensor]
 
 
 def _detached(network: nn.Module) -> list[Tensor]:
-    return [parameter.detach() for parameter in network.parameters()]
+    """A network's weights, those of a layer as (in, out): their gradient then lies in memory as it is computed."""
+    return [parameter.detach().t() for parameter in network.parameters()]
 
 
 def _share(members: Sequence[Member], stacked: Sequence[Tensor]) -> None:
     """Let each member's network have its part of the stack as its weights."""
     for i, member in enumerate(members):
         for parameter, of_all in zip(member.network.parameters(), stacked):
-            parameter.data = of_all.data[i]
+            parameter.data = of_all.data[i].t()
 
 
 def _own(network: nn.Module) -> None:
     for parameter in network.parameters():
-        parameter.data = parameter.data.clone()
+        parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)

@@ -3,8 +3,9 @@
     make golden                    # renew them on purpose, after a change that is meant to change results
 
 `<experiment>.json` holds the run's metrics and history, `environment.json` where they were recorded. In the same
-environment they must repeat exactly; elsewhere (another CPU or library rounds differently) within `TOLERANCE`, with
-other versions of the libraries all but a share of `STRAYS`.
+environment they must repeat exactly; elsewhere (another CPU or library rounds differently) within `TOLERANCE`, but for
+those of a hash, to which inputs that differ in a last bit are others; with other versions of the libraries all but a
+share of `STRAYS`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ ON_IMAGES = ("corruption", "frequency", "smoothness", "baseline", "interpolation
 EXPERIMENTS = sorted(path.stem for path in (FOLDER.parent.parent / "conf" / "experiment").glob("*.yaml"))
 # Shares are of 60 held-out inputs, of which few may change sides; all else is continuous.
 TOLERANCE = {"absolute": 0.1, "relative": 0.05}
-STRAYS = 0.05  # a hash of inputs that differ in a last bit is another value; a chaotic training may end elsewhere
+STRAYS = 0.05  # a chaotic training may end elsewhere
 
 
 def overrides(experiment: str, images: Path) -> list[str]:
@@ -70,7 +71,7 @@ def assert_golden(experiment: str, run: Path) -> None:
     pairs = [(name, found["metrics"][name], value) for name, value in known["metrics"].items()]
     for row, known_row in zip(found["history"], known["history"]):
         pairs += [(f"history: {name}", row[name], value) for name, value in known_row.items()]
-    strays = [pair for pair in pairs if not is_close(*pair[1:])]
+    strays = [pair for pair in pairs if "hash" not in pair[0] and not is_close(*pair[1:])]
     same_versions = all(recorded[name] == here[name] for name in ("torch", "numpy"))
     assert len(strays) <= (0 if same_versions else STRAYS * len(pairs)), strays
 

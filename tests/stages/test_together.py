@@ -1,4 +1,6 @@
 import multiprocessing
+import os
+import signal
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -42,6 +44,51 @@ def test_teachers_then_students_are_trained_as_one_and_are_what_they_are_alone(s
         assert together["agreement"] == pytest.approx(alone["agreement"], abs=0.05)
         assert together["steps"] == alone["steps"] and together["parameters"] == alone["parameters"]
     assert sorted(session.store.made) == sorted(needed)  # nothing was trained again
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_with_two_threads_they_are_trained_side_by_side_in_parts(students, session, stacks, two_threads, tmp_path):
+    train_together(students, session)
+    assert sorted(stacks) == [2, 2, 3, 3]  # of teachers and of students of classes a third is alone
+    needed = trainings(students, session)
+    assert sorted(session.store.made) == sorted(needed)
+    apart = Session(replace(session.settings, store=str(tmp_path / "apart")))
+    for student in students:
+        together, alone = (student.run(where).metrics for where in (session, apart))
+        assert together["agreement"] == pytest.approx(alone["agreement"], abs=0.05)
+        assert together["steps"] == alone["steps"]
+    assert sorted(session.store.made) == sorted(needed)
+    left = [path for path in Path(session.settings.store).rglob("*") if path.suffix == ".checkpoint"]
+    assert left == []
+
+
+def test_what_a_signal_stopped_side_by_side_goes_on_to_the_same_bits(students, session, two_threads, tmp_path):
+    whole = Session(replace(session.settings, store=str(tmp_path / "whole"), checkpoint=0.0))
+    train_together(students, whole)
+    stopped = Session(replace(session.settings, checkpoint=0.0))
+    steps = iter(range(1, 1000))
+
+    def step(done, of):
+        if next(steps) == 40:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    stopped.status.step = step
+    with pytest.raises(KeyboardInterrupt):
+        train_together(students, stopped)
+    assert list(Path(session.settings.store).rglob("*.checkpoint"))
+    again = Session(stopped.settings)
+    train_together(students, again)
+    assert 0 < len(again.store.made) <= 12
+    for student in students:
+        assert student.run(again).metrics == student.run(whole).metrics
+    assert not list(Path(session.settings.store).rglob("*.checkpoint"))
 
 
 def test_what_is_stored_is_not_trained_again(students, session, stacks):
@@ -229,7 +276,7 @@ def test_a_stack_that_does_not_fit_into_memory_is_left_to_be_trained_alone(fit, 
         members[0].history.append({"epoch": 1})
         raise MemoryError
 
-    monkeypatch.setattr("rebuttal.stages.together.train_stacked", too_large)
+    monkeypatch.setattr("rebuttal.training.side_by_side.train_stacked", too_large)
     fits = [replace(fit, seed=seed) for seed in range(3)]
     train_together(fits, session)
     assert session.store.made == [] and len(fits[0].run(session).history) == 30

@@ -13,7 +13,8 @@ from rebuttal.training.evaluation import Evaluation, HeldBack
 from rebuttal.training.loop import Support, train
 from rebuttal.training.losses import CrossEntropy, Margin, SquaredError
 from rebuttal.training.member import Member
-from rebuttal.training.stack import is_worth_it, stackable, train_stacked, trial
+from rebuttal.training.stack import stackable, train_stacked
+from rebuttal.training.trial import is_worth_it, trial
 
 N, D, K = 90, 12, 4
 TWICE, HOOKED = nn.Linear(4, 4), nn.Linear(4, 2)
