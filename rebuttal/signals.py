@@ -65,7 +65,7 @@ def heeding(deferred: DeferredSignals) -> Iterator[None]:
 @contextmanager
 def signals_deferred() -> Iterator[DeferredSignals]:
     """Within the block record the signals that would end the process; deliver them at its end. A second Ctrl-C is
-    delivered at once, within the block."""
+    delivered at once, within the block; threads that train side by side still end their steps."""
     if hasattr(_of_thread, "deferred"):
         yield _of_thread.deferred
         return

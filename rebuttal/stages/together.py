@@ -6,13 +6,12 @@ import logging
 import math
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import groupby
 from typing import Any, Protocol, cast
 
-import numpy as np
 import torch
 
 from rebuttal.device import machine
@@ -25,20 +24,16 @@ from rebuttal.store.entries import SECONDS_BETWEEN_TRIES, Artifact, Busy
 from rebuttal.store.identity import describe, name_of
 from rebuttal.store.trials import kept_trial
 from rebuttal.training.member import Member
-from rebuttal.training.side_by_side import (
-    Task,
-    in_parts,
-    one_thread_each,
-    side_by_side,
-    without_the_longest,
-)
+from rebuttal.training.side_by_side import Task, side_by_side, without_the_longest
 from rebuttal.training.stack import alike, stackable
 from rebuttal.training.trial import is_worth_it, trial
 
 log = logging.getLogger(__name__)
 
-MOST = 64  # networks in a stack: each holds a lock of the store, and a few frames of Python's stack
-BYTES = 2**30  # of the inputs and weights of all members
+MOST = 64  # networks at a time: each holds a lock of the store, and a few frames of Python's stack
+BYTES = 2**30  # of the inputs and weights of all of them
+AT_A_TIME = 4  # trainings side by side: each holds Python's lock for a quarter of a step
+ENOUGH = 8  # networks for each thread; other processes wait for no more
 WIN = 0.9  # of the time one by one, below which a stack wins
 VERSION = 2  # raised when the same stack and machine are to be tried again
 
@@ -56,62 +51,113 @@ class Trains(Protocol):
 
 
 def train_together(stages: Iterable[Stage], session: Session) -> None:
-    """Train what the stages need, and the store does not hold, in stacks where that is possible: first what needs no
-    other network, then what needs those. What is left, or fails, trains alone when it is asked for.
+    """Train what the stages need, and the store does not hold, as one or side by side where that is possible: first
+    what needs no other network, then what needs those. What is left, or fails, trains alone when it is asked for.
 
     Processes that are given the same stages at the same time share the work: each takes what no other is at."""
     if session.settings.stack == "never":
         return
-    every = {name: stage for name, (stage, _) in trainings(stages, session).items()}
-    kinds = {name: kind for name, stage in every.items() if (kind := _kind(stage, session)) is not None}
-    needs = {name: set(trainings(stage.needs(session), session)) for name, stage in every.items()}
-    missing = set(every)
-    todo = _groups(every, kinds, needs, session)
+    queue = _Queue(stages, session)
     whole = True  # groups without those that need what has failed, once nothing else is left
-    while todo:
-        busy, before = False, len(todo)
-        missing -= {name for name in missing if _is_there(name, name in kinds, session)}
-        for names in list(todo):
-            ready = {name: every[name] for name in names if name in missing and missing.isdisjoint(needs[name])}
-            if missing.intersection(names) - ready.keys() and (whole or not ready):
+    while queue.groups:
+        before = len(queue.groups)
+        try:
+            busy = queue.pass_through(whole)
+        except OSError:  # a store that can only be read: each stage says so when it is its turn
+            return
+        if len(queue.groups) == before and busy:
+            time.sleep(SECONDS_BETWEEN_TRIES)
+        elif len(queue.groups) == before and not whole:
+            return
+        else:
+            whole = len(queue.groups) < before
+
+
+class _Queue:
+    """What stages need and the store lacks, in groups of networks that can be trained as one, or of one network."""
+
+    def __init__(self, stages: Iterable[Stage], session: Session):
+        self.session = session
+        self.every = {name: stage for name, (stage, _) in trainings(stages, session).items()}
+        self.kinds = {name: kind for name, stage in self.every.items() if (kind := _kind(stage, session)) is not None}
+        self.needs = {name: set(trainings(stage.needs(session), session)) for name, stage in self.every.items()}
+        self.missing = set(self.every)
+        self.groups = _groups(self.every, self.kinds, self.needs, session)
+        self.enough = ENOUGH * _threads(session) if _threads(session) > 1 else 1  # networks to be trained at a time
+
+    def pass_through(self, whole: bool) -> bool:
+        """Train the groups that are ready, if `whole` those of which all are; return whether another process is at one.
+
+        Raises `OSError` if the store can only be read."""
+        busy = False
+        for names in list(self.groups):
+            self._look()
+            if names not in self.groups or not (ready := self._ready(names, whole)):
                 continue
-            waited_for = _waited_for(todo, missing, needs)
-            if len(ready) < 2 and waited_for.isdisjoint(ready):
-                todo.remove(names)
+            waited_for = self._waited_for()
+            if not self._may_be_together(ready) and waited_for.isdisjoint(ready):
+                self.groups.remove(names)
                 continue
-            with ExitStack() as stack:
+            with ExitStack() as claims:
                 try:
-                    stack.enter_context(session.store.claimed("trial", {"stack": names}))
+                    self._claim(names, claims)
                 except Busy:
                     busy = True
                     continue
-                except OSError:  # a store that can only be read: each stage says so when it is its turn
-                    return
-                _train_group(ready, waited_for, session)
-            todo.remove(names)
-            missing -= {name for name in missing if _is_there(name, name in kinds, session)}
-        if len(todo) == before and busy:
-            time.sleep(SECONDS_BETWEEN_TRIES)
-        elif len(todo) == before and not whole:
-            return
-        else:
-            whole = len(todo) < before
+                self._train(ready | self._beside(ready, whole, claims), waited_for)
+        return busy
 
+    def _look(self) -> None:
+        """See what is stored by now."""
+        self.missing -= {name for name in self.missing if _is_there(name, name in self.kinds, self.session)}
 
-def _train_group(stages: dict[str, Stage], waited_for: set[str], session: Session) -> None:
-    """Train stages as one, and those that were not, and that others wait for, alone."""
-    if len(stages) > 1:
-        _Stacks(session).train(list(stages.values()))
-    for name, stage in stages.items():
-        if name in waited_for and name not in session.store.made:
-            with suppress(TrainingError):  # the stage raises it when it is its turn
-                stage.run(session)
+    def _ready(self, names: Sequence[str], whole: bool) -> dict[str, Stage]:
+        """Those of a group that are missing and need nothing that is; if `whole`, none unless all are ready."""
+        left = self.missing.intersection(names)
+        ready = {name: self.every[name] for name in names if name in left and self.missing.isdisjoint(self.needs[name])}
+        return ready if len(ready) == len(left) or not whole else {}
 
+    def _may_be_together(self, ready: dict[str, Stage]) -> bool:
+        return len(ready) > 1 or (self.enough > 1 and self.kinds.keys() >= ready.keys())
 
-def _waited_for(groups: Iterable[list[str]], missing: set[str], needs: dict[str, set[str]]) -> set[str]:
-    """The networks without which those that may be trained as one cannot begin."""
-    left = [[name for name in names if name in missing] for names in groups]
-    return {need for names in left if len(names) > 1 for name in names for need in needs[name]}
+    def _waited_for(self) -> set[str]:
+        """The networks without which those that may be trained together cannot begin."""
+        left = ({name: self.every[name] for name in names if name in self.missing} for names in self.groups)
+        return {
+            need for names in left if names and self._may_be_together(names) for n in names for need in self.needs[n]
+        }
+
+    def _claim(self, names: list[str], claims: ExitStack) -> None:
+        claims.enter_context(self.session.store.claimed("trial", {"stack": names}))
+        self.groups.remove(names)
+
+    def _beside(self, ready: dict[str, Stage], whole: bool, claims: ExitStack) -> dict[str, Stage]:
+        """Claim further groups until the threads have enough to do; return what is ready of them."""
+        further: dict[str, Stage] = {}
+        if not self._may_be_together(ready):
+            return further
+        for names in list(self.groups):
+            more = self._ready(names, whole)
+            together = ready | further | more
+            if len(ready | further) >= self.enough or not more or not self.kinds.keys() >= more.keys():
+                continue
+            if len(together) <= MOST and self._bytes(together) <= BYTES:
+                with suppress(Busy):
+                    self._claim(names, claims)
+                    further |= more
+        return further
+
+    def _bytes(self, stages: dict[str, Stage]) -> int:
+        return sum(_bytes(cast(Work, stage.work(self.session))) for stage in stages.values())
+
+    def _train(self, stages: dict[str, Stage], waited_for: set[str]) -> None:
+        """Train stages together, and those that were not, and that others wait for, alone."""
+        if len(stages) > 1:
+            _Stacks(self.session).train(list(stages.values()))
+        for name, stage in stages.items():
+            if name in waited_for and name not in self.session.store.made:
+                with suppress(TrainingError):  # the stage raises it when it is its turn
+                    stage.run(self.session)
 
 
 def _is_there(name: str, may_be_stacked: bool, session: Session) -> bool:
@@ -133,26 +179,24 @@ def _groups(
         return max((1 + height(other) for other in needed_by[name]), default=0)
 
     def key(name: str) -> tuple[int, str]:
-        kind = kinds.get(name)
-        return -height(name), name if kind is None else "" if several else kind
+        return -height(name), kinds.get(name, name)
 
     needed_by: dict[str, list[str]] = {name: [] for name in every}
     for name, own in needs.items():
         for need in own:
             needed_by[need].append(name)
-    several = _threads(session) > 1
     groups: list[list[str]] = []
-    for _, group in groupby(sorted(every, key=lambda name: (*key(name), kinds.get(name, ""), name)), key=key):
+    for _, group in groupby(sorted(every, key=lambda name: (*key(name), name)), key=key):
         names = list(group)
-        size = sum(_bytes(cast(Work, every[name].work(session))) for name in names if name in kinds)
-        parts = max(-(-len(names) // MOST), -(-size // BYTES))
-        groups += [list(part) for part in np.array_split(names, parts)]
+        most = min(MOST, BYTES // _bytes(cast(Work, every[names[0]].work(session)))) if names[0] in kinds else 1
+        parts = -(-len(names) // most) if most >= 2 else len(names)
+        groups += [names[i::parts] for i in range(parts)]
     return groups
 
 
 def _threads(session: Session) -> int:
     """How many trainings may go on side by side."""
-    return torch.get_num_threads() if session.device.type == "cpu" else 1
+    return min(torch.get_num_threads(), AT_A_TIME) if session.device.type == "cpu" else 1
 
 
 def _bytes(work: Work) -> int:
@@ -170,8 +214,6 @@ def _kind(stage: Stage, session: Session) -> str | None:
     if session.settings.stack == "auto" and not is_worth_it(work.recipe, work.examples):
         return None
     if not stackable(empty_network(work.model, work.preprocess, work.source), work.recipe):
-        return None
-    if 2 * _bytes(work) > BYTES:
         return None
     return str(
         (work.model, work.preprocess, work.source.shape, work.source.classes, work.examples, work.recipe.batch_size)
@@ -221,48 +263,43 @@ class _Stacks:
             self._claim(rest[1:])
 
     def _train_claimed(self) -> None:
-        threads = _threads(self.session)
+        """Train all, decided by all, so that what was interrupted goes on in the same way; some are left for later."""
         tasks: list[Task] = []
         for of in self._alike():
-            parts = [self._task(part) for part in in_parts(of, threads)]
-            if any(part.checkpoint.is_there() for part in parts) or _are_faster(parts, self.session):
-                tasks += [part for part in parts if part.members]
-            elif threads > 1:
-                tasks += [Task([member]) for _, member in of]
-        if threads == 1:
-            for task in tasks:
+            as_one = _are_faster(list(of.values()), self.session)
+            for names in [list(of)] if as_one else [[name] for name in of]:
+                tasks.append(Task([of[name] for name in names], self._checkpoint(names)))
+        beside = without_the_longest(tasks, _threads(self.session))
+        if len(beside) > 1:
+            side_by_side(beside, _threads(self.session))
+        for task in tasks:
+            if task not in beside and len(task.members) > 1:
                 task.carry_out()
-        elif len(tasks := without_the_longest(tasks, threads)) > 1:
-            side_by_side(tasks, threads)
 
-    def _alike(self) -> Iterable[list[tuple[str, Member]]]:
-        found: dict[Any, list[tuple[str, Member]]] = {}
+    def _alike(self) -> Iterable[dict[str, Member]]:
+        found: dict[Any, dict[str, Member]] = {}
         for name, member in self.claimed.items():
-            found.setdefault(alike(member), []).append((name, member))
+            found.setdefault(alike(member), {})[name] = member
         return found.values()
 
-    def _task(self, of: list[tuple[str, Member]]) -> Task:
-        """One member; or several, those that were interrupted as one, or else those that were not interrupted alone."""
-        kind, names = of[0][0].partition("/")[0], [name for name, _ in of]
+    def _checkpoint(self, names: list[str]) -> Checkpoint:
+        """Where the state of the stack of these networks is kept; one that trains alone has its own."""
         interval = self.session.settings.checkpoint
-        kept = Checkpoint() if interval is None else self.session.store.checkpoint(kind, {"as one": names}, interval)
-        self.checkpoints.append(kept)
-        every = len(of) == 1 or kept.is_there()
-        return Task([member for _, member in of if every or not member.support.checkpoint.is_there()], kept)
+        if interval is None or len(names) == 1:
+            return Checkpoint()
+        self.checkpoints.append(self.session.store.checkpoint(names[0].partition("/")[0], {"as one": names}, interval))
+        return self.checkpoints[-1]
 
 
-def _are_faster(parts: Sequence[Task], session: Session) -> bool:
-    """Whether the members of parts that are equal in size, but for one, train faster as one, by a trial that the
-    machine makes once."""
-    members = parts[0].members
+def _are_faster(members: Sequence[Member], session: Session) -> bool:
+    """Whether these members train faster as one, by a trial that the machine makes once."""
     if len(members) < 2 or session.settings.stack == "always":
         return len(members) > 1
-    where: dict[str, Any] = {key: machine()[key] for key in ("cpu", "gpu", "threads")}
-    where |= {"device": session.device.type, "parts": len(parts)}
+    where = {key: machine()[key] for key in ("cpu", "gpu", "threads")}
+    where["device"] = session.device.type
     asked = {"trial": "stack", "version": VERSION, **where, "members": len(members), "of": _facts(members[0])}
     try:
-        with one_thread_each() if len(parts) > 1 else nullcontext():
-            seconds = kept_trial(session.settings.store, asked, lambda: trial(members))
+        seconds = kept_trial(session.settings.store, asked, lambda: trial(members))
     except Exception as error:  # one that diverges in a few steps, or too many for the memory
         if isinstance(error, TrainingError) or out_of_memory(error):
             return False

@@ -32,13 +32,15 @@ class Support:
 
     `progress` is called with (steps done, at most) after each step, `watch` with the row of each epoch, `snapshot` with
     the steps done and the network, before the first step and after each. `in_pieces`: a batch that does not fit into
-    memory is processed in pieces, whose gradients add up to the batch's.
+    memory is processed in pieces, whose gradients add up to the batch's. `keeps_end`: the checkpoint is written at the
+    end too, as the result is not stored at once.
     """
 
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     progress: Callable[[int, int], None] = lambda step, steps: None
     watch: Callable[[dict[str, float]], None] = lambda row: None
     in_pieces: bool = False
+    keeps_end: bool = False
     snapshot: Callable[[int, nn.Module], None] = lambda step, network: None
 
     def after_step(self, step: int, steps: int, network: nn.Module) -> None:
@@ -101,6 +103,8 @@ def train(
         support.watch(training.history[-1])
     network.eval()
     check_last_step(network, inputs, recipe, name, evaluation)
+    if support.keeps_end:
+        checkpoint.save(training.state())
     return training.history
 
 

@@ -51,13 +51,15 @@ class SquaredError:
     height: PositiveFloat = 1.0
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return self.of_each(logits, labels).mean()
+        return self._squares(logits, labels).mean()
 
     def of_each(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the losses (n,) of which the loss is the mean."""
+        return self._squares(logits, labels).mean(dim=1)
+
+    def _squares(self, logits: Tensor, labels: Tensor) -> Tensor:
         one_hot = F.one_hot(labels, logits.shape[1]).to(logits.dtype)
-        squares = (logits - self.height * one_hot).square() * torch.where(one_hot > 0, self.weight, 1.0)
-        return squares.mean(dim=1)
+        return (logits - self.height * one_hot).square() * torch.where(one_hot > 0, self.weight, 1.0)
 
 
 @checked

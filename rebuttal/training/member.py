@@ -17,7 +17,7 @@ from rebuttal.training.step import Loss
 @dataclass
 class Member:
     """A training that is prepared, to be carried out alone or in a stack; see `loop.train` for the fields. `history`: a
-    row an epoch, once it is carried out. `failed`: what ended it in a stack, whose others go on. `kept`: what the stage
+    row an epoch, once it is carried out. `failed`: what ended it beside others, which go on. `kept`: what the stage
     needs again afterwards."""
 
     network: nn.Module

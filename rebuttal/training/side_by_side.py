@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from functools import partial
 
 import torch
 
@@ -18,18 +18,19 @@ from rebuttal.errors import TrainingError, out_of_memory
 from rebuttal.progress.console import bar
 from rebuttal.signals import DeferredSignals, heeding, signals_deferred
 from rebuttal.store.checkpoints import Checkpoint
+from rebuttal.training.losses import Margin
 from rebuttal.training.member import Member
-from rebuttal.training.stack import train_stacked
+from rebuttal.training.stack import SEPARABLE, train_stacked
 
-T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 GAIN = 1.3  # of all threads in one small training, over one
-OVERHEAD = 2.5e6  # of a step, in products of a weight and an input
+SMALL = 5e7  # products of a weight and an input in a step; above, all threads are of use to one training
+OVERHEAD = 2.5e6  # of a step, in such products
 SECONDS_BETWEEN_LOOKS = 0.1  # for signals
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Task:
     """Members that are trained as one, with the checkpoint of their stack; or one, that is trained alone."""
 
@@ -39,30 +40,43 @@ class Task:
     @property
     def cost(self) -> float:
         """How long it takes at most, in products of a weight and an input."""
-        return sum(map(_cost, self.members))
+        return sum(_steps(member) * (_products(member) + OVERHEAD) for member in self.members)
+
+    @property
+    def fits_a_thread(self) -> bool:
+        """Whether one thread is enough for it; a user's loss may draw from the random stream that threads share."""
+        ours = all(type(member.loss) in (*SEPARABLE, Margin) for member in self.members)
+        return ours and sum(map(_products, self.members)) <= SMALL
 
     def carry_out(self) -> None:
         """Train; each member has its history afterwards, or the error that ended it, or, if all as one do not fit into
-        memory, neither."""
+        memory, neither.
+
+        Members that have a checkpoint of their own, as they were interrupted alone or had ended, go on alone."""
+        begun = [member.support.checkpoint.is_there() for member in self.members]
         if len(self.members) > 1:
-            log.info("%d networks are trained as one", len(self.members))
-            _train_as_one(self.members, self.checkpoint)
-            return
-        (member,) = self.members
-        try:
-            member.train_alone()
-        except TrainingError as error:
-            member.failed = error
+            was_one = self.checkpoint.is_there()
+            as_one = [member for member, is_begun in zip(self.members, begun) if was_one or not is_begun]
+            _train_as_one(as_one, self.checkpoint)
+        for member, is_begun in zip(self.members, begun):
+            if (is_begun or len(self.members) == 1) and not member.history and member.failed is None:
+                _train_alone(member)
 
 
-def _cost(member: Member) -> float:
-    recipe, n = member.recipe, len(member.inputs)
+def _products(member: Member) -> float:
+    """How many products of a weight and an input a step takes forwards."""
     weights = sum(parameter.numel() for parameter in member.network.parameters())
-    steps = recipe.epochs * recipe.steps_per_epoch(n)
-    return recipe.epochs * n * weights + steps * OVERHEAD
+    return float(weights * min(member.recipe.batch_size, len(member.inputs)))
+
+
+def _steps(member: Member) -> int:
+    return member.recipe.epochs * member.recipe.steps_per_epoch(len(member.inputs))
 
 
 def _train_as_one(members: Sequence[Member], checkpoint: Checkpoint) -> None:
+    if len(members) < 2:
+        return
+    log.info("%d networks are trained as one", len(members))
     try:
         train_stacked(members, checkpoint)
     except Exception as error:
@@ -73,16 +87,18 @@ def _train_as_one(members: Sequence[Member], checkpoint: Checkpoint) -> None:
             member.history.clear()
 
 
-def in_parts(members: Sequence[T], threads: int) -> list[list[T]]:
-    """Return the members in as many parts as there are threads for them."""
-    parts = min(threads, len(members))
-    return [list(members[i::parts]) for i in range(parts)]
+def _train_alone(member: Member) -> None:
+    member.support = replace(member.support, keeps_end=True)
+    try:
+        member.train_alone()
+    except TrainingError as error:
+        member.failed = error
 
 
 def without_the_longest(tasks: Sequence[Task], threads: int) -> list[Task]:
     """Return the tasks, the longest first, that end sooner side by side than one after the other with all threads each:
     without those that are so much longer than all others that threads would be idle."""
-    chosen = sorted(tasks, key=lambda task: -task.cost)
+    chosen = sorted((task for task in tasks if task.fits_a_thread), key=lambda task: -task.cost)
     while chosen and _longest(chosen, threads) > sum(task.cost for task in chosen) / GAIN:
         chosen.pop(0)
     return chosen
@@ -97,22 +113,21 @@ def _longest(tasks: Sequence[Task], threads: int) -> float:
 
 
 def side_by_side(tasks: Sequence[Task], threads: int) -> None:
-    """Carry tasks out in this order, at most so many at a time; the first one reports its progress.
+    """Carry tasks out in this order, at most so many at a time.
 
     A signal that would end the process is deferred until each has saved its checkpoint. An error other than
     `TrainingError` ends all."""
-    halt, members = _Halt(), [member for task in tasks for member in task.members]
-    for member in members[len(tasks[0].members) :]:
-        member.support = replace(member.support, progress=lambda step, steps: None)
-    epochs = sum(member.recipe.epochs for member in members)
+    halt, progress = _Halt(), _Progress(tasks)
+    left: set[Future[None]] = set()
     with (
         torch.random.fork_rng(devices=[]),  # a training that is resumed sets the stream's state
         one_thread_each(),
-        bar(f"{len(members)} networks side by side", epochs) as show,
+        bar(f"{sum(len(task.members) for task in tasks)} networks side by side", progress.total) as show,
         ThreadPoolExecutor(min(threads, len(tasks))) as pool,
     ):
-        left: set[Future[None]] = {pool.submit(halt.heeded, task.carry_out) for task in tasks}
         try:
+            with signals_deferred():
+                left |= {pool.submit(halt.heeded, task.carry_out) for task in tasks}
             while left:
                 with signals_deferred() as deferred:
                     halt.heed(deferred)
@@ -120,15 +135,40 @@ def side_by_side(tasks: Sequence[Task], threads: int) -> None:
                         done, left = wait(left, SECONDS_BETWEEN_LOOKS)
                         for future in done:
                             future.result()
-                        show(sum(len(member.history) for member in members))
+                        progress.report()
+                        show(progress.done)
                     if deferred:
                         halt.begin()
                 halt.end()
         except BaseException:
-            for future in left:
-                future.cancel()
-            halt.stop()
+            with signals_deferred():
+                halt.stop()
+                for future in left:
+                    future.cancel()
             raise
+
+
+class _Progress:
+    """The steps of all tasks, which their threads count and the main thread reports as those of one training."""
+
+    def __init__(self, tasks: Sequence[Task]):
+        self._steps = [0] * len(tasks)
+        self.total = sum(max(map(_steps, task.members)) for task in tasks)
+        self._report = tasks[0].members[0].support.progress
+        for i, task in enumerate(tasks):
+            for member in task.members:
+                member.support = replace(member.support, progress=partial(self._count, i))
+
+    def _count(self, task: int, step: int, steps: int) -> None:
+        self._steps[task] = step
+
+    @property
+    def done(self) -> int:
+        return sum(self._steps)
+
+    def report(self) -> None:
+        if self.done:
+            self._report(self.done, self.total)
 
 
 @contextmanager

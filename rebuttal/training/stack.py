@@ -40,6 +40,8 @@ from rebuttal.training.step import Loss
 
 log = logging.getLogger(__name__)
 
+SEPARABLE = (CrossEntropy, SquaredError, SoftCrossEntropy, LogitError)  # losses that are known for each input
+
 
 def stackable(network: nn.Module, recipe: Recipe) -> bool:
     """Whether a network can be a member: linear layers and ReLU after a fixed preprocessing layer, in float32, with an
@@ -345,9 +347,10 @@ def _losses(losses: Sequence[Loss], logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def _by_member(loss: Loss, logits: Tensor, targets: Tensor) -> Tensor:
-    if isinstance(loss, (CrossEntropy, SquaredError, SoftCrossEntropy, LogitError)):
+    # A user's, also one that inherits from these, is known as a mean alone.
+    if isinstance(loss, SEPARABLE) and type(loss) in SEPARABLE:
         return loss.of_each(logits.flatten(0, 1), targets.flatten(0, 1)).view(len(logits), -1).mean(dim=1)
-    return torch.stack([loss(x, y) for x, y in zip(logits, targets)])  # a user's is known as a mean alone
+    return torch.stack([loss(x, y) for x, y in zip(logits, targets)])
 
 
 def _distinct(losses: Sequence[Loss]) -> list[Callable[[Tensor, Tensor], Tensor]]:

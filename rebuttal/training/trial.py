@@ -16,7 +16,7 @@ from rebuttal.training.recipe import Recipe
 from rebuttal.training.stack import train_stacked
 
 STEPS = (8, 32)  # of each round, at least and at most
-SHARE = 160  # a round has one of so many of a training's steps, so that a trial takes a twentieth of its time
+SHARE = 160  # a round has one of so many of a training's steps, if these are not too few or too many
 WORTH_IT = 300  # steps of a training
 
 

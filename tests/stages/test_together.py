@@ -1,3 +1,4 @@
+import itertools
 import multiprocessing
 import os
 import signal
@@ -16,9 +17,10 @@ from rebuttal.stages import Fit
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import trainings
 from rebuttal.stages.together import train_together
-from rebuttal.stages.variants import repeated
+from rebuttal.stages.variants import repeated, with_student_size
 from rebuttal.store.entries import lock_of
 from rebuttal.store.identity import name_of
+from rebuttal.training import side_by_side
 
 
 @pytest.fixture
@@ -54,9 +56,22 @@ def two_threads():
     torch.set_num_threads(before)
 
 
-def test_with_two_threads_they_are_trained_side_by_side_in_parts(students, session, stacks, two_threads, tmp_path):
+@pytest.fixture
+def beside(monkeypatch):
+    """The number of networks in each task of those that are trained side by side."""
+    sizes, run = [], side_by_side.side_by_side
+
+    def counted(tasks, threads):
+        sizes.append(sorted(len(task.members) for task in tasks))
+        run(tasks, threads)
+
+    monkeypatch.setattr("rebuttal.stages.together.side_by_side", counted)
+    return sizes
+
+
+def test_with_two_threads_stacks_are_trained_side_by_side(students, session, stacks, beside, two_threads, tmp_path):
     train_together(students, session)
-    assert sorted(stacks) == [2, 2, 3, 3]  # of teachers and of students of classes a third is alone
+    assert sorted(stacks) == [3, 3, 6] and beside == [[3, 6]]
     needed = trainings(students, session)
     assert sorted(session.store.made) == sorted(needed)
     apart = Session(replace(session.settings, store=str(tmp_path / "apart")))
@@ -69,23 +84,34 @@ def test_with_two_threads_they_are_trained_side_by_side_in_parts(students, sessi
     assert left == []
 
 
-def test_what_a_signal_stopped_side_by_side_goes_on_to_the_same_bits(students, session, two_threads, tmp_path):
-    whole = Session(replace(session.settings, store=str(tmp_path / "whole"), checkpoint=0.0))
-    train_together(students, whole)
-    stopped = Session(replace(session.settings, checkpoint=0.0))
-    steps = iter(range(1, 1000))
+def test_with_two_threads_networks_of_several_sizes_are_trained_side_by_side(
+    mimic, session, stacks, beside, two_threads
+):
+    students = [with_student_size(replace(mimic, seed=n), 100 + n) for n in range(4)]
+    train_together(students, session)
+    assert stacks == [] and beside == [[1, 1, 1, 1]]
+    assert len(session.store.made) == 5  # with their teacher
 
-    def step(done, of):
-        if next(steps) == 40:
+
+@pytest.mark.parametrize("rows", [0, 4, 12, 20, 33])
+def test_what_a_signal_stopped_side_by_side_goes_on_to_the_same_bits(rows, students, session, two_threads, tmp_path):
+    students += [with_student_size(replace(students[0], seed=n), 150 + n) for n in range(2)]
+    whole = Session(replace(session.settings, store=str(tmp_path / "whole")))
+    train_together(students, whole)
+    stopped = Session(session.settings)
+
+    seen = itertools.count()
+
+    def row_ends(row):
+        if next(seen) == rows:
             os.kill(os.getpid(), signal.SIGINT)
 
-    stopped.status.step = step
+    stopped.status.epoch = row_ends
     with pytest.raises(KeyboardInterrupt):
         train_together(students, stopped)
     assert list(Path(session.settings.store).rglob("*.checkpoint"))
     again = Session(stopped.settings)
     train_together(students, again)
-    assert 0 < len(again.store.made) <= 12
     for student in students:
         assert student.run(again).metrics == student.run(whole).metrics
     assert not list(Path(session.settings.store).rglob("*.checkpoint"))

@@ -64,8 +64,25 @@ def assert_alike(one, network, history, tolerance):
         assert (mine - theirs).norm() <= tolerance * theirs.norm()
 
 
+class Threefold(CrossEntropy):
+    """A user's loss, that inherits from one whose loss of each input is known."""
+
+    def __call__(self, logits, labels):
+        return 3 * super().__call__(logits, labels)
+
+
+LOSSES = [CrossEntropy(), CrossEntropy(label_smoothing=0.1), SquaredError(weight=2.0), Margin(), Threefold()]
+
+
+@pytest.mark.parametrize("loss", LOSSES[:3])
+def test_a_loss_is_the_mean_of_the_losses_of_each(loss):
+    logits, labels = torch.randn(7, K), torch.arange(7) % K
+    assert loss.of_each(logits, labels).shape == (7,)
+    torch.testing.assert_close(loss.of_each(logits, labels).mean(), loss(logits, labels))
+
+
 @pytest.mark.parametrize("optimizer", [SGD(), SGD(nesterov=True), SGD(momentum=0.0), AdamW()])
-@pytest.mark.parametrize("loss", [CrossEntropy(), CrossEntropy(label_smoothing=0.1), SquaredError(), Margin()])
+@pytest.mark.parametrize("loss", LOSSES)
 def test_members_are_after_ten_steps_what_they_are_alone(optimizer, loss, recipe):
     settings = recipe(optimizer=optimizer, lr=0.01, weight_decay=1e-3, epochs=5, batch_size=64, loss=loss)
     members = [member(seed, settings) for seed in range(6)]
