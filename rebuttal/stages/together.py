@@ -90,12 +90,13 @@ class _Queue:
 
         Raises `OSError` if the store can only be read."""
         busy = False
+        self._look()
         for names in list(self.groups):
-            self._look()
-            if names not in self.groups or not (ready := self._ready(names, whole)):
+            is_left = not self.missing.isdisjoint(names)
+            if names not in self.groups or (is_left and not self._ready(names, whole)):
                 continue
-            waited_for = self._waited_for()
-            if not self._may_be_together(ready) and waited_for.isdisjoint(ready):
+            ready, waited_for = self._ready(names, whole), self._waited_for()
+            if not ready or (not self._may_be_together(ready) and waited_for.isdisjoint(ready)):
                 self.groups.remove(names)
                 continue
             with ExitStack() as claims:
@@ -105,6 +106,7 @@ class _Queue:
                     busy = True
                     continue
                 self._train(ready | self._beside(ready, whole, claims), waited_for)
+            self._look()
         return busy
 
     def _look(self) -> None:
@@ -117,15 +119,15 @@ class _Queue:
         ready = {name: self.every[name] for name in names if name in left and self.missing.isdisjoint(self.needs[name])}
         return ready if len(ready) == len(left) or not whole else {}
 
-    def _may_be_together(self, ready: dict[str, Stage]) -> bool:
-        return len(ready) > 1 or (self.enough > 1 and self.kinds.keys() >= ready.keys())
+    def _may_be_together(self, group: dict[str, Stage]) -> bool:
+        """Whether networks of a group may be trained as one, or beside others."""
+        return len(group) > 1 or (self.enough > 1 and self.kinds.keys() >= group.keys())
 
     def _waited_for(self) -> set[str]:
         """The networks without which those that may be trained together cannot begin."""
-        left = ({name: self.every[name] for name in names if name in self.missing} for names in self.groups)
-        return {
-            need for names in left if names and self._may_be_together(names) for n in names for need in self.needs[n]
-        }
+        left = [{name: self.every[name] for name in names if name in self.missing} for names in self.groups]
+        together = [name for group in left if group and self._may_be_together(group) for name in group]
+        return {need for name in together for need in self.needs[name]}
 
     def _claim(self, names: list[str], claims: ExitStack) -> None:
         claims.enter_context(self.session.store.claimed("trial", {"stack": names}))
