@@ -113,11 +113,11 @@ def interpolating(inputs: Tensor, labels: Tensor, classes: int, seed: int) -> In
 
 
 def distinct(points: Array, targets: Array) -> tuple[Array, Array]:
-    """Return the points (n,), in order, and their targets (n, K), without those that are equal to one before."""
+    """Return the points (n,), in order, and targets (n, K); of those that are equal but for rounding, the first."""
     order = np.argsort(points, kind="stable")
-    points, targets = points[order], targets[order]
-    apart = np.append(True, np.diff(points) > RESOLUTION * max(np.ptp(points), np.finfo(float).tiny))
-    return points[apart], targets[apart]
+    apart = np.append(True, np.diff(points[order]) > RESOLUTION * max(np.ptp(points), np.finfo(float).tiny))
+    first = np.minimum.reduceat(order, np.flatnonzero(apart))  # equal inputs may be projected a last bit apart
+    return points[first], targets[first]
 
 
 def thresholds_between(points: Array) -> Array:

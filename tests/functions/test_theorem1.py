@@ -117,6 +117,8 @@ def test_of_equal_inputs_the_label_of_the_first_is_fitted():
     assert network(x).argmax(dim=1).tolist() == [0, 1, 2, 0, 1, 1]
     points, targets = distinct(np.array([2.0, 1.0, 2.0]), np.array([[5.0], [6.0], [7.0]]))
     assert points.tolist() == [1.0, 2.0] and targets.tolist() == [[6.0], [5.0]]
+    points, targets = distinct(np.array([2.0, 1.0, np.nextafter(2.0, 0.0)]), np.array([[5.0], [6.0], [7.0]]))
+    assert points.tolist() == [1.0, 2.0] and targets.tolist() == [[6.0], [5.0]]
     assert interpolating(x[:1], torch.tensor([2]), 3, 0)(x[:1]).argmax().item() == 2
 
 
