@@ -87,6 +87,8 @@ def _dot(axes: Axes, mark: Mark, y: float, style: dict[str, Any], label: str | N
 
 def _curves(axes: Axes, panel: Curves) -> None:
     several = len(panel.series) > 1
+    if panel.log_x:
+        axes.set_xscale("log")  # before there are points: one alone has no limits that could be converted
     for (name, marks), style in zip(panel.marks().items(), line_styles(len(panel.series))):
         _curve(axes, marks, style, name if several else None)
         if name in panel.vertical_lines:
@@ -96,7 +98,6 @@ def _curves(axes: Axes, panel: Curves) -> None:
     if panel.vertical_lines:
         axes.plot([], [], ":", color=GREY, linewidth=0.8, label=panel.vertical_label)
     if panel.log_x:
-        axes.set_xscale("log")
         _plain_numbers(axes.xaxis, sorted({float(mark.at) for marks in panel.marks().values() for mark in marks}))
     if panel.log_y:
         axes.set_yscale("log")

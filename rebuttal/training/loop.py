@@ -101,11 +101,15 @@ def train(
             if deferred:
                 checkpoint.save(training.state())
         support.watch(training.history[-1])
-    network.eval()
-    check_last_step(network, inputs, recipe, name, evaluation)
-    if support.keeps_end:
-        checkpoint.save(training.state())
+    _end(training, inputs, name, support)
     return training.history
+
+
+def _end(training: _Training, inputs: Tensor, name: str, support: Support) -> None:
+    training.network.eval()
+    check_last_step(training.network, inputs, training.recipe, name, training.evaluation)
+    if support.keeps_end:
+        support.checkpoint.save(training.state())
 
 
 def _resume(training: _Training, checkpoint: Checkpoint, message: str) -> None:

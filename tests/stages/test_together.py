@@ -93,7 +93,9 @@ def test_with_two_threads_networks_of_several_sizes_are_trained_side_by_side(
     assert len(session.store.made) == 5  # with their teacher
 
 
-@pytest.mark.parametrize("rows", [0, 4, 12, 20, 33])
+@pytest.mark.parametrize(
+    "rows", [4, pytest.param(20, marks=pytest.mark.slow), pytest.param(33, marks=pytest.mark.slow)]
+)
 def test_what_a_signal_stopped_side_by_side_goes_on_to_the_same_bits(rows, students, session, two_threads, tmp_path):
     students += [with_student_size(replace(students[0], seed=n), 150 + n) for n in range(2)]
     whole = Session(replace(session.settings, store=str(tmp_path / "whole")))
