@@ -18,13 +18,25 @@ def test_the_verdicts_of_the_documentation_are_those_of_the_study():
     expected = []
     for row in CLAIMS.to_dict("records"):
         sign = {"at_least": "≥", "at_most": "≤"}[row["comparison"]]
-        scope = "; ".join(row[name] for name in ("configuration", "remarks") if isinstance(row[name], str))
+        scope = "; ".join(row[name] for name in ("region", "configuration", "remarks") if isinstance(row[name], str))
         claimed = f"{sign} {row['threshold']:g}"
         cells = (row["statement"], row["verdict"], row["measured"], claimed, row["n"], scope or "–")
         expected.append(f"| {' | '.join(map(str, cells))} |")
     table = rows("docs/verdicts.md")
     begin = table.index("| claim | verdict | measured | claimed | seeds | model, data, n, K |") + 1
     assert table[begin : begin + len(expected)] == expected
+
+
+def test_the_verdicts_by_region_of_the_documentation_are_those_of_the_study():
+    regions = pd.read_csv(ROOT / "results/processed/regions.csv", keep_default_na=False)
+    decisions = ("supported", "refuted", "inconclusive", "not run")
+    expected = [
+        f"| {' | '.join([row['statement'], *(row[d] or '–' for d in decisions)])} |"
+        for row in regions.to_dict("records")
+    ]
+    table = rows("docs/verdicts.md")
+    begin = table.index(f"| claim | {' | '.join(f'{d} where' for d in decisions)} |") + 1
+    assert expected and table[begin : begin + len(expected)] == expected
 
 
 def test_the_short_verdicts_of_the_readme_are_among_them():
@@ -50,8 +62,11 @@ def test_the_verdicts_are_counted_right():
 
 
 def test_the_study_judged_the_claims_of_the_ledger():
-    judged = {(row["claim"], row["statement"], row["threshold"]) for row in CLAIMS.to_dict("records")}
-    assert judged == {(claim.id, claim.statement, claim.threshold) for claim in read_claims()}
+    judged = {
+        (row["claim"], row["region"] if isinstance(row["region"], str) else "", row["statement"], row["threshold"])
+        for row in CLAIMS.to_dict("records")
+    }
+    assert judged == {(claim.id, claim.region, claim.statement, claim.threshold) for claim in read_claims()}
 
 
 def test_every_file_that_the_readme_shows_or_links_is_there():

@@ -350,8 +350,11 @@ def verdict_chart(verdicts: Sequence[Verdict]) -> Chart | None:
     ordered: dict[str, dict[str, Estimate]] = {
         decision: series[decision] for decision in DECISIONS if decision in series
     }
-    title = "All judged claims: the median over seeds with its 95 % interval, as a distance from the threshold."
-    label = "against the claim  ←  threshold  →  for the claim (each row in a unit of its own)"
+    title = (
+        "All judged claims: the median over seeds with its 95 % interval, as a distance from the threshold, each row "
+    )
+    title += "in a unit of its own."
+    label = "against the claim  ←  threshold  →  for the claim"
     runs = tuple(run for v in judged for run in v.runs)
     return Chart(
         OVERVIEW, OVERVIEW, title, (Dots(label, tuple(names), ordered, {"threshold": 0.0}, exclusive=True),), runs

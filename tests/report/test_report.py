@@ -40,7 +40,7 @@ def test_a_report_changes_no_run_and_prints_its_verdicts(runs, tmp_path):
     claims = pd.read_csv(tmp_path / "processed/claims.csv").set_index("claim")
     assert claims.loc["fits_random_labels", "verdict"] == "not run"
     assert claims.loc["fits_random_labels", "command"].startswith("python -m rebuttal.train")
-    assert claims.loc["student_agrees_student", "left_out_unfitted"] == 2  # two epochs are too few to fit
+    assert claims.loc["student_agrees_logits", "left_out_unfitted"] == 2  # two epochs are too few to fit
     assert "not run" in done.stdout and f"report: {tmp_path / 'index.html'}" in done.stdout
     assert "python -m rebuttal.train -m experiment=baseline" in (tmp_path / "index.html").read_text()
 
