@@ -92,10 +92,10 @@ class _Queue:
         busy = False
         self._look()
         for names in list(self.groups):
-            is_left = not self.missing.isdisjoint(names)
-            if names not in self.groups or (is_left and not self._ready(names, whole)):
+            ready = self._ready(names, whole)
+            if names not in self.groups or (not ready and not self.missing.isdisjoint(names)):
                 continue
-            ready, waited_for = self._ready(names, whole), self._waited_for()
+            waited_for = self._waited_for()
             if not ready or (not self._may_be_together(ready) and waited_for.isdisjoint(ready)):
                 self.groups.remove(names)
                 continue
@@ -139,9 +139,11 @@ class _Queue:
         if not self._may_be_together(ready):
             return further
         for names in list(self.groups):
+            if len(ready) + len(further) >= self.enough:
+                break
             more = self._ready(names, whole)
             together = ready | further | more
-            if len(ready | further) >= self.enough or not more or not self.kinds.keys() >= more.keys():
+            if not more or not self.kinds.keys() >= more.keys():
                 continue
             if len(together) <= MOST and self._bytes(together) <= BYTES:
                 with suppress(Busy):

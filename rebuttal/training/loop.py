@@ -73,7 +73,7 @@ def train(
     support = support or Support()
     checkpoint = support.checkpoint
     steps_per_epoch = recipe.steps_per_epoch(len(inputs))
-    steps = recipe.epochs * steps_per_epoch
+    steps = recipe.most_steps(len(inputs))
     training = _Training(network, recipe, order, steps_per_epoch, inputs.device, evaluation)
     _resume(training, checkpoint, f"{name}: resuming from step %d of {steps}")
     for row in training.history:

@@ -53,6 +53,10 @@ class Recipe:
         """Return how many optimiser steps an epoch of n inputs has."""
         return math.ceil(n / self.batch_size)
 
+    def most_steps(self, n: int) -> int:
+        """Return how many optimiser steps a training on n inputs has, if nothing stops it earlier."""
+        return self.epochs * self.steps_per_epoch(n)
+
     def learning_rate(self, step: int, steps_per_epoch: int) -> float:
         """Return the learning rate of optimiser step `step` = 0, 1, …"""
         epoch = step / steps_per_epoch

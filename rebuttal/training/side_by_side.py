@@ -70,7 +70,7 @@ def _products(member: Member) -> float:
 
 
 def _steps(member: Member) -> int:
-    return member.recipe.epochs * member.recipe.steps_per_epoch(len(member.inputs))
+    return member.recipe.most_steps(len(member.inputs))
 
 
 def _train_as_one(members: Sequence[Member], checkpoint: Checkpoint) -> None:

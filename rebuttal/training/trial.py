@@ -22,11 +22,7 @@ WORTH_IT = 300  # steps of a training
 
 def is_worth_it(recipe: Recipe, n: int) -> bool:
     """Whether a training on n inputs is so long that a trial of a few steps costs little."""
-    return _steps(recipe, n) >= WORTH_IT
-
-
-def _steps(recipe: Recipe, n: int) -> int:
-    return recipe.epochs * recipe.steps_per_epoch(n)
+    return recipe.most_steps(n) >= WORTH_IT
 
 
 def trial(members: Sequence[Member]) -> dict[str, float]:
@@ -42,7 +38,7 @@ def trial(members: Sequence[Member]) -> dict[str, float]:
 def _few_steps(member: Member) -> Member:
     """The member with so many inputs and epochs that it takes a few steps, and a network of its own."""
     least, most = STEPS
-    steps = min(max(least, _steps(member.recipe, len(member.inputs)) // SHARE), most)
+    steps = min(max(least, member.recipe.most_steps(len(member.inputs)) // SHARE), most)
     n = min(steps * member.recipe.batch_size, len(member.inputs))
     epochs = math.ceil(steps / member.recipe.steps_per_epoch(n))
     recipe = replace(member.recipe, epochs=epochs, stop_accuracy=None, stop_loss=None)
