@@ -30,7 +30,10 @@ from rebuttal.report.verdicts import DECISIONS, Verdict
 
 MARKERS = {"o": "circle", "s": "square", "^": "triangle", "D": "diamond", "v": "inverted_triangle", "*": "star"}
 HEIGHT = 320  # of a plot, in pixels
-LABEL = 26  # characters of a line of an axis label: a narrow screen has no room for more
+LABEL, CATEGORY = (
+    26,
+    40,
+)  # characters of a line of an axis label and of a row's name: a narrow screen has no room for more
 MAX_RUNS = 500  # listed on the page; raw/runs.csv has all
 TOOLTIPS = [("", "@name"), ("mean", "@mean{0.[0000]}"), ("95 %", "@interval"), ("seeds", "@n")]
 
@@ -143,20 +146,22 @@ def _plot(height: int = HEIGHT, **settings: Any) -> figure:
     return plot
 
 
-def _wrapped(label: str) -> str:
-    return textwrap.fill(label, LABEL)
+def _wrapped(label: str, characters: int = LABEL) -> str:
+    return textwrap.fill(label, characters)
 
 
 def _dots(panel: Dots) -> figure:
     log: dict[str, Any] = {"x_axis_type": "log"} if panel.log else {}
-    height = max(HEIGHT, 100 + 18 * len(panel.categories))
-    plot = _plot(height, y_range=list(reversed(panel.categories)), x_axis_label=_wrapped(panel.label), **log)
+    rows = {category: _wrapped(category, CATEGORY) for category in panel.categories}
+    lines = max(row.count("\n") for row in rows.values()) + 1
+    height = max(HEIGHT, 100 + (4 + 14 * lines) * len(rows))
+    plot = _plot(height, y_range=list(reversed(rows.values())), x_axis_label=_wrapped(panel.label), **log)
     for i, (name, marks) in enumerate(panel.marks().items()):
         style = line_styles(len(panel.series))[i]
         offset = 0.0 if panel.exclusive else -0.24 * (i - (len(panel.series) - 1) / 2)
-        points: list[Point] = [(mark.mean, (mark.at, offset), str(mark.at), mark) for mark in marks]
+        points: list[Point] = [(mark.mean, (rows[str(mark.at)], offset), str(mark.at), mark) for mark in marks]
         _points(plot, points, name if len(panel.series) > 1 else None, style, interval_of="x")
-    _reference_lines(plot, panel.lines, "height", panel.categories[0])
+    _reference_lines(plot, panel.lines, "height", rows[panel.categories[0]])
     return plot
 
 
