@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -53,6 +54,9 @@ def _lowest(estimates: Iterable[Estimate]) -> float:
     return min([*means, *(e.low for e in found if e.low is not None and e.low > 0)], default=1.0)
 
 
+ROW = 40  # characters of a line beside a row of a dot plot; more leave none of a narrow screen, or of a printed column
+
+
 @dataclass(frozen=True)
 class Dots:
     """A dot plot: a row per category, and in it a dot with its interval for each series.
@@ -72,6 +76,15 @@ class Dots:
         """Return what is drawn of each series."""
         lowest = _lowest(e for cells in self.series.values() for e in cells.values()) if self.log else None
         return {name: _marks(list(cells.items()), lowest) for name, cells in self.series.items()}
+
+    def rows(self) -> dict[str, str]:
+        """Return how each category is written beside its row: in lines that leave room for the plot."""
+        whole = {category: re.sub(" ([=≤≥]) ", "\u00a0\\1\u00a0", category) for category in self.categories}  # K = 10
+        return {category: textwrap.fill(text, ROW) for category, text in whole.items()}
+
+    @property
+    def lines_of_a_row(self) -> int:
+        return max((row.count("\n") + 1 for row in self.rows().values()), default=1)
 
 
 @dataclass(frozen=True)
@@ -317,7 +330,9 @@ def _curves(name: str, selection: Selection, runs: Iterable[Run]) -> list[tuple[
 
 
 def _history(run: Run, stage: str) -> pd.DataFrame:
-    """Return the numbers of the history of a run's stage, by step; empty if there is none."""
+    """Return the numbers of the history of a run's stage, by step; empty if there is none, as in an earlier report."""
+    if run.report is not None:
+        return pd.DataFrame()
     try:
         table = pd.read_csv(run.folder / "history.csv")
         own = table[table["stage"] == stage].drop(columns="stage").apply(pd.to_numeric, errors="coerce")

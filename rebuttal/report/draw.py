@@ -28,8 +28,10 @@ def draw(chart: Chart) -> Figure:
     dots = all(isinstance(panel, Dots) for panel in chart.panels)
     columns = min(MAX_COLUMNS if dots else 2, len(chart.panels))
     rows = -(-len(chart.panels) // columns)
-    categories = max((len(panel.categories) for panel in chart.panels if isinstance(panel, Dots)), default=0)
-    height = 0.75 + 0.2 * categories if dots else WIDTH * 0.68
+    plots = [panel for panel in chart.panels if isinstance(panel, Dots)]
+    categories = max((len(panel.categories) for panel in plots), default=0)
+    lines = max((panel.lines_of_a_row for panel in plots), default=1)
+    height = 0.75 + (0.09 + 0.11 * lines) * categories if dots else WIDTH * 0.68
     with rc_context(STYLE):
         wide = 2 if categories > LONG else min(2, columns)
         figure = Figure(figsize=(WIDTH * wide, height * rows), layout="constrained")
@@ -70,7 +72,7 @@ def _dots(axes: Axes, panel: Dots) -> None:
             _dot(axes, mark, rows[str(mark.at)] + offset, style, name if several and j == 0 else None)
     for name, value in panel.lines.items():
         axes.axvline(value, color=GREY, linewidth=0.8, linestyle="--" if name == "claimed" else ":", label=name)
-    axes.set_yticks(range(len(rows)), list(rows))
+    axes.set_yticks(range(len(rows)), list(panel.rows().values()))
     axes.set_ylim(len(rows) - 0.5, -0.5)
     if panel.log:
         axes.set_xscale("log")

@@ -1,4 +1,4 @@
-"""Reads run folders into one tidy table; changes nothing in them."""
+"""Reads run folders, and what earlier reports kept of theirs, into one tidy table; changes nothing in them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,6 +25,7 @@ from rebuttal.store.identity import fingerprint
 
 COMMANDS = ("train", "rebuttal-train")  # the program of a run that did not record its overrides, if not Python's
 RUN_FILES = ("metrics.json", "error.txt", "train.log")  # a folder with any of them is a run folder
+RECORDS = "raw/runs.json"  # in the folder of a report: its runs, as `Gathered.records` gives them
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Run:
     trained networks that its numbers come from. `judged`: False for a run whose numbers mean nothing (debug=tiny).
     `config`: without the keys that may differ within a configuration. `command`: the command that repeats the run.
     `version`: of rebuttal. `places`: the folders of configs, besides rebuttal's own, that the run was composed from.
+    `report`: the folder of the earlier report that the run is known from; None for one whose own folder was read.
     """
 
     folder: Path
@@ -52,6 +54,7 @@ class Run:
     networks: frozenset[str] = frozenset()
     judged: bool = True
     places: tuple[Path, ...] = ()
+    report: Path | None = None
 
     @property
     def setup_name(self) -> str:
@@ -61,6 +64,10 @@ class Run:
     def classes(self) -> int | None:
         """K, if a stage that trains a network says it."""
         return next((int(k) for name, k in self.metrics.items() if name.endswith("/classes") and k), None)
+
+
+RECORDED = [field.name for field in fields(Run) if field.name not in ("config", "name", "report")]
+"""The fields of a run in a report: its config is there once for all of its seeds, its name depends on the others."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,13 @@ class Gathered:
             rows.append(head | settings | run.metrics)
         return pd.DataFrame(rows)
 
+    def records(self) -> dict[str, Any]:
+        """Return the runs as JSON, from which a later report reads them: each config once, by its configuration."""
+        return {
+            "configs": {run.configuration: run.config for run in self.runs},
+            "runs": [{name: _as_json(getattr(run, name)) for name in RECORDED} for run in self.runs],
+        }
+
     def places(self) -> list[Path]:
         """Return the folders of configs that runs were composed from, besides rebuttal's own."""
         return list(dict.fromkeys(place for run in self.runs for place in run.places))
@@ -108,19 +122,23 @@ class Gathered:
 
 
 def gather(folders: Iterable[str | Path]) -> Gathered:
-    """Read every run below `folders`.
+    """Read every run below `folders`; of a folder that is a report's, the runs that it kept.
 
     A run that is there more than once is counted once; if its numbers differ, not at all, because none of the folders
-    says which are right.
+    says which are right; only that a run's own folder says what it is now, whatever a report has of it.
     """
+    roots = [Path(root) for root in folders]
     found: dict[str, list[Run]] = {}
     problems: list[Problem] = []
     configs: dict[str, dict[str, Any]] = {}
-    for folder in track(sorted({path for root in folders for path in _run_folders(Path(root))}), "reading runs"):
-        run = _read(folder, configs)
+    own = sorted({path for root in roots for path in _run_folders(root)})
+    read = [_read(folder, configs) for folder in track(own, "reading runs")]
+    present = {(run.folder.resolve(), run.identity) for run in read if isinstance(run, Run)}
+    kept = [run for root in dict.fromkeys(roots) for run in _runs_of_report(root)]
+    for run in [*read, *kept]:
         if isinstance(run, Problem):
             problems.append(run)
-        else:
+        elif run.report is None or (run.folder.resolve(), run.identity) not in present:
             found.setdefault(run.identity, []).append(run)
     runs = []
     for same in found.values():
@@ -129,7 +147,8 @@ def gather(folders: Iterable[str | Path]) -> Gathered:
             problems += [_conflict(run, same) for run in same]
             continue
         runs.append(first)
-        problems += [Problem(other.folder, "duplicate", f"the same run as {first.folder}") for other in others]
+        elsewhere = [other.folder for other in others if other.report is None]
+        problems += [Problem(folder, "duplicate", f"the same run as {first.folder}") for folder in elsewhere]
     return Gathered(_with_names(runs), problems)
 
 
@@ -157,6 +176,32 @@ def _names(runs: list[Run]) -> list[str]:
 def _run_folders(root: Path) -> Iterator[Path]:
     for name in RUN_FILES:
         yield from (path.parent for path in root.rglob(name))
+
+
+def _runs_of_report(report: Path) -> list[Run] | list[Problem]:
+    """Read the runs that a report kept; none if the folder is not a report's."""
+    if not (report / RECORDS).is_file():
+        return []
+    try:
+        content = from_json((report / RECORDS).read_bytes())
+        return [_of_record(record, content["configs"], report) for record in content["runs"]]
+    except KeyError as error:
+        return [Problem(report, "damaged", f"{RECORDS}: no key {error}; written by another version?")]
+    except (OSError, ValueError, TypeError) as error:
+        return [Problem(report, "damaged", f"{RECORDS}: {type(error).__name__}: {error}")]
+
+
+def _of_record(record: dict[str, Any], configs: dict[str, dict[str, Any]], report: Path) -> Run:
+    paths = {"folder": Path(record["folder"]), "places": tuple(p for p in map(Path, record["places"]) if p.is_dir())}
+    own = {name: record[name] for name in RECORDED}
+    config, networks = configs[record["configuration"]], frozenset(record["networks"])
+    return Run(**own | paths | {"networks": networks, "config": config, "report": report})
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return sorted(map(str, value)) if isinstance(value, (tuple, frozenset)) else value
 
 
 def _read(folder: Path, configs: dict[str, dict[str, Any]]) -> Run | Problem:

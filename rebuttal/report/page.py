@@ -146,15 +146,14 @@ def _plot(height: int = HEIGHT, **settings: Any) -> figure:
     return plot
 
 
-def _wrapped(label: str, characters: int = LABEL) -> str:
-    return textwrap.fill(label, characters)
+def _wrapped(label: str) -> str:
+    return textwrap.fill(label, LABEL)
 
 
 def _dots(panel: Dots) -> figure:
     log: dict[str, Any] = {"x_axis_type": "log"} if panel.log else {}
-    rows = {category: _wrapped(category, CATEGORY) for category in panel.categories}
-    lines = max(row.count("\n") for row in rows.values()) + 1
-    height = max(HEIGHT, 100 + (4 + 14 * lines) * len(rows))
+    rows = panel.rows()
+    height = max(HEIGHT, 100 + (4 + 14 * panel.lines_of_a_row) * len(rows))
     plot = _plot(height, y_range=list(reversed(rows.values())), x_axis_label=_wrapped(panel.label), **log)
     for i, (name, marks) in enumerate(panel.marks().items()):
         style = line_styles(len(panel.series))[i]

@@ -3,6 +3,7 @@ the source of a paper that includes them; `index.html`."""
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pandas as pd
 
 from rebuttal.report.charts import Chart
 from rebuttal.report.draw import draw, rendered
+from rebuttal.report.gather import RECORDS
 from rebuttal.report.latex import escaped
 from rebuttal.report.page import page
 from rebuttal.report.results import Results
@@ -26,10 +28,11 @@ ALWAYS = {
     "results.tex",
     "tables/verdicts.tex",
     "tables/regions.tex",
+    RECORDS,
     *(f"raw/{name}" for name in ("runs.csv", "runs.parquet", "problems.csv")),
     *(f"processed/{name}.csv" for name in ("claims", "regions", "contrasts", "times_to_fit", "trends")),
 }
-OF_LISTS_OF_NAMES = ALWAYS - {"tables/regions.tex", "processed/regions.csv"}  # what every report then wrote
+OF_LISTS_OF_NAMES = ALWAYS - {"tables/regions.tex", "processed/regions.csv", RECORDS}  # what every report then wrote
 
 MAIN_TEX = r"""\documentclass{article}
 \usepackage[T1]{fontenc}
@@ -86,7 +89,8 @@ def _data(results: Results) -> dict[str, bytes]:
         **{f"processed/table_{table.name}": table.numbers() for table in results.tables},
     }
     found = {f"{name}.csv": frame.to_csv(index=False).encode() for name, frame in frames.items()}
-    return found | {"raw/runs.parquet": runs.to_parquet(index=False)}
+    records = json.dumps(results.gathered.records(), separators=(",", ":"), ensure_ascii=False).encode()
+    return found | {"raw/runs.parquet": runs.to_parquet(index=False), RECORDS: records}
 
 
 def _names(results: Results) -> list[str]:

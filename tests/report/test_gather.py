@@ -1,7 +1,12 @@
 import json
+import shutil
 import time
+from dataclasses import replace
 
-from rebuttal.report.gather import gather
+import pandas as pd
+import pytest
+
+from rebuttal.report.gather import RECORDS, gather
 
 
 def test_the_table_has_a_row_per_run_with_settings_and_metrics(make_run, tmp_path):
@@ -70,3 +75,52 @@ def test_runs_of_one_identity_with_different_numbers_are_a_conflict_and_none_cou
     found = {problem.folder.name: problem for problem in gathered.problems}
     assert {problem.status for problem in found.values()} == {"conflict"} and len(found) == 3
     assert str(tmp_path / "runs/corrected") in found["old"].why and "with other numbers" in found["old"].why
+
+
+def test_a_report_s_runs_count_when_their_folders_are_gone(make_run, tmp_path):
+    for seed in range(3):
+        make_run(f"s{seed}", {"fit/x": 1.5 + seed, "fit/y": None}, seed=seed, version="0.0.9")
+    first = gather([tmp_path / "runs"])
+    keep(first, tmp_path / "report")
+    shutil.rmtree(tmp_path / "runs")
+    again = gather([tmp_path / "report"])
+    assert [replace(run, report=None) for run in again.runs] == first.runs and again.problems == []
+    make_run("s3", {"fit/x": 9.0}, seed=3)
+    both = gather([tmp_path / "report", tmp_path / "runs"])
+    assert sorted(run.metrics["fit/x"] for run in both.runs) == [1.5, 2.5, 3.5, 9.0]
+    pd.testing.assert_frame_equal(again.table(), first.table())
+
+
+def test_a_folder_says_what_its_run_is_now_and_other_places_that_disagree_are_a_conflict(make_run, tmp_path):
+    make_run("a", {"fit/x": 1.0})
+    keep(gather([tmp_path / "runs"]), tmp_path / "report")
+    places = [tmp_path / "report", tmp_path / "runs"]
+    assert len(gather(places).runs) == 1 and gather(places).problems == []  # no duplicate: a report is made of its runs
+    shutil.rmtree(tmp_path / "runs")
+    make_run("a", {"fit/x": 2.0})
+    assert [run.metrics for run in gather(places).runs] == [{"fit/x": 2.0}]
+    shutil.move(tmp_path / "runs" / "a", tmp_path / "runs" / "b")
+    assert gather(places).runs == [] and {p.status for p in gather(places).problems} == {"conflict"}
+
+
+def test_another_run_in_the_folder_of_one_that_a_report_kept_hides_it_not(make_run, tmp_path):
+    make_run("a", {"fit/x": 1.0}, seed=0)
+    keep(gather([tmp_path / "runs"]), tmp_path / "report")
+    shutil.rmtree(tmp_path / "runs" / "a")
+    make_run("a", {"fit/x": 2.0}, seed=1)
+    assert sorted(run.seed for run in gather([tmp_path / "report", tmp_path / "runs"]).runs) == [0, 1]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"runs": [{}], "configs": {}}', '{"runs": 3, "configs": {}}'])
+def test_a_damaged_list_of_a_report_s_runs_is_named_and_the_others_count(content, make_run, tmp_path):
+    make_run("a", {"fit/x": 1.0})
+    (tmp_path / "report/raw").mkdir(parents=True)
+    (tmp_path / "report" / RECORDS).write_text(content)
+    found = gather([tmp_path / "report", tmp_path / "runs"])
+    assert len(found.runs) == 1
+    assert [(p.folder, p.status) for p in found.problems] == [(tmp_path / "report", "damaged")]
+
+
+def keep(gathered, report):
+    (report / "raw").mkdir(parents=True)
+    (report / RECORDS).write_text(json.dumps(gathered.records()))
