@@ -8,10 +8,10 @@ IMAGES :=
 ON_IMAGES := model=mlp dataset.train_size=5000 training.stop_accuracy=1.0 \
   $(if $(IMAGES),dataset=image_folder dataset.root=$(IMAGES))
 STUDY := $(BIN)/python -m rebuttal.train -m size=study hydra/launcher=local
-# K = 1,000: the students of new inputs alone, ten and twenty times fewer than their teacher had.
+# K = 1,000: students of ten and twenty times fewer inputs than their teacher had, new ones and its own.
 AT_1000 := hydra.sweep.dir=outputs/study/leak_1000 dataset.classes=1000 dataset.train_size=10000 \
   dataset.student_size=1000 training.epochs=1800 training.lr=2.0e-3 stages.student.training.epochs=12000 \
-  stages.student.training.lr=1.0e-3 stages.curve.shares=[0.5,1.0] \
+  stages.student.training.lr=1.0e-3 stages.student.share=0.1 stages.curve.shares=[0.5,1.0] \
   '~stages.student_shuffled' '~stages.student_hard' '~stages.other_labels'
 
 .PHONY: toy study check test test-oldest docs golden lock test-real-data test-slow test-gpu format clean
