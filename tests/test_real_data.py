@@ -75,8 +75,8 @@ def test_an_mlp_fits_a_thousand_images_whatever_their_labels(baseline, corruptio
         assert found["test_accuracy"] == pytest.approx(0.1, abs=0.025)
 
 
-def test_resnet18_fits_a_hundred_random_labels(baseline):
-    sizes = ["dataset.train_size=100", "dataset.test_size=100", "training.batch_size=20"]
+def test_resnet18_fits_forty_random_labels(baseline):
+    sizes = ["dataset.train_size=40", "dataset.test_size=100", "training.batch_size=10"]
     found = baseline("model=resnet18", *sizes, "corruption=random", "training.stop_accuracy=1.0")
     assert found["train_accuracy"] == 1.0
 

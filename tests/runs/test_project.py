@@ -109,11 +109,12 @@ def test_the_jobs_of_a_sweep_find_the_same_code(launcher, tmp_path):
     project = own_project(tmp_path, "own_in_a_sweep", "src")
     (project / "notebooks").mkdir()
     at = [f"hydra/launcher={launcher}", "hydra.sweep.dir=sweep"]
-    done = process("-m", *RUN, "seed=0,1", *at, cwd=project / "notebooks")
+    of_one_network = ["experiment=baseline", "dataset=uniform_noise", "dataset.shape=[100]"]
+    done = process("-m", *RUN, *of_one_network, "seed=0,1", *at, cwd=project / "notebooks")
     assert done.returncode == 0, done.stdout + done.stderr
     for job in ("0", "1"):
         found = json.loads((project / "notebooks/sweep" / job / "metrics.json").read_text())
-        assert found["teacher/parameters"] == 100 * 10 + 10
+        assert found["fit/parameters"] == 100 * 10 + 10
 
 
 def test_python_finds_it_too_and_stays_as_it_was(tmp_path, monkeypatch):
