@@ -346,6 +346,7 @@ print(images.train.sum().item(), images.digest, sum(name == root for name in ope
 """
 
 
+@pytest.mark.slow
 def test_a_second_job_does_not_open_the_archive_and_one_that_was_changed_is_not_taken_for_it(archive, tmp_path):
     path, md5, batches = archive
     os.utime(path, ns=(0, 0))

@@ -10,6 +10,7 @@ from rebuttal.data import ImageFolder
 from rebuttal.errors import ConfigError
 from tests.command_line import command
 from tests.conftest import pack, save_images
+from tests.parameters import some_slow
 
 COUNTS = {"train/cat": 3, "train/dog": 2, "test/cat": 1, "test/dog": 2}
 
@@ -157,7 +158,7 @@ print(ImageFolder(root=root).read(Path(cache)).train.sum().item(), sum(name.star
 """
 
 
-@pytest.mark.parametrize("form", ["folder", "archive"])
+@pytest.mark.parametrize("form", some_slow(["folder", "archive"], "folder"))
 def test_a_second_job_opens_none_of_the_files(form, folder, tmp_path):
     root, pixels = folder
     place = root if form == "folder" else pack(root, tmp_path / "images.tar.xz")

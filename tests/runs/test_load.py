@@ -399,6 +399,7 @@ def test_a_resumed_training_has_the_snapshots_of_an_uninterrupted_one(tmp_path):
     assert [step for step in range(20) if is_log_spaced(step)] == [*log_spaced(20)] == [0, 1, 2, 4, 8, 16]
 
 
+@pytest.mark.slow
 def test_logits_are_kept_beside_the_network_on_request(kept, snapshots):
     inputs, _ = kept.inputs("test")
     for name in ("teacher", "student", "hash_teacher.teacher"):

@@ -69,6 +69,7 @@ def beside(monkeypatch):
     return sizes
 
 
+@pytest.mark.slow
 def test_with_two_threads_stacks_are_trained_side_by_side(students, session, stacks, beside, two_threads, tmp_path):
     train_together(students, session)
     assert sorted(stacks) == [3, 3, 6] and beside == [[3, 6]]
