@@ -30,10 +30,7 @@ from rebuttal.report.verdicts import DECISIONS, Verdict
 
 MARKERS = {"o": "circle", "s": "square", "^": "triangle", "D": "diamond", "v": "inverted_triangle", "*": "star"}
 HEIGHT = 320  # of a plot, in pixels
-LABEL, CATEGORY = (
-    26,
-    40,
-)  # characters of a line of an axis label and of a row's name: a narrow screen has no room for more
+LABEL = 26  # characters of a line of an axis label: a narrow screen has no room for more
 MAX_RUNS = 500  # listed on the page; raw/runs.csv has all
 TOOLTIPS = [("", "@name"), ("mean", "@mean{0.[0000]}"), ("95 %", "@interval"), ("seeds", "@n")]
 

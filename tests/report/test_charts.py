@@ -200,3 +200,13 @@ def test_an_interval_below_zero_is_cut_at_the_end_of_a_logarithmic_axis():
     ((mark,),) = panel.marks().values()  # what is not above zero is nowhere on the axis
     assert mark.interval == (0.1, 4.0) and mark.estimate.low == -2.0
     assert Dots("x", ("a", "b"), panel.series).marks()["s"][0].interval == (-2.0, 4.0)
+
+
+def test_a_row_s_name_is_wrapped_between_words_and_never_within_a_comparison():
+    name = "student_beats_nearest_neighbour_teacher: K = 10, r ≤ 3, the best recipe (mlp, hidden=[100], n = 1,000)"
+    plot = Dots("x", ("short", name), {})
+    short, long = plot.rows().values()
+    assert short == "short" and plot.lines_of_a_row == long.count("\n") + 1 == 3
+    assert max(map(len, long.split("\n"))) <= 40
+    assert long.replace("\n", " ").replace("\u00a0", " ") == name
+    assert {"K\u00a0=\u00a010,", "r\u00a0≤\u00a03,"} < set(re.split("[ \n]", long))
