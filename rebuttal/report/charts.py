@@ -366,9 +366,9 @@ def verdict_chart(verdicts: Sequence[Verdict]) -> Chart | None:
         decision: series[decision] for decision in DECISIONS if decision in series
     }
     title = (
-        "All judged claims: the median over seeds with its 95 % interval, as a distance from the threshold, each row "
+        "All judged claims: the median over seeds with its 95 % interval, as a distance from the threshold, "
+        "each row in a unit of its own."
     )
-    title += "in a unit of its own."
     label = "against the claim  ←  threshold  →  for the claim"
     runs = tuple(run for v in judged for run in v.runs)
     return Chart(

@@ -23,16 +23,14 @@ from rebuttal.store.written import Written
 
 MANIFEST = "files.json"
 KINDS = ("pdf", "png")
-ALWAYS = {
+OF_LISTS_OF_NAMES = {  # what every report wrote when its list was of names alone
     "index.html",
     "results.tex",
     "tables/verdicts.tex",
-    "tables/regions.tex",
-    RECORDS,
     *(f"raw/{name}" for name in ("runs.csv", "runs.parquet", "problems.csv")),
-    *(f"processed/{name}.csv" for name in ("claims", "regions", "contrasts", "times_to_fit", "trends")),
+    *(f"processed/{name}.csv" for name in ("claims", "contrasts", "times_to_fit", "trends")),
 }
-OF_LISTS_OF_NAMES = ALWAYS - {"tables/regions.tex", "processed/regions.csv", RECORDS}  # what every report then wrote
+ALWAYS = OF_LISTS_OF_NAMES | {"tables/regions.tex", "processed/regions.csv", RECORDS}
 
 MAIN_TEX = r"""\documentclass{article}
 \usepackage[T1]{fontenc}

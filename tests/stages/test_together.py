@@ -21,6 +21,7 @@ from rebuttal.stages.variants import repeated, with_student_size
 from rebuttal.store.entries import lock_of
 from rebuttal.store.identity import name_of
 from rebuttal.training import side_by_side
+from tests.parameters import some_slow
 
 
 @pytest.fixture
@@ -94,9 +95,7 @@ def test_with_two_threads_networks_of_several_sizes_are_trained_side_by_side(
     assert len(session.store.made) == 5  # with their teacher
 
 
-@pytest.mark.parametrize(
-    "rows", [4, pytest.param(20, marks=pytest.mark.slow), pytest.param(33, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("rows", some_slow([4, 20, 33], 20, 33))
 def test_what_a_signal_stopped_side_by_side_goes_on_to_the_same_bits(rows, students, session, two_threads, tmp_path):
     students += [with_student_size(replace(students[0], seed=n), 150 + n) for n in range(2)]
     whole = Session(replace(session.settings, store=str(tmp_path / "whole")))
