@@ -18,7 +18,7 @@ from rebuttal.seeds import derive, generator, torch_stream
 from rebuttal.stages.networks import Network, empty_network, new_network, parameter_count, restore_network
 from rebuttal.stages.seeds import Seeds
 from rebuttal.stages.session import Session
-from rebuttal.stages.stage import Metrics, Outcome, Read, Stage, Work, precision_in_words
+from rebuttal.stages.stage import Metrics, Outcome, Read, Stage, Work, arithmetic_in_words
 from rebuttal.store.entries import Artifact
 from rebuttal.store.identity import describe
 from rebuttal.training.evaluation import Evaluation, evaluated_epochs, time_to_fit
@@ -167,7 +167,7 @@ class Fit:
         record = self.artifact(session).record
         classes = session.open(self.dataset).classes
         metrics = record["metrics"] | {"classes": classes, "chance_accuracy": 1 / classes}
-        return Outcome(metrics, record["history"], _words(metrics) + precision_in_words(self.training))
+        return Outcome(metrics, record["history"], _words(metrics) + arithmetic_in_words(self.training))
 
     def figures(self, session: Session) -> dict[str, Figure]:
         from rebuttal.figures.training import training_curves

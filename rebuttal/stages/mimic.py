@@ -24,7 +24,7 @@ from rebuttal.stages.questions import permutation, with_boundary
 from rebuttal.stages.regions import phase
 from rebuttal.stages.seeds import StudentSeeds
 from rebuttal.stages.session import Session
-from rebuttal.stages.stage import Metrics, Outcome, Read, Stage, Work, precision_in_words
+from rebuttal.stages.stage import Metrics, Outcome, Read, Stage, Work, arithmetic_in_words
 from rebuttal.store.entries import Artifact
 from rebuttal.store.identity import describe
 from rebuttal.training.evaluation import (
@@ -180,7 +180,7 @@ class Mimic:
             teacher = self.teacher.function(session)
             metrics = metrics | self._of_teacher(session, self.network(session), _parameters(teacher))
         words = (
-            _words(metrics, self.shuffled) + self._phase_in_words(session, metrics) + precision_in_words(self.training)
+            _words(metrics, self.shuffled) + self._phase_in_words(session, metrics) + arithmetic_in_words(self.training)
         )
         return Outcome(metrics, record["history"], words)
 

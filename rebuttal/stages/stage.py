@@ -87,9 +87,10 @@ class Stage(Protocol):
         ...
 
 
-def precision_in_words(recipe: Recipe) -> str:
-    """What is added to a summary of a training in another precision than float32."""
-    return "" if recipe.precision == "float32" else f"; trained in {recipe.precision}"
+def arithmetic_in_words(recipe: Recipe) -> str:
+    """What is added to a summary of a training in another precision than float32, or of a compiled one."""
+    precision = "" if recipe.precision == "float32" else f"; trained in {recipe.precision}"
+    return precision if recipe.compile is None else f"{precision}; compiled ({recipe.compile})"
 
 
 def kappa_in_words(kappa: float | None) -> str:

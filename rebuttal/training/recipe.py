@@ -33,7 +33,8 @@ class Recipe:
     `weight_decay` is added to SGD's gradient and decoupled with Adam (AdamW). Training ends after `epochs`, or at the
     first epoch whose training accuracy reaches `stop_accuracy` or whose mean loss falls to `stop_loss`. `precision`: of
     matrix products and convolutions in training; `tf32` is float32 on devices without it. Weights are always float32,
-    and so is evaluation.
+    and so is evaluation. `compile`: a mode of `torch.compile` in which the network's steps are compiled, which rounds
+    otherwise; evaluation is not compiled.
     """
 
     optimizer: OptimizerOption
@@ -48,6 +49,7 @@ class Recipe:
     stop_accuracy: Annotated[float, Field(gt=0, le=1)] | None
     stop_loss: PositiveFloat | None
     precision: Annotated[Literal["float32", "tf32", "bfloat16"], BeforeValidator(_settled)]
+    compile: Literal["default", "reduce-overhead", "max-autotune"] | None = None
 
     def steps_per_epoch(self, n: int) -> int:
         """Return how many optimiser steps an epoch of n inputs has."""
@@ -82,6 +84,7 @@ class Recipe:
             "precision": self.precision,
             # Before, steps of a run in bfloat16 saw weights of earlier steps.
             **({"rounding": "of each step"} if self.precision == "bfloat16" else {}),
+            **({} if self.compile is None else {"compile": self.compile}),
             **_optimizer(self.optimizer),
             **_schedule(self.schedule),
             **({} if self.loss == CrossEntropy() else {"loss": describe(self.loss)}),

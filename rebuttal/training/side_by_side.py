@@ -44,9 +44,11 @@ class Task:
 
     @property
     def fits_a_thread(self) -> bool:
-        """Whether one thread is enough for it; a user's loss may draw from the random stream that threads share."""
+        """Whether one thread is enough for it; a user's loss may draw from the random stream that threads share, and
+        they share what torch has compiled."""
         ours = all(type(member.loss) in (*SEPARABLE, Margin) for member in self.members)
-        return ours and sum(map(_products, self.members)) <= SMALL
+        apart = ours and all(member.recipe.compile is None for member in self.members)
+        return apart and sum(map(_products, self.members)) <= SMALL
 
     def carry_out(self) -> None:
         """Train; each member has its history afterwards, or the error that ended it, or, if all as one do not fit into

@@ -49,7 +49,7 @@ def stackable(network: nn.Module, recipe: Recipe) -> bool:
     preprocess, body = _parts(network)
     plain = _is_plain(body) and not list(preprocess.parameters())
     apart = type(recipe.optimizer) in (SGD, AdamW) and recipe.augmentation is None
-    return plain and apart and recipe.precision == "float32"
+    return plain and apart and recipe.precision == "float32" and recipe.compile is None
 
 
 def _is_plain(body: nn.Module) -> bool:

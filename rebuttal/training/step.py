@@ -25,6 +25,7 @@ class BatchGradients:
 
     def __init__(self, network: nn.Module, loss: Loss, recipe: Recipe, name: str, in_pieces: bool):
         self.network = network
+        self.forward = network if recipe.compile is None else _compiled(network, recipe.compile)
         self.loss = loss
         self.recipe = recipe
         self.name = name
@@ -41,6 +42,8 @@ class BatchGradients:
                 with _tf32(self.recipe.precision):
                     return self._backward(inputs, targets)
             except (RuntimeError, MemoryError) as error:
+                if self.recipe.compile is not None and _is_the_compiler_s(error):
+                    raise TrainingError(self._not_compiled_message(error)) from error
                 if not out_of_memory(error):
                     raise
                 if not (self.in_pieces and self.inseparable is None and self.pieces < len(inputs)):
@@ -53,13 +56,20 @@ class BatchGradients:
         losses, outputs = [], []
         for x, y in zip(inputs.tensor_split(self.pieces), targets.tensor_split(self.pieces)):
             with autocast(inputs.device, self.recipe.precision):
-                logits = self.network(x)
+                logits = self.forward(x)
                 value = self.loss(logits, y)
             value = value if self.pieces == 1 else value * (len(x) / len(inputs))
             value.backward()
             losses.append(value.detach())
-            outputs.append(logits.detach())
+            # A compiled network may write the next piece's logits to the same memory.
+            outputs.append(logits.detach() if self.pieces == 1 else logits.detach().clone())
         return (losses[0], outputs[0]) if self.pieces == 1 else (torch.stack(losses).sum(), torch.cat(outputs))
+
+    def _not_compiled_message(self, error: Exception) -> str:
+        return (
+            f"{self.name}: training.compile={self.recipe.compile}: torch cannot compile this network here "
+            f"({str(error).splitlines()[0]}); allowed: null"
+        )
 
     def _out_of_memory_message(self) -> str:
         message = f"{self.name}: out of memory; training.batch_size={self.recipe.batch_size}: try a smaller one"
@@ -92,6 +102,18 @@ def _lay_out(network: nn.Module, optimizer: torch.optim.Optimizer, layout: torch
         for name, value in values.items():
             if isinstance(value, Tensor) and value.ndim == 4:
                 values[name] = value.contiguous(memory_format=layout)
+
+
+def _compiled(network: nn.Module, mode: str) -> Callable[[Tensor], Tensor]:
+    torch.compiler.reset()  # what was compiled for other networks counts towards a limit, above which nothing would be
+    # A size of batches at a time: which sizes came first, as after a checkpoint, must not decide the numbers.
+    return torch.compile(network, mode=mode, dynamic=False)
+
+
+def _is_the_compiler_s(error: Exception) -> bool:
+    from torch._dynamo.exc import TorchDynamoException
+
+    return isinstance(error, TorchDynamoException)
 
 
 def _why_whole(module: nn.Module) -> str | None:

@@ -105,10 +105,12 @@ def test_the_hash_of_pixels_and_of_floats_is_the_same_bit_for_bit():
         assert logits.device.type == DEVICE and torch.equal(logits.cpu(), function(images))
 
 
-@pytest.mark.parametrize("optimizer", [SGD(), SGD(nesterov=True)])
-def test_a_few_steps_in_float32_give_the_same_network(optimizer, recipe, sessions):
-    """Within 1e-4 of the largest weight of each layer after 12 steps, the losses within 1e-4."""
-    training = recipe(optimizer=optimizer, lr=0.05, epochs=2, batch_size=20)
+@pytest.mark.parametrize(("optimizer", "mode"), [
+    (SGD(), None), (SGD(nesterov=True), None), (SGD(), "default"), (SGD(), "reduce-overhead"),
+])  # fmt: skip
+def test_a_few_steps_in_float32_give_the_same_network(optimizer, mode, recipe, sessions):
+    """Within 1e-4 of the largest weight of each layer after 12 steps, the losses within 1e-4; compiled or not."""
+    training = recipe(optimizer=optimizer, lr=0.05, epochs=2, batch_size=20, compile=mode)
     fit = Fit(model=MODELS["mlp"], dataset=VECTORS, corruption=random_labels(), training=training, seed=0)
     here, there = (fit.artifact(session) for session in sessions)
     assert all(error(there.tensors[name], tensor) < 1e-4 for name, tensor in here.tensors.items())
