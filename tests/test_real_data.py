@@ -82,7 +82,7 @@ def test_resnet18_fits_forty_random_labels(baseline):
 
 
 def test_test_accuracy_falls_as_more_labels_are_random(baseline):
-    levels = (0.0, 0.25, 0.5, 0.75, 1.0)
+    levels = (0.0, 0.5, 1.0)
     common = ["model=mlp", "dataset.train_size=5000", "training.epochs=15", "corruption=partial"]
     found = [baseline(*common, f"corruption.fraction={p}")["test_accuracy"] for p in levels]
     assert spearmanr(levels, found).statistic == pytest.approx(-1.0)

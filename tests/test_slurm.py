@@ -16,9 +16,9 @@ from tests.test_train import metrics_of
 
 pytestmark = pytest.mark.slow
 
-# Some 40 seconds of training in one stage, with a checkpoint every half second; one thread, for equal bits.
+# Some 30 seconds of training in one stage, with a checkpoint every half second; one thread, for equal bits.
 LONG = ["experiment=baseline", "dataset=uniform_noise", "dataset.shape=[100]", "dataset.train_size=2000"]
-LONG += ["dataset.test_size=100", "model=mlp_toy", "training=adam", "training.epochs=1600", "checkpoint=0.5"]
+LONG += ["dataset.test_size=100", "model=mlp_toy", "training=adam", "training.epochs=1200", "checkpoint=0.5"]
 SMALL = [*LONG, "training.epochs=20"]
 ONE = ["-m", "hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=2"]
 ONE += ["hydra.sweep.dir=sweep", "hydra.sweeper.params=null"]

@@ -78,7 +78,7 @@ OTHERS = ("local", "joblib", "submitit_local", "stacked")
 LAUNCHERS = some_slow(["basic", *OTHERS], *OTHERS)
 
 
-@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize("launcher", some_slow(["basic", "submitit_local"], "submitit_local"))
 def test_all_done(launcher, tmp_path):
     began = time.monotonic()
     done = command(*SWEEP, "seed=0,1", f"hydra/launcher={launcher}", cwd=tmp_path)
@@ -140,8 +140,9 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["local", "joblib", "submitit_local"])
-@pytest.mark.parametrize("unreadable", ["_print_new", "job_table"])
+@pytest.mark.parametrize(("unreadable", "launcher"), [
+    ("_print_new", "local"), ("job_table", "joblib"), ("_print_new", "submitit_local"),
+])  # fmt: skip
 def test_so_it_is_under_every_launcher(unreadable, launcher, tmp_path):
     (tmp_path / "broken.py").write_text(BROKEN)
     asked = [sys.executable, "broken.py", unreadable, *SWEEP, "seed=0,1", f"hydra/launcher={launcher}"]
@@ -357,8 +358,11 @@ def test_workers_of_a_command_that_is_killed_save_a_checkpoint_and_stop(launcher
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", [[*LOCAL, "hydra.launcher.n_jobs=1"], ["hydra/launcher=basic"]])
-@pytest.mark.parametrize(("number", "ended"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+@pytest.mark.parametrize(("launcher", "number", "ended"), [
+    ([*LOCAL, "hydra.launcher.n_jobs=1"], signal.SIGINT, 130),
+    ([*LOCAL, "hydra.launcher.n_jobs=1"], signal.SIGTERM, -signal.SIGTERM),
+    (["hydra/launcher=basic"], signal.SIGTERM, -signal.SIGTERM),
+])  # fmt: skip
 def test_a_sweep_that_is_stopped_leaves_no_job_waiting(number, ended, launcher, tmp_path):
     running = start(*LONG, *launcher, cwd=tmp_path)
     until_trained(tmp_path / "sweep/0", running)
