@@ -28,17 +28,22 @@ def is_worth_it(recipe: Recipe, n: int) -> bool:
 def trial(members: Sequence[Member]) -> dict[str, float]:
     """Return the seconds of a few steps of all members, `stacked` and `alone`, one after the other."""
     times: dict[str, list[float]] = {"stacked": [], "alone": []}
+    steps = _steps(members)
     for _ in range(3):  # alternately, for a machine that others use too; the first is not counted
-        together, first = [_few_steps(member) for member in members], _few_steps(members[0])
+        together, first = [_few_steps(member, steps) for member in members], _few_steps(members[0], steps)
         times["stacked"].append(_seconds(partial(train_stacked, together)))
         times["alone"].append(len(members) * _seconds(first.train_alone))
     return {way: min(seconds[1:]) for way, seconds in times.items()}
 
 
-def _few_steps(member: Member) -> Member:
-    """The member with so many inputs and epochs that it takes a few steps, and a network of its own."""
+def _steps(members: Sequence[Member]) -> int:
+    """How many steps a round has: as many for each member, however long they train."""
     least, most = STEPS
-    steps = min(max(least, member.recipe.most_steps(len(member.inputs)) // SHARE), most)
+    return min(max(least, max(member.recipe.most_steps(len(member.inputs)) for member in members) // SHARE), most)
+
+
+def _few_steps(member: Member, steps: int) -> Member:
+    """The member with so many inputs and epochs that it takes a few steps, and a network of its own."""
     n = min(steps * member.recipe.batch_size, len(member.inputs))
     epochs = math.ceil(steps / member.recipe.steps_per_epoch(n))
     recipe = replace(member.recipe, epochs=epochs, stop_accuracy=None, stop_loss=None)

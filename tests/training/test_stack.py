@@ -218,6 +218,12 @@ def test_a_trial_times_both_ways_and_leaves_the_members_as_they_were(recipe):
     assert is_worth_it(recipe(epochs=150, batch_size=45), N) and not is_worth_it(recipe(epochs=149, batch_size=45), N)
 
 
+def test_members_that_train_for_different_times_are_tried_with_as_many_steps(recipe):
+    """As in one stack: a round of those with the fewest steps would have fewer inputs."""
+    members = [member(seed, recipe(epochs=epochs, batch_size=1)) for seed, epochs in enumerate((1, 20, 5000))]
+    assert min(trial(members).values()) > 0
+
+
 @pytest.mark.slow
 def test_thirty_members_are_as_accurate_as_thirty_single_networks(recipe):
     """Rounding makes long trainings of one seed differ, as two machines do; their distribution is the same."""
