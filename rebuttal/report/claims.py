@@ -22,7 +22,8 @@ LEDGER = CONFIG_DIR / "claims.yaml"
 
 @checked
 class Claim:
-    """The claim that (`value` − `minus`) / `over`, all three names of metrics, is at least or at most `threshold`.
+    """The claim that (`value` − `minus`) / `over`, all three names of metrics, is at least or at most
+    `threshold`; `minus` may also be a number, such as a published one.
 
     `id`: its name; `region`, in words, the part of all cases that it is about, by which claims with one id, which say
     the same, differ; `statement`: the claim in words, in which `{threshold}` and `{percent}` stand for the
@@ -35,8 +36,9 @@ class Claim:
 
     The scope: `models`, the options of `model` that the claim is about (all, if empty); `labels`, those that the
     network of `corruption` was trained on (`true`, `random`, `permuted`); `where`, the range (low, high) of each
-    metric; `fitted`, metrics that must all reach `fit_target` for a run to count. `control`: a metric reported next to
-    the claim. `command`: the command whose runs the claim needs.
+    metric; `settings`, the value of each key of the run's config; `fitted`, metrics that must all reach `fit_target`
+    for a run to count. `control`: a metric reported next to the claim. `command`: the command whose runs the claim
+    needs.
     """
 
     id: str
@@ -48,7 +50,7 @@ class Claim:
     threshold: float
     command: str
     region: str = ""
-    minus: str | None = None
+    minus: str | float | None = None
     over: str | None = None
     lower_bound: str | None = None
     upper_bound: str | None = None
@@ -57,6 +59,7 @@ class Claim:
     models: tuple[str, ...] = ()
     labels: Literal["true", "random", "permuted"] | None = None
     where: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    settings: dict[str, Any] = Field(default_factory=dict)
     fitted: tuple[str, ...] = ()
     fit_target: float = 1.0
 
@@ -69,7 +72,7 @@ class Claim:
     def metrics(self) -> list[str]:
         """Every metric that the claim names."""
         names = (self.value, self.minus, self.over, self.lower_bound, self.upper_bound, self.against, self.control)
-        return [name for name in (*names, *self.fitted, *self.where) if name is not None]
+        return [name for name in (*names, *self.fitted, *self.where) if isinstance(name, str)]
 
 
 def read_claims(path: Path = LEDGER) -> list[Claim]:
@@ -167,11 +170,15 @@ def _substitute(node: Any, old: str, new: str) -> Any:
 
 def _as_arguments(entry: dict[str, Any]) -> dict[str, Any]:
     """Return YAML's lists as tuples, and its whole numbers as the floats that are meant."""
-    numbers = {key: float(entry[key]) for key in ("threshold", "fit_target") if type(entry.get(key)) is int}
+    numbers = {key: float(entry[key]) for key in ("threshold", "fit_target", "minus") if type(entry.get(key)) is int}
     others: dict[str, Any] = {
         key: tuple(entry[key]) for key in ("fitted", "models") if isinstance(entry.get(key), list)
     }
-    ranges = entry.get("where")
+    settings, ranges = entry.get("settings"), entry.get("where")
+    if isinstance(settings, dict):
+        others["settings"] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()
+        }
     if isinstance(ranges, dict):
         others["where"] = {key: _as_range(bounds) for key, bounds in ranges.items()}
     return entry | numbers | others

@@ -69,6 +69,13 @@ def labels_name(config: Config) -> str:
     return f"{fraction:.0%} random labels" if fraction else "true labels"
 
 
+def setting(config: Any, path: str) -> Any:
+    """Return the value of a key, such as "model.hidden", with a list as a tuple; None if the config has no such key."""
+    for key in path.split("."):
+        config = config.get(key) if isinstance(config, dict) else None
+    return tuple(config) if isinstance(config, list) else config
+
+
 def names(configs: Sequence[Config], classes: Sequence[int | None] = (), places: Places = ()) -> list[str]:
     """Return a name for each config of one experiment; `classes`: K of each, for those that do not have it.
 

@@ -13,7 +13,7 @@ from pydantic import Field
 from rebuttal.config import checked
 from rebuttal.report.gather import Run
 from rebuttal.report.latex import escaped
-from rebuttal.report.naming import dataset_name, labels_name
+from rebuttal.report.naming import dataset_name, labels_name, setting
 from rebuttal.report.verdicts import Verdict
 from rebuttal.statistics import Estimate, estimate
 
@@ -149,7 +149,7 @@ class Selection:
         return (
             self.dataset in (None, dataset_name(run.config))
             and self.labels in (None, labels_name(run.config))
-            and all(_setting(run.config, key) == value for key, value in self.settings.items())
+            and all(setting(run.config, key) == value for key, value in self.settings.items())
             and all(run.metrics.get(name) == value for name, value in self.metrics.items())
         )
 
@@ -165,12 +165,6 @@ def data_and_size(run: Run, size: str) -> str:
     """Name a run's data with the metric that is their size, if the run has it."""
     n = run.metrics.get(size)
     return dataset_name(run.config) if n is None else f"{dataset_name(run.config)}, n = {n:,.0f}"
-
-
-def _setting(config: Any, path: str) -> Any:
-    for key in path.split("."):
-        config = config.get(key) if isinstance(config, dict) else None
-    return tuple(config) if isinstance(config, list) else config
 
 
 def _text(texts: Sequence[CellText], run: Run) -> str:

@@ -22,7 +22,7 @@ from typing import Literal, get_args
 from rebuttal.errors import nearest
 from rebuttal.report.claims import Claim
 from rebuttal.report.gather import Run
-from rebuttal.report.naming import known_experiments, known_models, labels_name, model_name
+from rebuttal.report.naming import known_experiments, known_models, labels_name, model_name, setting
 from rebuttal.statistics import (
     effect_size,
     holm,
@@ -105,8 +105,8 @@ def judge(claims: Iterable[Claim], runs: Sequence[Run]) -> list[Verdict]:
     for claim in claims:
         unknown = _unknown_name(claim, models, experiments) if runs else ""
         verdicts += [_remarked(verdict, unknown) for verdict in _measured(claim, runs)]
-    needed = seeds_needed(sum(verdict.n > 0 for verdict in verdicts), SIGNIFICANCE)
-    tested = [_tested(verdict, needed) for verdict in verdicts]
+    tests = sum(verdict.n >= LEAST_TESTED for verdict in verdicts)  # what has no test takes no share of the error
+    tested = [_tested(v, seeds_needed(tests + (v.n < LEAST_TESTED), SIGNIFICANCE)) for v in verdicts]
     adjusted = holm([verdict.p for verdict in tested])
     return [replace(verdict, p=p, verdict=_decide(verdict, p)) for verdict, p in zip(tested, adjusted)]
 
@@ -140,7 +140,8 @@ def _remarked(verdict: Verdict, remark: str) -> Verdict:
 def _is_about(claim: Claim, run: Run) -> bool:
     about_model = not claim.models or model_name(run.config, run.places) in claim.models
     about_labels = claim.labels is None or labels_name(run.config) == f"{claim.labels} labels"
-    return about_model and about_labels
+    as_set = all(setting(run.config, key) == value for key, value in claim.settings.items())
+    return about_model and about_labels and as_set
 
 
 def _between(run: Run, name: str, low: float, high: float) -> bool:
@@ -233,7 +234,7 @@ def _value(claim: Claim, run: Run) -> Found:
 
 
 def _difference(claim: Claim, run: Run, number: float) -> float | None:
-    minus = 0.0 if claim.minus is None else run.metrics.get(claim.minus)
+    minus = run.metrics.get(claim.minus) if isinstance(claim.minus, str) else claim.minus or 0.0
     over = 1.0 if claim.over is None else run.metrics.get(claim.over)
     return None if minus is None or over is None or over <= 0 else float((number - minus) / over)
 

@@ -1,9 +1,12 @@
 import pandas as pd
 import pytest
+import yaml
 
 from rebuttal.config import CONFIG_DIR
 from rebuttal.errors import ConfigError
+from rebuttal.report.claims import read_claims
 from rebuttal.report.declarations import read_declarations
+from rebuttal.report.naming import setting
 from rebuttal.report.paper import write_report
 from rebuttal.report.results import find_results
 from rebuttal.statistics import mean_interval
@@ -159,3 +162,25 @@ def test_every_row_of_zhang_s_tables_is_an_option_and_the_paper_s_numbers_are_th
     published = [89.05, 89.31, 86.03, 85.75, 83, 82, 81.22, 79.66, 77.36, 76.07, 53.35, 52.39, 50.39, 50.51]
     assert [100 * value for value in true] == pytest.approx(published)
     assert len(list((CONFIG_DIR / "row").glob("*.yaml"))) == 25 + 3  # and three of Figure 1a
+
+
+def test_there_are_claims_about_every_row_of_zhang_s_tables():
+    (table,) = [one.tables[0] for one in read_declarations() if one.experiment == "zhang"]
+    claims = [claim for claim in read_claims() if claim.experiment == "zhang"]
+    whole, about = ("zhang_fits", "zhang_fails"), {(claim.id, claim.region): claim for claim in claims}
+    assert sorted(claim.region for claim in claims if claim.id in whole) == sorted(table.rows)
+    for label, row in table.rows.items():
+        true = row.labels == "true labels"
+        more = "zhang_generalizes" if true else "zhang_random_labels_teach_nothing"
+        assert ((more, label) in about) == ("test" in row.values)
+        own = [claim for (_, region), claim in about.items() if region == label]
+        assert {claim.minus for claim in own} == ({None, row.values["test"]} if true else {None})
+        of_model = {key: value for key, value in row.settings.items() if not key.startswith("model.")}
+        for claim in own:
+            (model,) = claim.models
+            options = yaml.safe_load((CONFIG_DIR / "model" / f"{model}.yaml").read_text())
+            assert all(
+                setting({"model": options}, key) == value for key, value in row.settings.items() - of_model.items()
+            )
+            assert claim.labels == row.labels.split()[0] and of_model.items() <= claim.settings.items()
+            assert claim.settings.keys() - of_model.keys() == {"training.epochs"}

@@ -83,6 +83,16 @@ def test_the_seeds_needed_are_those_with_which_a_verdict_is_reached():
         assert {v.verdict for v in judge(ledger, runs_of([0.9] * (needed - 1)))} == {"inconclusive"}
 
 
+def test_what_has_too_few_seeds_for_a_test_takes_no_share_of_the_error():
+    runs = [run(seed, fit__x=1.0, **({"fit__few": 1.0} if seed < 2 else {})) for seed in range(6)]
+    of_two = [claim(id=f"y{i}", where={"fit/few": (1.0, 1.0)}) for i in range(20)]
+    whole, *others = judge([claim(), *of_two], runs)
+    assert whole.verdict == "supported" and whole.p == pytest.approx(2 / 2**6)
+    assert {(other.verdict, other.n, other.test) for other in others} == {("inconclusive", 2, None)}
+    # Of seven seeds each alone would take its half of the error.
+    assert others[0].needed == judge([claim(), claim(id="d")], runs)[0].needed == 7
+
+
 def test_a_claim_without_runs_is_not_run():
     (found,) = judge([claim()], [])
     assert found.verdict == "not run" and found.median is None and found.remarks == ""
@@ -191,6 +201,20 @@ def test_runs_whose_networks_did_not_fit_are_excluded_and_listed():
     assert found.n == 3 and [r.seed for r in found.left_out] == [9] and "1 not fitted" in found.remarks
     (found,) = judge([claim(fitted=("fit/fitted",))], runs[3:])
     assert found.verdict == "inconclusive" and found.remarks.startswith("1 not fitted")
+
+
+def test_a_claim_may_be_about_runs_of_some_settings_and_their_distance_from_a_number():
+    plain, decay = (CONFIG | {"training": {"weight_decay": decay}} for decay in (0.0, 0.1))
+    runs = [run(s, "p", plain, fit__x=0.9 + s / 1000) for s in range(3)]
+    runs += [run(s, "d", decay | {"model": {"hidden": [3]}}, fit__x=0.5 + s / 1000) for s in range(3)]
+    for settings in (
+        {"training.weight_decay": 0.1},
+        {"model.hidden": (3,)},
+        {"training.weight_decay": 0.1, "seed": None},
+    ):
+        (found,) = judge([claim(settings=settings, minus=0.6, threshold=-0.05)], runs)
+        assert found.values == pytest.approx((-0.1, -0.099, -0.098)) and found.verdict == "refuted"
+    assert verdict(runs, settings={"training.weight_decay": 0.2}) == "not run"
 
 
 def test_only_runs_within_the_claims_ranges_count():
