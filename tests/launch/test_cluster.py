@@ -84,6 +84,7 @@ def test_other_errors_and_other_words_pass(tmp_path):
     assert printed.getvalue() == "a warning\n"
 
 
+@pytest.mark.slow
 def test_a_sweep_that_sbatch_refuses_ends_in_one_line(tmp_path):
     path = sbatch(tmp_path / "bin", "invalid partition specified: nix\nBatch job submission failed: Invalid partition")
     sweep = ["-m", "debug=tiny", "seed=0,1", "hydra.sweeper.params=null", "hydra.sweep.dir=sweep"]

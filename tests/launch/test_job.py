@@ -119,6 +119,7 @@ def metric(folder, name="fit/train_accuracy"):
     return json.loads((folder / "metrics.json").read_text())[name]
 
 
+@pytest.mark.slow
 def test_the_objective_of_a_trial_is_the_mean_over_its_seeds(study, tmp_path):
     done = study("objective=fit/train_accuracy", "training.lr=1e-2,-1", "seeds_per_trial=3", "seed=7")
     runs = [tmp_path / "sweep/0", tmp_path / "sweep/0/seed_8", tmp_path / "sweep/0/seed_9"]

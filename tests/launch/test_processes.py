@@ -69,6 +69,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_it_ends_with_the_process_that_began_it(tmp_path):
     (tmp_path / "work.py").write_text(WORK)
     parent = subprocess.Popen([sys.executable, "work.py"], cwd=tmp_path)

@@ -78,7 +78,8 @@ OTHERS = ("local", "joblib", "submitit_local", "stacked")
 LAUNCHERS = some_slow(["basic", *OTHERS], *OTHERS)
 
 
-@pytest.mark.parametrize("launcher", some_slow(["basic", "submitit_local"], "submitit_local"))
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["basic", "submitit_local"])
 def test_all_done(launcher, tmp_path):
     began = time.monotonic()
     done = command(*SWEEP, "seed=0,1", f"hydra/launcher={launcher}", cwd=tmp_path)

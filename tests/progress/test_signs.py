@@ -28,7 +28,7 @@ RUN = ["-m", "rebuttal.train", *SMALL, "hydra.run.dir=run"]
 SWEEP = ["-m", "rebuttal.train", "-m", *SMALL, "hydra/launcher=local", "hydra.sweep.dir=sweep"]
 FROM_PYTHON = ["-c", f"import rebuttal; rebuttal.run('toy', {SMALL}, folder='python')"]
 COMMANDS = [
-    ([RUN], ASCII),
+    pytest.param([RUN], ASCII, marks=pytest.mark.slow),
     pytest.param([RUN], LATIN, marks=pytest.mark.slow),
     pytest.param([RUN], C, marks=pytest.mark.slow),
     pytest.param([["-m", "rebuttal.train", "-m", *SMALL, "plan=true"]], ASCII, marks=pytest.mark.slow),

@@ -418,6 +418,7 @@ def test_logits_are_kept_beside_the_network_on_request(kept, snapshots):
         kept.network("hash_teacher.teacher", step=0)
 
 
+@pytest.mark.slow
 def test_what_is_kept_beside_a_network_stays_and_goes_with_it(kept, snapshots, monkeypatch, tmp_path):
     kept.logits("teacher", keep=True)
     shutil.copytree("own", tmp_path / "own")

@@ -125,6 +125,7 @@ def test_a_process_tries_networks_only_on_the_device_that_its_run_has(arguments,
     assert read_command(arguments).may_try("cuda" if "device=cuda" in arguments else "auto") == tries
 
 
+@pytest.mark.slow
 def test_a_sweep_that_others_decide_is_not_answered_from_the_store(trial, tmp_path, monkeypatch):
     trial(None)
     monkeypatch.chdir(tmp_path)

@@ -88,7 +88,9 @@ def test_so_they_are_for_more_networks_than_torch_compiles_of_one_kind(recipe):
 
 
 @pytest.mark.parametrize(("mode", "precision", "within"), [
-    ("default", "float32", 1e-5), ("default", "bfloat16", 1e-2), ("reduce-overhead", "float32", 1e-5),
+    ("default", "float32", 1e-5),
+    pytest.param("default", "bfloat16", 1e-2, marks=pytest.mark.slow),
+    pytest.param("reduce-overhead", "float32", 1e-5, marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_weights_after_ten_steps_are_those_without(recipe, mode, precision, within):
     torch.manual_seed(1)
