@@ -54,26 +54,40 @@ def study(make_run, tmp_path):
                 for seed in range(seeds):
                     metrics = {name: 0.5 + rng.normal(0, 0.01) for name in metric_names(experiment)}
                     metrics |= {name: 1.0 for name in metrics if name.endswith(("train_accuracy", "fitted"))}
-                    metrics |= {name: 100 for name in metrics if name.endswith("train_size")}
+                    metrics |= {name: 50_000 for name in metrics if name.endswith("train_size")}
                     metrics |= {"fit/label_noise": fraction, "fit/steps": 100, "fit/steps_to_fit": 50 + seed}
-                    for claim in (claim for claim in read_claims() if claim.experiment == experiment):
+                    for claim in (claim for claim in claims_about(experiment) if not claim.settings):
                         metrics |= {name: low for name, (low, _) in claim.where.items()}  # within every region
                     corruption = None if fraction is None else {"_target_": "x.RandomLabels", "fraction": fraction}
                     name = f"{experiment}-{fraction}-{seed}"
                     data = {"_target_": "rebuttal.data.UniformNoise"} if experiment in OF_NOISE else {}
                     make_run(name, metrics, seed, experiment, model=resnet, corruption=corruption, **data, **settings)
+            for claim in {claim.region: claim for claim in claims_about(experiment) if claim.settings}.values():
+                for seed in range(seeds):
+                    make_run_about(claim, seed, {name: 0.5 + rng.normal(0, 0.01) for name in claim.metrics})
         declared = [one for one in read_declarations() if experiments is None or one.experiment in experiments]
         for spec in (spec for one in declared for spec in one.charts if isinstance(spec, HistoryChart)):
             for number, selection in enumerate(spec.series.values()):
                 make_history(f"{spec.name}-{number}", spec, selection)
         return tmp_path / "runs"
 
+    def make_run_about(claim, seed, metrics):
+        """A run of the model, labels and settings that a claim is about."""
+        config, (option,) = nested(claim.settings), claim.models
+        model = yaml.safe_load((CONFIG_DIR / "model" / f"{option}.yaml").read_text(encoding="utf-8"))
+        random = {"_target_": "x.RandomLabels", "fraction": 1.0} if claim.labels == "random" else None
+        metrics |= {"fit/train_accuracy": 1.0, "fit/test_accuracy": metrics.get("fit/test_accuracy", 0.5)}
+        metrics |= {name: low for name, (low, _) in claim.where.items()}
+        name = f"{claim.experiment}-{claim.region}-{seed}".replace("/", "-")
+        parts = {"model": model, "corruption": random, "training": config.get("training")}
+        make_run(name, metrics, seed, claim.experiment, **parts, **config.get("dataset", {}))
+
     def make_history(name, spec, selection):
         """A run that such a chart shows."""
         config = nested(selection.settings)
         random = {"_target_": "x.RandomLabels", "fraction": 1.0} if selection.labels == "random labels" else None
         parts = {"model": config.get("model"), "corruption": random, "training": config.get("training")}
-        folder = make_run(name, {spec.size: 100}, 0, spec.experiment, **parts, **config.get("dataset", {}))
+        folder = make_run(name, {spec.size: 50_000}, 0, spec.experiment, **parts, **config.get("dataset", {}))
         rows = [{"stage": spec.stage, "step": step, **dict.fromkeys(spec.panels.values(), 0.5)} for step in (1, 2)]
         pd.DataFrame(rows).to_csv(folder / "history.csv", index=False)
 
@@ -92,6 +106,10 @@ def nested(settings):
     return config
 
 
+def claims_about(experiment):
+    return [claim for claim in read_claims() if claim.experiment == experiment]
+
+
 def metric_names(experiment):
     """Return every metric of this experiment that a claim, a table, a chart or a comparison reads."""
     by_pattern = {"sample_efficiency": [f"sample_efficiency/kappa_{n1}_{n2}" for n1 in (300, 1000) for n2 in (10, 100)]}
@@ -101,7 +119,7 @@ def metric_names(experiment):
     ]
     by_pattern["random_walk"] = [f"thinning/{what}_{k}" for what in ("kappa", "steps_to_fit") for k in (1, 16)]
     found = set(by_pattern.get(experiment, ()))
-    for claim in (c for c in read_claims() if c.experiment == experiment):
+    for claim in claims_about(experiment):
         found |= set(claim.metrics)
     for one in (one for one in read_declarations() if one.experiment == experiment):
         found |= {name for _, spec in one.located() for _, names in spec.metrics() for name in names}
