@@ -76,6 +76,11 @@ def setting(config: Any, path: str) -> Any:
     return tuple(config) if isinstance(config, list) else config
 
 
+def has_settings(config: Config, settings: Config) -> bool:
+    """Whether the keys of a config have these values, by their paths; see `setting`."""
+    return all(setting(config, key) == value for key, value in settings.items())
+
+
 def names(configs: Sequence[Config], classes: Sequence[int | None] = (), places: Places = ()) -> list[str]:
     """Return a name for each config of one experiment; `classes`: K of each, for those that do not have it.
 

@@ -13,7 +13,7 @@ from pydantic import Field
 from rebuttal.config import checked
 from rebuttal.report.gather import Run
 from rebuttal.report.latex import escaped
-from rebuttal.report.naming import dataset_name, labels_name, setting
+from rebuttal.report.naming import dataset_name, has_settings, labels_name
 from rebuttal.report.verdicts import Verdict
 from rebuttal.statistics import Estimate, estimate
 
@@ -149,7 +149,7 @@ class Selection:
         return (
             self.dataset in (None, dataset_name(run.config))
             and self.labels in (None, labels_name(run.config))
-            and all(setting(run.config, key) == value for key, value in self.settings.items())
+            and has_settings(run.config, self.settings)
             and all(run.metrics.get(name) == value for name, value in self.metrics.items())
         )
 

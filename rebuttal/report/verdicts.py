@@ -22,7 +22,7 @@ from typing import Literal, get_args
 from rebuttal.errors import nearest
 from rebuttal.report.claims import Claim
 from rebuttal.report.gather import Run
-from rebuttal.report.naming import known_experiments, known_models, labels_name, model_name, setting
+from rebuttal.report.naming import has_settings, known_experiments, known_models, labels_name, model_name
 from rebuttal.statistics import (
     effect_size,
     holm,
@@ -140,8 +140,7 @@ def _remarked(verdict: Verdict, remark: str) -> Verdict:
 def _is_about(claim: Claim, run: Run) -> bool:
     about_model = not claim.models or model_name(run.config, run.places) in claim.models
     about_labels = claim.labels is None or labels_name(run.config) == f"{claim.labels} labels"
-    as_set = all(setting(run.config, key) == value for key, value in claim.settings.items())
-    return about_model and about_labels and as_set
+    return about_model and about_labels and has_settings(run.config, claim.settings)
 
 
 def _between(run: Run, name: str, low: float, high: float) -> bool:
