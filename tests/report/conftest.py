@@ -73,25 +73,30 @@ def study(make_run, tmp_path):
 
     def make_run_about(claim, seed, metrics):
         """A run of the model, labels and settings that a claim is about."""
-        config, (option,) = nested(claim.settings), claim.models
+        (option,) = claim.models
         model = yaml.safe_load((CONFIG_DIR / "model" / f"{option}.yaml").read_text(encoding="utf-8"))
-        random = {"_target_": "x.RandomLabels", "fraction": 1.0} if claim.labels == "random" else None
         metrics |= {"fit/train_accuracy": 1.0, "fit/test_accuracy": metrics.get("fit/test_accuracy", 0.5)}
         metrics |= {name: low for name, (low, _) in claim.where.items()}
         name = f"{claim.experiment}-{claim.region}-{seed}".replace("/", "-")
-        parts = {"model": model, "corruption": random, "training": config.get("training")}
-        make_run(name, metrics, seed, claim.experiment, **parts, **config.get("dataset", {}))
+        parts = parts_of(claim.settings, f"{claim.labels} labels") | {"model": model}
+        make_run(name, metrics, seed, claim.experiment, **parts)
 
     def make_history(name, spec, selection):
         """A run that such a chart shows."""
-        config = nested(selection.settings)
-        random = {"_target_": "x.RandomLabels", "fraction": 1.0} if selection.labels == "random labels" else None
-        parts = {"model": config.get("model"), "corruption": random, "training": config.get("training")}
-        folder = make_run(name, {spec.size: 50_000}, 0, spec.experiment, **parts, **config.get("dataset", {}))
+        parts = parts_of(selection.settings, selection.labels)
+        folder = make_run(name, {spec.size: 50_000}, 0, spec.experiment, **parts)
         rows = [{"stage": spec.stage, "step": step, **dict.fromkeys(spec.panels.values(), 0.5)} for step in (1, 2)]
         pd.DataFrame(rows).to_csv(folder / "history.csv", index=False)
 
     return make
+
+
+def parts_of(settings, labels):
+    """What `make_run` takes for a run with these settings, by the path of the key, and labels."""
+    config = nested(settings)
+    random = {"_target_": "x.RandomLabels", "fraction": 1.0} if labels == "random labels" else None
+    parts = {"model": config.get("model"), "corruption": random, "training": config.get("training")}
+    return parts | config.get("dataset", {})
 
 
 def nested(settings):

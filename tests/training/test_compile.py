@@ -10,13 +10,13 @@ from torch.nn import functional as F
 
 from rebuttal.errors import TrainingError
 from rebuttal.models.preprocess import CropAndNormalise
-from rebuttal.store.checkpoints import Checkpoint
 from rebuttal.training import Margin
 from rebuttal.training.evaluation import Evaluation, predict
 from rebuttal.training.loop import Support, train
 from rebuttal.training.member import Member
 from rebuttal.training.side_by_side import Task
 from rebuttal.training.stack import stackable
+from tests.store.test_checkpoints import Killed, at_every_step, killed_at
 
 MODES = ("default", "reduce-overhead", "max-autotune")
 
@@ -106,14 +106,6 @@ def test_weights_after_ten_steps_are_those_without(recipe, mode, precision, with
 @pytest.mark.slow
 def test_so_it_is_for_convolutions_and_batch_norm_and_resumed_to_the_same_bits(recipe, tmp_path):
     """41 inputs make batches of 21 and 20, of which each is compiled by itself."""
-
-    class Cut(Exception):
-        pass
-
-    def cut(step, steps):
-        if step == 3:
-            raise Cut
-
     torch.manual_seed(1)
     convolution = [nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU()]
     plain = nn.Sequential(*convolution, nn.Flatten(), nn.Linear(8 * 36, 3))
@@ -123,11 +115,12 @@ def test_so_it_is_for_convolutions_and_batch_norm_and_resumed_to_the_same_bits(r
     fit(compiled, recipe(compile="default", **settings), 41, shape=(3, 8, 8))
     for a, b in zip(plain.state_dict().values(), compiled.state_dict().values()):
         assert (a - b).double().norm() <= 1e-5 * a.double().norm()
-    saved = Checkpoint(tmp_path / "training.checkpoint", 0.0)
-    with pytest.raises(Cut):
-        support = Support(checkpoint=saved, progress=cut)
+    saved = at_every_step(tmp_path / "training.checkpoint")
+    with pytest.raises(Killed):
+        support = Support(saved, killed_at(3))
         fit(stopped, recipe(compile="default", **settings), 41, support=support, shape=(3, 8, 8))
-    fit(resumed, recipe(compile="default", **settings), 41, support=Support(checkpoint=saved), shape=(3, 8, 8))
+    assert saved.is_there()
+    fit(resumed, recipe(compile="default", **settings), 41, support=Support(saved), shape=(3, 8, 8))
     assert all(torch.equal(a, b) for a, b in zip(compiled.state_dict().values(), resumed.state_dict().values()))
 
 
