@@ -98,13 +98,13 @@ def test_what_had_ended_before_a_signal_is_not_trained_again(recipe, tmp_path):
             one.support = Support(Checkpoint(tmp_path / f"{i}.checkpoint", interval=60), snapshot=partial(after, i))
         return [Task([one]) for one in members]
 
-    ended = threading.Event()
+    ended = [threading.Event() for _ in range(3)]
 
     def stopping(i, step, network):
-        if i == 2 and step == 9:
-            ended.set()
+        if i < 3 and step == 9:
+            ended[i].set()
         if i == 3 and step == 1:
-            assert ended.wait(60)
+            assert all(one.wait(60) for one in ended)
             os.kill(os.getpid(), signal.SIGINT)
 
     before = singles(stopping)
