@@ -17,6 +17,8 @@ from typing import Any
 from rebuttal import train
 
 ROOT = Path(__file__).parent.parent
+# One small network, for tests that are about no certain experiment. The toy takes nine times as long.
+ONE_NETWORK = ["experiment=baseline", "dataset=uniform_noise", "dataset.shape=[8]", "model=mlp_toy", "debug=tiny"]
 STARTED: list[subprocess.Popen[str]] = []  # which tests/conftest.py ends with the test, whatever becomes of it
 
 

@@ -10,7 +10,10 @@ from omegaconf.basecontainer import BaseContainer
 
 import rebuttal
 from rebuttal.errors import ConfigError
+from tests.command_line import ONE_NETWORK
 from tests.conftest import save_images
+
+ONE = ONE_NETWORK[1:]  # `rebuttal.run` has the experiment's name
 
 
 def test_run_gives_a_row_a_metric(tmp_path):
@@ -24,9 +27,9 @@ def test_run_gives_a_row_a_metric(tmp_path):
 
 
 def test_the_run_s_files_are_left_where_asked(tmp_path):
-    rebuttal.run("toy", ["debug=tiny", f"store={tmp_path / 'store'}"], folder=tmp_path / "run")
-    assert OmegaConf.load(tmp_path / "run/config.yaml").stages.teacher.training.epochs == 2
-    assert json.loads((tmp_path / "run/metrics.json").read_text())["teacher/epochs"] == 2
+    rebuttal.run("baseline", [*ONE, f"store={tmp_path / 'store'}"], folder=tmp_path / "run")
+    assert OmegaConf.load(tmp_path / "run/config.yaml").stages.fit.training.epochs == 2
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["fit/epochs"] == 2
 
 
 def test_the_baseline_replication_is_a_row_a_network(tmp_path, capsys):
@@ -42,9 +45,6 @@ def test_the_baseline_replication_is_a_row_a_network(tmp_path, capsys):
     assert (frame["epochs"] == 3).all()
     assert (frame.groupby("labels")["label_noise"].max() > 0).tolist() == [False, True]
     assert capsys.readouterr().out.count("train ") == 8
-
-
-ONE = ["debug=tiny", "dataset=uniform_noise", "dataset.shape=[8]", "model=mlp_toy"]
 
 
 def test_a_program_that_uses_hydra_and_has_other_settings_gets_the_same_numbers_and_keeps_its_own(tmp_path):
@@ -127,7 +127,12 @@ def test_overrides_of_a_wrong_type(overrides):
 def test_folders_of_the_user_s_configs_are_for_python_too(tmp_path):
     (tmp_path / "conf/model").mkdir(parents=True)
     (tmp_path / "conf/model/mine.yaml").write_text("defaults: [mlp]\nhidden: [3]\n")
-    overrides = [*ONE[:-1], "model=mine", f"hydra.searchpath=[file://{tmp_path}/conf]", f"store={tmp_path / 'store'}"]
+    overrides = [
+        *ONE,
+        "model=mine",
+        f"hydra.searchpath=[file://{tmp_path}/conf]",
+        f"store={tmp_path / 'store'}",
+    ]
     rebuttal.run("baseline", overrides, folder=tmp_path / "run")
     assert OmegaConf.load(tmp_path / "run/config.yaml").model.hidden == [3]
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rebuttal.command.arguments import prepare, prepare_override
 from rebuttal.errors import ConfigError
-from tests.command_line import command
+from tests.command_line import ONE_NETWORK, command
 
 HOME = str(Path.home())
 ROOT = "dataset.root="
@@ -164,7 +164,7 @@ def test_the_home_in_hydra_s_own_folders():
 
 @pytest.mark.slow
 def test_overrides_on_both_sides_of_a_flag(tmp_path):
-    done = command("debug=tiny", "-m", "seed=0", "hydra.sweeper.params=null", "hydra.sweep.dir=sweep", cwd=tmp_path)
+    done = command(*ONE_NETWORK, "-m", "seed=0", "hydra.sweeper.params=null", "hydra.sweep.dir=sweep", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "sweep/0/metrics.json").exists()
 

@@ -4,9 +4,7 @@ import pytest
 
 from rebuttal.command.plan import _size, _time, forecast, is_wanted
 from rebuttal.errors import ConfigError
-from tests.command_line import command
-
-TINY = ["experiment=baseline", "dataset=uniform_noise", "dataset.shape=[8]", "model=mlp_toy", "debug=tiny"]
+from tests.command_line import ONE_NETWORK, command
 
 
 @pytest.fixture
@@ -21,10 +19,12 @@ def counts(found):
 
 
 def test_jobs_and_networks_of_a_sweep_are_counted_before_and_after_half_of_it_has_run(here):
-    sweep = ["-m", *TINY, "corruption=none,random", "seed=0,1,2"]
+    sweep = ["-m", *ONE_NETWORK, "corruption=none,random", "seed=0,1,2"]
     found = forecast(sweep)
     assert (found.jobs, found.finished, counts(found)) == (6, 0, (6, 0, 0))
-    assert command("-m", *TINY, "corruption=random", "seed=0,1,2", "hydra.sweep.dir=half", cwd=here).returncode == 0
+    assert (
+        command("-m", *ONE_NETWORK, "corruption=random", "seed=0,1,2", "hydra.sweep.dir=half", cwd=here).returncode == 0
+    )
     found = forecast(sweep)
     assert (found.jobs, found.finished, counts(found)) == (6, 3, (6, 3, 0))
     again = forecast([*sweep, "force=true"])
@@ -47,7 +47,7 @@ def test_networks_that_serve_several_jobs_are_counted_once(here):
 
 
 def test_the_command_tells_what_it_would_take_and_leaves_nothing(here):
-    done = command("-m", *TINY, "seed=0,1", "hydra.sweeper.params=null", "plan=true", cwd=here)
+    done = command("-m", *ONE_NETWORK, "seed=0,1", "hydra.sweeper.params=null", "plan=true", cwd=here)
     assert done.returncode == 0, done.stderr
     assert "jobs: 2, of which 0 are completely stored" in done.stdout
     weights = 8 * 256 + 256 * 128 + 128 * 64 + 64 * 10 + 256 + 128 + 64 + 10

@@ -9,10 +9,9 @@ from hydra.core.hydra_config import HydraConfig
 from rebuttal import api
 from rebuttal.errors import ConfigError
 from rebuttal.runs.build import build_run
-from tests.command_line import command, process
+from tests.command_line import ONE_NETWORK, command, process
 from tests.conftest import save_images
 
-SMALL = ["experiment=baseline", "dataset=uniform_noise", "dataset.shape=[8]", "model=mlp_toy", "debug=tiny"]
 SWEEP = ["-m", "hydra.sweeper.params=null"]
 REFUSED = {  # by what finds it
     "an unknown key": "training.epohcs=3",
@@ -45,7 +44,7 @@ def no_gpu(monkeypatch):
 @pytest.mark.parametrize("kind", REFUSED)
 @pytest.mark.parametrize("sweep", [[], [*SWEEP, "measuring.probes=10,20"]], ids=["run", "sweep"])
 def test_a_refused_command_leaves_nothing(kind, sweep, tmp_path):
-    done = command(*sweep, *SMALL, *REFUSED[kind].split(" "), cwd=tmp_path)
+    done = command(*sweep, *ONE_NETWORK, *REFUSED[kind].split(" "), cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert done.stdout == "" and done.stderr.startswith("rebuttal: ") and done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
@@ -55,14 +54,14 @@ def test_a_refused_command_leaves_nothing(kind, sweep, tmp_path):
 def test_a_refused_call_leaves_nothing(kind, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Exception, match=r".+"):  # which error it is depends on who finds it
-        api.run("baseline", [*SMALL[1:], *FROM_PYTHON[kind].split(" ")], folder="run")
+        api.run("baseline", [*ONE_NETWORK[1:], *FROM_PYTHON[kind].split(" ")], folder="run")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["local", "joblib", "slurm", "submitit_local"])
 def test_a_sweep_of_which_no_job_can_run_leaves_nothing_under_any_launcher(launcher, tmp_path):
-    done = process(*SWEEP, *SMALL, f"hydra/launcher={launcher}", "training.lr=-1,-2", cwd=tmp_path)
+    done = process(*SWEEP, *ONE_NETWORK, f"hydra/launcher={launcher}", "training.lr=-1,-2", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr == (
         "rebuttal: training.lr=-1: input should be greater than 0 (job 0; none of the other 1 can run either)\n"
@@ -72,22 +71,22 @@ def test_a_sweep_of_which_no_job_can_run_leaves_nothing_under_any_launcher(launc
 
 @pytest.mark.parametrize("overrides", [["model=mlp_toy,nix"], ["training.epohcs=1,2"], ["+model@x=nix,mlp"]])
 def test_a_sweep_with_a_job_that_cannot_be_composed_leaves_nothing(overrides, tmp_path):
-    done = command(*SWEEP, *SMALL, *overrides, cwd=tmp_path)
+    done = command(*SWEEP, *ONE_NETWORK, *overrides, cwd=tmp_path)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_refused_command_leaves_an_earlier_run_and_an_earlier_sweep_as_they_are(tmp_path):
-    assert command(*SMALL, "hydra.run.dir=run", cwd=tmp_path).returncode == 0
-    assert command(*SWEEP, *SMALL, "hydra.sweep.dir=sweep", "seed=0,1", cwd=tmp_path).returncode == 0
+    assert command(*ONE_NETWORK, "hydra.run.dir=run", cwd=tmp_path).returncode == 0
+    assert command(*SWEEP, *ONE_NETWORK, "hydra.sweep.dir=sweep", "seed=0,1", cwd=tmp_path).returncode == 0
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     for words in (["hydra.run.dir=run"], [*SWEEP, "hydra.sweep.dir=sweep", "seed=0,1"]):
-        assert command(*words, *SMALL, "training.lr=-1", cwd=tmp_path).returncode == 2
+        assert command(*words, *ONE_NETWORK, "training.lr=-1", cwd=tmp_path).returncode == 2
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_one_refused_job_beside_others_is_a_job_that_failed(tmp_path):
-    done = command(*SWEEP, *SMALL, "training.lr=-1,0.001", "hydra.sweep.dir=sweep", cwd=tmp_path)
+    done = command(*SWEEP, *ONE_NETWORK, "training.lr=-1,0.001", "hydra.sweep.dir=sweep", cwd=tmp_path)
     assert done.returncode == 1 and "1 failed, 1 done" in done.stdout
     assert (tmp_path / "sweep/0/error.txt").read_text().startswith("training.lr=-1: ")
     assert (tmp_path / "sweep/1/metrics.json").exists()
@@ -95,7 +94,7 @@ def test_one_refused_job_beside_others_is_a_job_that_failed(tmp_path):
 
 def test_a_run_that_fails_in_its_work_keeps_its_folder(tmp_path):
     diverging = ["training.lr=1e30", "training.optimizer=sgd", "training.epochs=50", "hydra.run.dir=run"]
-    assert command("debug=tiny", *diverging, cwd=tmp_path).returncode == 2
+    assert command(*ONE_NETWORK, *diverging, cwd=tmp_path).returncode == 2
     assert "the loss became" in (tmp_path / "run/error.txt").read_text()
     assert json.loads((tmp_path / "run/status.json").read_text())["state"] == "failed"
     assert (tmp_path / "run/.hydra/overrides.yaml").exists() and (tmp_path / "run/train.log").exists()
@@ -124,7 +123,7 @@ def test_a_run_is_checked_in_the_surroundings_that_hydra_gives_it(tmp_path, monk
     monkeypatch.setattr("rebuttal.runs.execute.build_run", build)
     folder = "hydra.run.dir='a/${now:%Y}/${seed}'"
     done = command(
-        *SMALL, "store='${hydra:runtime.output_dir}/store'", "+hydra.job.env_set.MINE=1", folder, cwd=tmp_path
+        *ONE_NETWORK, "store='${hydra:runtime.output_dir}/store'", "+hydra.job.env_set.MINE=1", folder, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
     (run,) = (path.parent for path in tmp_path.rglob("metrics.json"))
@@ -136,4 +135,4 @@ def test_a_run_is_checked_in_the_surroundings_that_hydra_gives_it(tmp_path, monk
 def test_config_error_is_what_python_gets(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=r"^training\.lr=-1: input should be greater than 0$"):
-        api.run("baseline", [*SMALL[1:], "training.lr=-1"], folder="run")
+        api.run("baseline", [*ONE_NETWORK[1:], "training.lr=-1"], folder="run")

@@ -19,7 +19,7 @@ from rebuttal.errors import ConfigError
 from rebuttal.launch.expand import quoted
 from rebuttal.report.gather import gather
 from tests.command.test_stored_sweep import SWEEP
-from tests.command_line import command
+from tests.command_line import ONE_NETWORK, command
 from tests.test_train import metrics_of
 
 NAMES = st.text(string.ascii_letters + "_", min_size=1, max_size=5).filter(
@@ -117,12 +117,12 @@ def test_a_run_of_before_the_parts_of_recipes_were_groups_is_repeated(tmp_path, 
 def test_configs_of_the_user_s_own_are_found_again(tmp_path):
     (tmp_path / "mine" / "model").mkdir(parents=True)
     (tmp_path / "mine/model/tiny.yaml").write_text("_target_: rebuttal.models.MLP\nhidden: [4]\n")
-    at = ["debug=tiny", f"hydra.searchpath=[file://{tmp_path / 'mine'}]", "model=tiny", "hydra.run.dir=first"]
+    at = [*ONE_NETWORK, f"hydra.searchpath=[file://{tmp_path / 'mine'}]", "model=tiny", "hydra.run.dir=first"]
     assert command(*at, cwd=tmp_path).returncode == 0
     again = command("from_run=first", "hydra.run.dir=second", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert metrics_of(tmp_path / "second") == metrics_of(tmp_path / "first")
-    assert metrics_of(tmp_path / "second")["teacher/parameters"] == 100 * 4 + 4 + 4 * 10 + 10
+    assert metrics_of(tmp_path / "second")["fit/parameters"] == 8 * 4 + 4 + 4 * 10 + 10
 
 
 def test_of_a_strange_run_only_folders_of_configs_are_searched(tmp_path):
@@ -137,7 +137,7 @@ def test_of_a_strange_run_only_folders_of_configs_are_searched(tmp_path):
 
 @pytest.mark.slow
 def test_a_run_that_failed_and_a_job_that_came_from_the_store_can_be_repeated(tmp_path):
-    failed = command("debug=tiny", "training.lr=1e30", "training.optimizer=sgd", "hydra.run.dir=failed", cwd=tmp_path)
+    failed = command(*ONE_NETWORK, "training.lr=1e30", "training.optimizer=sgd", "hydra.run.dir=failed", cwd=tmp_path)
     assert failed.returncode == 2
     mended = command("from_run=failed", "training.lr=0.1", "hydra.run.dir=mended", cwd=tmp_path)
     assert mended.returncode == 0, mended.stderr
@@ -153,9 +153,7 @@ def test_a_run_that_failed_and_a_job_that_came_from_the_store_can_be_repeated(tm
 def test_a_run_of_python_s_can_be_repeated_by_folder_and_by_the_command_that_the_report_shows(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder, again, words = tmp_path / "it's a run", tmp_path / "again", ["python", "-m", "rebuttal.train"]
-    api.run(
-        "toy", ["debug=tiny", "model=mlp_toy", "seed=3", "store='my $tore'", "+training={lr: 0.002}"], folder=folder
-    )
+    api.run("baseline", [*ONE_NETWORK[1:], "seed=3", "store='my $tore'", "+training={lr: 0.002}"], folder=folder)
     (run,) = gather([folder]).runs
     assert shlex.split(run.command)[: len(words)] == words
     for arguments in ([f"from_run={folder}"], shlex.split(run.command)[len(words) :]):
@@ -172,7 +170,7 @@ def test_a_run_of_python_s_can_be_repeated_by_folder_and_by_the_command_that_the
 def test_a_config_that_was_composed_in_python_is_repeated_in_python(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        cfg = compose("train", ["debug=tiny", "seed=3"])
+        cfg = compose("train", [*ONE_NETWORK, "seed=3"])
     metrics = train.run(cfg, "run")
     (run,) = gather([tmp_path / "run"]).runs
     python, flag, code = shlex.split(run.command)
@@ -188,7 +186,7 @@ def test_a_config_that_was_composed_in_python_is_repeated_in_python(tmp_path, mo
 def test_the_report_shows_the_overrides_of_each_job_and_the_folders_of_its_configs(tmp_path):
     (tmp_path / "mine/model").mkdir(parents=True)
     (tmp_path / "mine/model/tiny one.yaml").write_text("_target_: rebuttal.models.MLP\nhidden: [4]\n")
-    at = ["-m", "--config-dir=mine", "debug=tiny", "model=tiny one", "seed=0,1", "hydra.sweep.dir=sweep"]
+    at = ["-m", "--config-dir=mine", *ONE_NETWORK, "model=tiny one", "seed=0,1", "hydra.sweep.dir=sweep"]
     assert command(*at, "hydra.sweeper.params=null", cwd=tmp_path).returncode == 0
     first, second = gather([tmp_path / "sweep"]).runs
     for run in (first, second):

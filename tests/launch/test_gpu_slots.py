@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rebuttal.launch.gpu_slots import gpu_slot, share_of_threads
-from tests.command_line import command, start
+from tests.command_line import ONE_NETWORK, command, start
 from tests.test_train import metrics_of
 
 HOLD = """
@@ -117,7 +117,7 @@ def test_cores_are_shared_by_the_jobs_that_there_are(monkeypatch):
     assert share_of_threads(-1, 1, in_all=100) == 32 and share_of_threads(-1, 4, in_all=100) == 8
 
 
-SWEEP = ["-m", "experiment=baseline", "dataset=uniform_noise", "dataset.shape=[8]", "model=mlp_toy", "debug=tiny"]
+SWEEP = ["-m", *ONE_NETWORK]
 SWEEP += ["hydra.sweeper.params=null", "hydra.sweep.dir=sweep", "hydra/launcher=local"]
 
 
@@ -152,7 +152,7 @@ def test_what_is_wrong_with_a_place_is_told_in_the_job_s_folder(machine, tmp_pat
 
 @pytest.mark.slow
 def test_sweeps_from_two_terminals_share_the_gpus_and_find_what_one_process_finds(machine, tmp_path):
-    sweep = ["-m", "debug=tiny", "training.epochs=20", "hydra/launcher=local", "hydra.launcher.n_jobs=2"]
+    sweep = ["-m", *ONE_NETWORK, "training.epochs=20", "hydra/launcher=local", "hydra.launcher.n_jobs=2"]
     sweeps = [
         start(*sweep, f"seed={seeds}", f"hydra.sweep.dir={seeds[0]}", cwd=tmp_path, **machine)
         for seeds in ("0,1", "2,3")
@@ -169,7 +169,7 @@ def test_sweeps_from_two_terminals_share_the_gpus_and_find_what_one_process_find
     stays = [(job["gpu"], facts["claimed"], facts["now"]) for job, facts in zip(told, status)]
     assert set(most_at_a_time(stays).values()) == {1}
     alone = [
-        "debug=tiny",
+        *ONE_NETWORK,
         "training.epochs=20",
         "seed=2",
         "store=other",

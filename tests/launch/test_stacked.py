@@ -3,11 +3,11 @@
 import pandas as pd
 import pytest
 
-from tests.command_line import command
+from tests.command_line import ONE_NETWORK, command
 from tests.launch.test_watch import FAILING, table
 from tests.test_train import metrics_of
 
-SWEEP = ["-m", "experiment=baseline", "dataset=uniform_noise", "dataset.shape=[8]", "model=mlp_toy", "debug=tiny"]
+SWEEP = ["-m", *ONE_NETWORK]
 SWEEP += ["hydra.sweeper.params=null", "hydra.sweep.dir=sweep", "stack=always"]
 
 

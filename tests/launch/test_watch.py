@@ -17,12 +17,11 @@ from rebuttal.errors import ConfigError
 from rebuttal.launch import watch
 from rebuttal.launch.expand import as_typed, read_command
 from rebuttal.launch.sweep import Sweep
-from tests.command_line import ROOT, command, process, start
+from tests.command_line import ONE_NETWORK, ROOT, command, process, start
 from tests.parameters import some_slow
 from tests.test_train import metrics_of
 
-BASELINE = ["experiment=baseline", "dataset=uniform_noise", "dataset.shape=[8]", "model=mlp_toy", "debug=tiny"]
-SWEEP = ["-m", *BASELINE, "hydra.sweeper.params=null", "hydra.sweep.dir=sweep"]
+SWEEP = ["-m", *ONE_NETWORK, "hydra.sweeper.params=null", "hydra.sweep.dir=sweep"]
 FAILING = ["training.lr=1e30", "training.optimizer=sgd", "training.epochs=50"]  # found only by training
 INCOMPLETE = "rebuttal: the sweep is not complete; rerun the command to resume it\n"
 MINE = """
@@ -184,7 +183,7 @@ def test_a_status_file_or_list_of_jobs_that_is_damaged_meanwhile(tmp_path, monke
 @pytest.mark.parametrize("flags", some_slow([["--multi"], ["--multirun"], ["-m"]], ["--multirun"]))
 @pytest.mark.parametrize("place", some_slow([0, 3, 9], 3, 9))
 def test_flags_anywhere_and_shortened_as_hydra_takes_them(flags, place, tmp_path):
-    asked = [*BASELINE, "hydra.sweeper.params=null", "hydra.sweep.dir=sweep", "seed=0,1", *FAILING]
+    asked = [*ONE_NETWORK, "hydra.sweeper.params=null", "hydra.sweep.dir=sweep", "seed=0,1", *FAILING]
     done = command(*asked[:place], *flags, *asked[place:], cwd=tmp_path)
     assert done.returncode == 1 and table(done.stdout) == ({0: "failed", 1: "failed"}, "2 failed")
 

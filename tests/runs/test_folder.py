@@ -9,10 +9,9 @@ import pytest
 
 from rebuttal import api
 from rebuttal.errors import ConfigError
-from tests.command_line import command, process
+from tests.command_line import ONE_NETWORK, command, process
 from tests.conftest import save_images
 
-RUN = ["experiment=baseline", "dataset=uniform_noise", "dataset.shape=[8]", "model=mlp_toy", "debug=tiny"]
 OF_A_RUN = [
     "history.csv",
     "metrics.json",
@@ -52,13 +51,13 @@ def entries(folder):
 def from_python(folder):
     os.chdir(folder)
     with pytest.raises(ConfigError) as caught:
-        api.run("baseline", [text for text in RUN if not text.startswith("experiment")], folder=".")
+        api.run("baseline", [text for text in ONE_NETWORK if not text.startswith("experiment")], folder=".")
     return f"rebuttal: {caught.value}\n"
 
 
 def from_command(*overrides):
     def refused(folder):
-        done = command(*RUN, *overrides, cwd=folder)
+        done = command(*ONE_NETWORK, *overrides, cwd=folder)
         assert done.returncode == 2 and done.stdout == ""
         return done.stderr
 
@@ -116,7 +115,7 @@ def test_each_file_that_a_sweep_would_overwrite_stops_it(name, tmp_path):
 @pytest.mark.parametrize("key", ["hydra.run.dir", "hydra.sweep.dir", "store"])
 def test_a_file_where_a_folder_is_meant_ends_in_one_line(key, where, tmp_path):
     (tmp_path / "file").write_bytes(b"mine")
-    done = command(*RUN, *(SWEEP if "sweep" in key else ()), f"{key}={where}", cwd=tmp_path)
+    done = command(*ONE_NETWORK, *(SWEEP if "sweep" in key else ()), f"{key}={where}", cwd=tmp_path)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and done.stderr.startswith("rebuttal: "), done.stderr
     assert contents(tmp_path) == {"file": b"mine"} and entries(tmp_path) == ["file"]
 
@@ -125,7 +124,7 @@ def test_a_file_where_a_folder_is_meant_ends_in_one_line(key, where, tmp_path):
 def test_a_stranger_s_file_where_the_store_has_a_folder_ends_in_one_line(taken, tmp_path):
     stranger(tmp_path, [taken, "mine.txt"])
     before = contents(tmp_path)
-    done = command(*RUN, "store=.", cwd=tmp_path)
+    done = command(*ONE_NETWORK, "store=.", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr == f"rebuttal: store=.: {taken} is not a folder; allowed: a folder without it\n"
     assert contents(tmp_path) == before
@@ -135,7 +134,7 @@ def test_runs_and_reruns_leave_the_other_files_of_the_folder_alone(tmp_path):
     stranger(tmp_path, [*OF_ANOTHER, "fit/mine.txt", "run/mine.txt", "images/mine.png"])
     before = contents(tmp_path)
     for more in ([], ["force=true"], ["seed=1"], ["corruption=random"]):
-        done = command(*RUN, "store=.", "hydra.run.dir=.", *more, cwd=tmp_path)
+        done = command(*ONE_NETWORK, "store=.", "hydra.run.dir=.", *more, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         now = contents(tmp_path)
         assert {name: now[name] for name in before} == before
@@ -143,17 +142,17 @@ def test_runs_and_reruns_leave_the_other_files_of_the_folder_alone(tmp_path):
 
 
 def test_a_file_that_the_user_edited_since_is_not_overwritten(tmp_path):
-    assert command(*RUN, "hydra.run.dir=run", cwd=tmp_path).returncode == 0
+    assert command(*ONE_NETWORK, "hydra.run.dir=run", cwd=tmp_path).returncode == 0
     (tmp_path / "run/history.csv").write_text("edited")
     (tmp_path / "run/figures/fit_mine.png").write_text("mine")
     before = contents(tmp_path / "run")
     for name in ("history.csv", "figures/fit_mine.png"):
-        done = command(*RUN, "hydra.run.dir=run", "seed=1", cwd=tmp_path)
+        done = command(*ONE_NETWORK, "hydra.run.dir=run", "seed=1", cwd=tmp_path)
         assert done.returncode == 2 and f"run/{name} is in the way" in done.stderr
         assert contents(tmp_path / "run") == before
         (tmp_path / "run" / name).unlink()
         del before[name]
-    assert command(*RUN, "hydra.run.dir=run", "seed=1", cwd=tmp_path).returncode == 0
+    assert command(*ONE_NETWORK, "hydra.run.dir=run", "seed=1", cwd=tmp_path).returncode == 0
 
 
 def without_list(run, *names):
@@ -172,15 +171,15 @@ def without_list(run, *names):
     ],
 )
 def test_folders_of_earlier_versions_are_used_again(gone, tmp_path):
-    assert command(*RUN, "hydra.run.dir=run", cwd=tmp_path).returncode == 0
+    assert command(*ONE_NETWORK, "hydra.run.dir=run", cwd=tmp_path).returncode == 0
     without_list(tmp_path / "run", *gone)
     if "metrics.json" in gone:
         shutil.rmtree(tmp_path / "run/figures")
     (tmp_path / "run/mine.csv").write_text("mine")
-    again = command(*RUN, "hydra.run.dir=run", cwd=tmp_path)
+    again = command(*ONE_NETWORK, "hydra.run.dir=run", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert ("nothing to do" in again.stdout) == ("metrics.json" not in gone)
-    other = command(*RUN, "hydra.run.dir=run", "seed=1", cwd=tmp_path)
+    other = command(*ONE_NETWORK, "hydra.run.dir=run", "seed=1", cwd=tmp_path)
     assert other.returncode == 0, other.stderr
     assert json.loads((tmp_path / "run/provenance.json").read_text())["config"]["seed"] == 1
     assert (tmp_path / "run/mine.csv").read_text() == "mine"
@@ -188,7 +187,7 @@ def test_folders_of_earlier_versions_are_used_again(gone, tmp_path):
 
 @pytest.mark.slow
 def test_sweeps_of_earlier_versions_are_used_again(tmp_path):
-    sweep = [*SWEEP, *RUN, "hydra.sweep.dir=sweep"]
+    sweep = [*SWEEP, *ONE_NETWORK, "hydra.sweep.dir=sweep"]
     assert command(*sweep, cwd=tmp_path).returncode == 0
     (tmp_path / "sweep/.sweep_files.json").unlink()
     for job in "01":
@@ -203,22 +202,22 @@ def test_sweeps_of_earlier_versions_are_used_again(tmp_path):
 def test_commands_that_use_one_folder_at_the_same_time_wait_for_each_other(tmp_path):
     """Each reads and writes the list of the folder while no other does."""
     with ThreadPoolExecutor(3) as pool:
-        at = [[*RUN, "hydra.run.dir=run", f"seed={seed}", f"store=store_{seed}"] for seed in range(3)]
+        at = [[*ONE_NETWORK, "hydra.run.dir=run", f"seed={seed}", f"store=store_{seed}"] for seed in range(3)]
         done = list(pool.map(lambda words: process(*words, cwd=tmp_path), at))
     assert [(d.returncode, d.stderr) for d in done] == [(0, "")] * 3
-    again = command(*RUN, "hydra.run.dir=run", "seed=4", cwd=tmp_path)
+    again = command(*ONE_NETWORK, "hydra.run.dir=run", "seed=4", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
 
 
 def test_killed_before_it_has_listed_anything_the_next_one_knows_the_folder(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/.running.lock").touch()
-    assert command(*RUN, "hydra.run.dir=run", cwd=tmp_path).returncode == 0
+    assert command(*ONE_NETWORK, "hydra.run.dir=run", cwd=tmp_path).returncode == 0
     status = (tmp_path / "run/status.json").read_bytes()
     (tmp_path / "again").mkdir()
     (tmp_path / "again/.running.lock").touch()
     (tmp_path / "again/status.json").write_bytes(status)
-    assert command(*RUN, "hydra.run.dir=again", cwd=tmp_path).returncode == 0
+    assert command(*ONE_NETWORK, "hydra.run.dir=again", cwd=tmp_path).returncode == 0
 
 
 NAMED = ["mine.txt", "train/notes.txt", "train/a/Thumbs.db", "train/a/.hidden.png", "conf/mine.yaml", "1_0_log.out"]
@@ -235,7 +234,7 @@ def test_the_root_of_a_dataset_keeps_a_stranger_s_files(dataset, names, tmp_path
     before = contents(root)
     url = [] if dataset == "image_folder" else [f"dataset.url=file://{tmp_path}/nowhere"]
     chosen = [f"dataset={dataset}", "dataset.root=images", *url]
-    done = command(*RUN[:1], "model=mlp_toy", "debug=tiny", *chosen, cwd=tmp_path)
+    done = command("experiment=baseline", "model=mlp_toy", "debug=tiny", *chosen, cwd=tmp_path)
     assert contents(root) == before
     if dataset == "image_folder":
         assert done.returncode == 0, done.stderr
@@ -250,7 +249,7 @@ def test_the_database_of_a_tracker_is_not_a_stranger_s_file(tmp_path):
     pytest.importorskip("mlflow")
     stranger(tmp_path, ["mine.db", "mlruns/mine.txt", *OF_ANOTHER])
     before = contents(tmp_path)
-    done = command(*RUN, "tracker=mlflow", "tracker.uri=sqlite:///mine.db", "hydra.run.dir=run", cwd=tmp_path)
+    done = command(*ONE_NETWORK, "tracker=mlflow", "tracker.uri=sqlite:///mine.db", "hydra.run.dir=run", cwd=tmp_path)
     now = contents(tmp_path)
     assert {name: now[name] for name in before} == before
     assert done.returncode == 0 and json.loads(now["run/metrics.json"])["fit/epochs"] == 2, done.stderr
@@ -261,7 +260,7 @@ def test_the_folder_of_submitit_s_logs_keeps_a_stranger_s_files(tmp_path):
     stranger(tmp_path, [*NAMED, *OF_ANOTHER])
     before = contents(tmp_path)
     chosen = ["hydra/launcher=submitit_local", "hydra.launcher.submitit_folder=.", "hydra.sweep.dir=sweep"]
-    done = process(*RUN, *SWEEP, *chosen, cwd=tmp_path)
+    done = process(*ONE_NETWORK, *SWEEP, *chosen, cwd=tmp_path)
     now = contents(tmp_path)
     assert done.returncode == 0, done.stderr
     assert {name: now[name] for name in before} == before

@@ -16,7 +16,7 @@ from rebuttal.errors import ConfigError, UserError
 from rebuttal.store.beside import SNAPSHOT, is_log_spaced, log_spaced, snapshot_identity
 from rebuttal.store.entries import Artifact, Store
 from rebuttal.training.evaluation import predict
-from tests.command_line import ROOT, command
+from tests.command_line import ONE_NETWORK, ROOT, command
 from tests.conftest import save_images
 
 OWN = '''
@@ -271,14 +271,14 @@ def test_a_folder_makes_nothing_importable(place, monkeypatch, tmp_path):
 
 def test_a_run_from_python_is_loaded_too(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    rebuttal.run("toy", ["debug=tiny", "device=cpu"], folder="run")
+    rebuttal.run("baseline", [*ONE_NETWORK[1:], "device=cpu"], folder="run")
     run = rebuttal.load("run")
     labels = run.inputs("train")[1]
-    assert (predict(run.network("teacher"), run.inputs("train")[0]).argmax(1) == labels).double().mean().item() == (
-        run.metrics["teacher/train_accuracy"]
+    assert (predict(run.network("fit"), run.inputs("train")[0]).argmax(1) == labels).double().mean().item() == (
+        run.metrics["fit/train_accuracy"]
     )
-    with pytest.raises(UserError, match=r"^teacher: there is no store nix; to train it: python -m rebuttal.train "):
-        rebuttal.load("run", store="nix").network("teacher")
+    with pytest.raises(UserError, match=r"^fit: there is no store nix; to train it: python -m rebuttal.train "):
+        rebuttal.load("run", store="nix").network("fit")
     assert not (tmp_path / "nix").exists()
 
 

@@ -12,7 +12,7 @@ import rebuttal
 from rebuttal.config import build
 from rebuttal.errors import ConfigError
 from rebuttal.runs.project import Project, find_project
-from tests.command_line import ROOT, command, process
+from tests.command_line import ONE_NETWORK, ROOT, command, process
 
 NET = """
 from torch import nn
@@ -21,7 +21,7 @@ from torch import nn
 def net(in_features, num_classes):
     return nn.Sequential(nn.Flatten(), nn.Linear(in_features, num_classes))
 """
-RUN = ["debug=tiny", "model=own", "store=s"]
+RUN = [*ONE_NETWORK, "dataset.shape=[100]", "model=own", "store=s"]
 
 
 def own_project(folder, package, code="."):
@@ -50,7 +50,7 @@ def test_no_command_needs_its_packages_and_folders(start, code, folder, tmp_path
     words = [sys.executable, *safe, *start, *RUN, "hydra.run.dir=run"]
     done = subprocess.run(words, cwd=place, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert json.loads((place / "run/metrics.json").read_text())["teacher/parameters"] == 100 * 10 + 10
+    assert json.loads((place / "run/metrics.json").read_text())["fit/parameters"] == 100 * 10 + 10
 
 
 @pytest.mark.slow
@@ -64,7 +64,7 @@ def test_without_a_file_the_packages_that_a_command_lists_are_found_where_it_is_
         words, cwd=project, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads((project / "run/metrics.json").read_text())["teacher/parameters"] == 100 * 10 + 10
+    assert json.loads((project / "run/metrics.json").read_text())["fit/parameters"] == 100 * 10 + 10
 
 
 @pytest.mark.slow
@@ -108,8 +108,7 @@ def test_the_jobs_of_a_sweep_find_the_same_code(launcher, tmp_path):
     project = own_project(tmp_path, "own_in_a_sweep", "src")
     (project / "notebooks").mkdir()
     at = [f"hydra/launcher={launcher}", "hydra.sweep.dir=sweep"]
-    of_one_network = ["experiment=baseline", "dataset=uniform_noise", "dataset.shape=[100]"]
-    done = process("-m", *RUN, *of_one_network, "seed=0,1", *at, cwd=project / "notebooks")
+    done = process("-m", *RUN, "seed=0,1", *at, cwd=project / "notebooks")
     assert done.returncode == 0, done.stdout + done.stderr
     for job in ("0", "1"):
         found = json.loads((project / "notebooks/sweep" / job / "metrics.json").read_text())
@@ -120,9 +119,9 @@ def test_python_finds_it_too_and_stays_as_it_was(tmp_path, monkeypatch):
     project = own_project(tmp_path, "own_from_python", "src")
     monkeypatch.chdir(project)
     before = list(sys.path)
-    found = rebuttal.run("toy", RUN, folder="run")
+    found = rebuttal.run("baseline", RUN[1:], folder="run")
     assert set(found[found["measure"] == "parameters"]["value"]) >= {1010.0}
-    network = rebuttal.load("run").network("teacher")
+    network = rebuttal.load("run").network("fit")
     assert sum(p.numel() for p in network.parameters()) == 1010
     assert sys.path == before
 
@@ -130,9 +129,9 @@ def test_python_finds_it_too_and_stays_as_it_was(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_stored_results_do_not_depend_on_the_file(tmp_path):
     (tmp_path / "conf").mkdir()
-    assert command("debug=tiny", "store=s", "hydra.run.dir=first", cwd=tmp_path).returncode == 0
+    assert command(*ONE_NETWORK, "store=s", "hydra.run.dir=first", cwd=tmp_path).returncode == 0
     (tmp_path / "rebuttal.yaml").write_text("packages: [nothing_there]\nsearchpath: [conf]\n")
-    again = command("debug=tiny", "store=s", "hydra.run.dir=second", cwd=tmp_path)
+    again = command(*ONE_NETWORK, "store=s", "hydra.run.dir=second", cwd=tmp_path)
     assert again.returncode == 0 and "\n0 results computed in this run" in again.stdout, again.stderr
     first, second = (json.loads((tmp_path / f / "provenance.json").read_text())["stages"] for f in ("first", "second"))
     assert first == second
