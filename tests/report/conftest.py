@@ -48,24 +48,26 @@ def study(make_run, tmp_path):
 
     def make(seeds=3, experiments=None, **settings):
         rng = np.random.default_rng(0)
+        claims, declarations = read_claims(), read_declarations()
         resnet = yaml.safe_load((CONFIG_DIR / "model/resnet18.yaml").read_text(encoding="utf-8"))
-        for experiment in experiments or sorted(one.experiment for one in read_declarations()):
+        for experiment in experiments or sorted(one.experiment for one in declarations):
+            names, about = metric_names(experiment, claims, declarations), claims_about(experiment, claims)
             for fraction in (0.0, 0.5, 1.0) if experiment in ("baseline", "corruption") else (None,):
                 for seed in range(seeds):
-                    metrics = {name: 0.5 + rng.normal(0, 0.01) for name in metric_names(experiment)}
+                    metrics = {name: 0.5 + rng.normal(0, 0.01) for name in names}
                     metrics |= {name: 1.0 for name in metrics if name.endswith(("train_accuracy", "fitted"))}
                     metrics |= {name: 50_000 for name in metrics if name.endswith("train_size")}
                     metrics |= {"fit/label_noise": fraction, "fit/steps": 100, "fit/steps_to_fit": 50 + seed}
-                    for claim in (claim for claim in claims_about(experiment) if not claim.settings):
+                    for claim in (claim for claim in about if not claim.settings):
                         metrics |= {name: low for name, (low, _) in claim.where.items()}  # within every region
                     corruption = None if fraction is None else {"_target_": "x.RandomLabels", "fraction": fraction}
                     name = f"{experiment}-{fraction}-{seed}"
                     data = {"_target_": "rebuttal.data.UniformNoise"} if experiment in OF_NOISE else {}
                     make_run(name, metrics, seed, experiment, model=resnet, corruption=corruption, **data, **settings)
-            for claim in {claim.region: claim for claim in claims_about(experiment) if claim.settings}.values():
+            for claim in {claim.region: claim for claim in about if claim.settings}.values():
                 for seed in range(seeds):
                     make_run_about(claim, seed, {name: 0.5 + rng.normal(0, 0.01) for name in claim.metrics})
-        declared = [one for one in read_declarations() if experiments is None or one.experiment in experiments]
+        declared = [one for one in declarations if experiments is None or one.experiment in experiments]
         for spec in (spec for one in declared for spec in one.charts if isinstance(spec, HistoryChart)):
             for number, selection in enumerate(spec.series.values()):
                 make_history(f"{spec.name}-{number}", spec, selection)
@@ -111,11 +113,11 @@ def nested(settings):
     return config
 
 
-def claims_about(experiment):
-    return [claim for claim in read_claims() if claim.experiment == experiment]
+def claims_about(experiment, claims):
+    return [claim for claim in claims if claim.experiment == experiment]
 
 
-def metric_names(experiment):
+def metric_names(experiment, claims, declarations):
     """Return every metric of this experiment that a claim, a table, a chart or a comparison reads."""
     by_pattern = {"sample_efficiency": [f"sample_efficiency/kappa_{n1}_{n2}" for n1 in (300, 1000) for n2 in (10, 100)]}
     by_pattern["questions"] = [f"questions/{name}_kappa_{n2}" for name in ("own", "active") for n2 in (10, 100)]
@@ -124,8 +126,8 @@ def metric_names(experiment):
     ]
     by_pattern["random_walk"] = [f"thinning/{what}_{k}" for what in ("kappa", "steps_to_fit") for k in (1, 16)]
     found = set(by_pattern.get(experiment, ()))
-    for claim in claims_about(experiment):
+    for claim in claims_about(experiment, claims):
         found |= set(claim.metrics)
-    for one in (one for one in read_declarations() if one.experiment == experiment):
+    for one in (one for one in declarations if one.experiment == experiment):
         found |= {name for _, spec in one.located() for _, names in spec.metrics() for name in names}
     return sorted(found)
