@@ -17,6 +17,7 @@ from rebuttal.errors import ConfigError
 from rebuttal.report.read_yaml import read_yaml
 
 SAME_IN_ALL = ("id", "statement", "comparison", "threshold", "region", "regions", "each")  # of the regions of a claim
+ADDED = ("where", "settings")  # of a region to those of its entry
 LEDGER = CONFIG_DIR / "claims.yaml"
 
 
@@ -34,7 +35,7 @@ class Claim:
     of one seed. `lower_bound`, `upper_bound`: the metric that bounds a censored `value`, such as the steps of a network
     that never fitted; it counts for the side that it proves, and for no other.
 
-    The scope: `models`, the options of `model` that the claim is about (all, if empty); `labels`, those that the
+    The scope: `models` and `datasets`, the options that the claim is about (all, if empty); `labels`, those that the
     network of `corruption` was trained on (`true`, `random`, `permuted`); `where`, the range (low, high) of each
     metric; `settings`, the value of each key of the run's config; `fitted`, metrics that must all reach `fit_target`
     for a run to count. `control`: a metric reported next to the claim. `command`: the command whose runs the claim
@@ -57,6 +58,7 @@ class Claim:
     against: str | None = None
     control: str | None = None
     models: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
     labels: Literal["true", "random", "permuted"] | None = None
     where: dict[str, tuple[float, float]] = Field(default_factory=dict)
     settings: dict[str, Any] = Field(default_factory=dict)
@@ -80,7 +82,7 @@ def read_claims(path: Path = LEDGER) -> list[Claim]:
 
     An entry with `each: {name: {value: words}}` is expanded to one claim per value, which replaces `{name}`; its words
     replace `{words}`. One with `regions: {words: {key: value}}` is expanded to one claim per region, with keys of its
-    own.
+    own, and with what its `where` and `settings` add to those of the entry.
     Raises `ConfigError` for a file that is not a list of claims, or an id that is used twice in one region.
     """
     entries = read_yaml(path, f"claims={path}", "a list of claims")
@@ -121,7 +123,12 @@ def _expand(entry: Any, key: str) -> Iterator[dict[str, Any]]:
     template = {name: value for name, value in entry.items() if name not in ("each", "regions")}
     regions = entry.get("regions")
     for words, own in [("", {})] if regions is None else _regions(regions, key):
-        yield from _expand_each(template | own | ({"region": words} if words else {}), entry.get("each"), key)
+        both = {name: template[name] | own[name] for name in ADDED if _are_keys(template.get(name), own.get(name))}
+        yield from _expand_each(template | own | both | ({"region": words} if words else {}), entry.get("each"), key)
+
+
+def _are_keys(*values: Any) -> bool:
+    return all(isinstance(value, dict) for value in values)
 
 
 def _regions(regions: Any, key: str) -> list[tuple[str, dict[str, Any]]]:
@@ -172,7 +179,7 @@ def _as_arguments(entry: dict[str, Any]) -> dict[str, Any]:
     """Return YAML's lists as tuples, and its whole numbers as the floats that are meant."""
     numbers = {key: float(entry[key]) for key in ("threshold", "fit_target", "minus") if type(entry.get(key)) is int}
     others: dict[str, Any] = {
-        key: tuple(entry[key]) for key in ("fitted", "models") if isinstance(entry.get(key), list)
+        key: tuple(entry[key]) for key in ("fitted", "models", "datasets") if isinstance(entry.get(key), list)
     }
     settings, ranges = entry.get("settings"), entry.get("where")
     if isinstance(settings, dict):

@@ -124,8 +124,9 @@ class Gathered:
 def gather(folders: Iterable[str | Path]) -> Gathered:
     """Read every run below `folders`; of a folder that is a report's, the runs that it kept.
 
-    A run that is there more than once is counted once; if its numbers differ, not at all, because none of the folders
-    says which are right; only that a run's own folder says what it is now, whatever a report has of it.
+    A run that is there more than once is counted once, where it has most metrics; if a metric differs, not at all,
+    because none of the folders says which is right. A run's own folder says what that run is now, whatever a report has
+    of it.
     """
     roots = [Path(root) for root in folders]
     found: dict[str, list[Run]] = {}
@@ -142,12 +143,12 @@ def gather(folders: Iterable[str | Path]) -> Gathered:
             found.setdefault(run.identity, []).append(run)
     runs = []
     for same in found.values():
-        first, *others = same
-        if any(other.metrics != first.metrics for other in others):
+        first = max(same, key=lambda run: len(run.metrics))  # a later version may take more of the same networks
+        if any(first.metrics.get(name, value) != value for run in same for name, value in run.metrics.items()):
             problems += [_conflict(run, same) for run in same]
             continue
         runs.append(first)
-        elsewhere = [other.folder for other in others if other.report is None]
+        elsewhere = [run.folder for run in same if run is not first and run.report is None]
         problems += [Problem(folder, "duplicate", f"the same run as {first.folder}") for folder in elsewhere]
     return Gathered(_with_names(runs), problems)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import zip_longest
 from pathlib import Path, PurePath
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from rebuttal.config import CONFIG_DIR
+from rebuttal.errors import nearest
 
 if TYPE_CHECKING:
     from rebuttal.report.gather import Run
@@ -23,6 +24,7 @@ Places = tuple[Path, ...]
 
 # Datasets that have no true labels.
 LABELLED_AT_RANDOM = {f"rebuttal.data.{name}" for name in ("UniformNoise", "GaussianNoise", "NoiseLike", "RandomWalk")}
+_NOTHING = object()  # equal to no setting
 FILES = ("path", "root")  # settings whose file is more of a name than the option's
 
 
@@ -69,16 +71,29 @@ def labels_name(config: Config) -> str:
     return f"{fraction:.0%} random labels" if fraction else "true labels"
 
 
-def setting(config: Any, path: str) -> Any:
-    """Return the value of a key, such as "model.hidden", with a list as a tuple; None if the config has no such key."""
+def setting(config: Any, path: str, missing: Any = None) -> Any:
+    """Return the value of a key, such as "model.hidden", with a list as a tuple; `missing` if there is no such key."""
     for key in path.split("."):
-        config = config.get(key) if isinstance(config, dict) else None
+        if not isinstance(config, dict) or key not in config:
+            return missing
+        config = config[key]
     return tuple(config) if isinstance(config, list) else config
 
 
 def has_settings(config: Config, settings: Config) -> bool:
-    """Whether the keys of a config have these values, by their paths; see `setting`."""
-    return all(setting(config, key) == value for key, value in settings.items())
+    """Whether the keys of a config have these values, by their paths; see `setting`. A missing key has none."""
+    return all(setting(config, key, _NOTHING) == value for key, value in settings.items())
+
+
+def unknown_setting(configs: Sequence[Config], paths: Iterable[str]) -> str:
+    """Return the first of these keys that no config has, and some lacks beside others; "" if there is none."""
+    for path in paths:
+        parent, _, key = path.rpartition(".")
+        parents = (setting(config, parent) if parent else config for config in configs)
+        beside = [keys for keys in parents if isinstance(keys, dict)]
+        if beside and not any(key in keys for keys in beside):
+            return f"{path}{nearest(path, (f'{parent}.{name}' for keys in beside for name in keys))}"
+    return ""
 
 
 def names(configs: Sequence[Config], classes: Sequence[int | None] = (), places: Places = ()) -> list[str]:
@@ -239,6 +254,12 @@ def known_models(runs: Sequence[Run]) -> set[str]:
     """The names that `model_name` may give: of options, and of the models of these runs."""
     options = {name for name, _ in _options("model", _all_places(runs))}
     return options | {model_name(run.config, run.places) for run in runs}
+
+
+def known_datasets(runs: Sequence[Run]) -> set[str]:
+    """The names that `dataset_name` may give: of options, and of the data sets of these runs."""
+    options = {name for name, _ in _options("dataset", _all_places(runs))}
+    return options | {dataset_name(run.config, run.places) for run in runs}
 
 
 def known_experiments(runs: Sequence[Run]) -> set[str]:

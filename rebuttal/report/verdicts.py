@@ -22,7 +22,16 @@ from typing import Literal, get_args
 from rebuttal.errors import nearest
 from rebuttal.report.claims import Claim
 from rebuttal.report.gather import Run
-from rebuttal.report.naming import has_settings, known_experiments, known_models, labels_name, model_name
+from rebuttal.report.naming import (
+    dataset_name,
+    has_settings,
+    known_datasets,
+    known_experiments,
+    known_models,
+    labels_name,
+    model_name,
+    unknown_setting,
+)
 from rebuttal.statistics import (
     effect_size,
     holm,
@@ -100,10 +109,10 @@ class Verdict:
 
 def judge(claims: Iterable[Claim], runs: Sequence[Run]) -> list[Verdict]:
     """Judge every claim on every configuration within its scope; a claim without runs is `not run`."""
-    models, experiments = known_models(runs), known_experiments(runs)
+    models, datasets, experiments = known_models(runs), known_datasets(runs), known_experiments(runs)
     verdicts: list[Verdict] = []
     for claim in claims:
-        unknown = _unknown_name(claim, models, experiments) if runs else ""
+        unknown = _unknown_name(claim, models, datasets, experiments) if runs else ""
         verdicts += [_remarked(verdict, unknown) for verdict in _measured(claim, runs)]
     tests = sum(verdict.n >= LEAST_TESTED for verdict in verdicts)  # what has no test takes no share of the error
     tested = [_tested(v, seeds_needed(tests + (v.n < LEAST_TESTED), SIGNIFICANCE)) for v in verdicts]
@@ -122,9 +131,10 @@ def claims_by_region(verdicts: Iterable[Verdict]) -> dict[str, list[Verdict]]:
 
 def _measured(claim: Claim, runs: Sequence[Run]) -> list[Verdict]:
     """Return the claim's numbers on each configuration, not yet tested."""
-    about = [run for run in runs if run.experiment == claim.experiment and _is_about(claim, run)]
+    of_experiment = [run for run in runs if run.experiment == claim.experiment]
+    about = [run for run in of_experiment if _is_about(claim, run)]
     inside = [run for run in about if all(_between(run, name, *ends) for name, ends in claim.where.items())]
-    unknown = _unknown_metric(claim, about)
+    unknown = _unknown_metric(claim, about) or _unknown_setting(claim, of_experiment)
     if unknown or not inside:
         return [Verdict(claim, "", "", why=unknown)]
     groups: dict[str, list[Run]] = {}
@@ -139,8 +149,9 @@ def _remarked(verdict: Verdict, remark: str) -> Verdict:
 
 def _is_about(claim: Claim, run: Run) -> bool:
     about_model = not claim.models or model_name(run.config, run.places) in claim.models
+    about_data = not claim.datasets or dataset_name(run.config, run.places) in claim.datasets
     about_labels = claim.labels is None or labels_name(run.config) == f"{claim.labels} labels"
-    return about_model and about_labels and has_settings(run.config, claim.settings)
+    return about_model and about_data and about_labels and has_settings(run.config, claim.settings)
 
 
 def _between(run: Run, name: str, low: float, high: float) -> bool:
@@ -157,12 +168,21 @@ def _unknown_metric(claim: Claim, runs: Sequence[Run]) -> str:
     return ""
 
 
-def _unknown_name(claim: Claim, models: set[str], experiments: set[str]) -> str:
-    """Name the experiment of the claim, or the first of its models, that no option and no run has."""
+def _unknown_setting(claim: Claim, runs: Sequence[Run]) -> str:
+    """Name the first key of the claim's settings that no run has."""
+    unknown = unknown_setting([run.config for run in runs], claim.settings)
+    return f"no run has the key {unknown}" if unknown else ""
+
+
+def _unknown_name(claim: Claim, models: set[str], datasets: set[str], experiments: set[str]) -> str:
+    """Name the experiment of the claim, or the first of its models or data sets, that no option and no run has."""
     if claim.experiment not in experiments:
         return f"no experiment is called {claim.experiment}{nearest(claim.experiment, experiments)}"
-    unknown = next((name for name in claim.models if name not in models), None)
-    return f"no model is called {unknown}{nearest(unknown, models)}" if unknown is not None else ""
+    for kind, names, known in (("model", claim.models, models), ("data set", claim.datasets, datasets)):
+        for name in names:
+            if name not in known:
+                return f"no {kind} is called {name}{nearest(name, known)}"
+    return ""
 
 
 def _has_metric(claim: Claim, group: Sequence[Run]) -> bool:

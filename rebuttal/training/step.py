@@ -25,10 +25,10 @@ class BatchGradients:
 
     def __init__(self, network: nn.Module, loss: Loss, recipe: Recipe, name: str, in_pieces: bool):
         self.network = network
-        self.forward = network if recipe.compile is None else _compiled(network, recipe.compile)
         self.loss = loss
         self.recipe = recipe
         self.name = name
+        self.forward = self._compiled() if recipe.compile is not None else network
         self.pieces = 1
         self.inseparable = next((why for module in network.modules() if (why := _why_whole(module))), None)
         self.in_pieces = in_pieces
@@ -64,6 +64,14 @@ class BatchGradients:
             # A compiled network may write the next piece's logits to the same memory.
             outputs.append(logits.detach() if self.pieces == 1 else logits.detach().clone())
         return (losses[0], outputs[0]) if self.pieces == 1 else (torch.stack(losses).sum(), torch.cat(outputs))
+
+    def _compiled(self) -> Callable[[Tensor], Tensor]:
+        torch.compiler.reset()  # what was compiled before counts towards a limit, above which nothing would be
+        try:
+            # A size of batches at a time: which sizes came first, as after a checkpoint, must not decide the numbers.
+            return torch.compile(self.network, mode=self.recipe.compile, dynamic=False)
+        except RuntimeError as error:  # of a Python that this torch cannot compile for
+            raise TrainingError(self._not_compiled_message(error)) from error
 
     def _not_compiled_message(self, error: Exception) -> str:
         return (
@@ -102,12 +110,6 @@ def _lay_out(network: nn.Module, optimizer: torch.optim.Optimizer, layout: torch
         for name, value in values.items():
             if isinstance(value, Tensor) and value.ndim == 4:
                 values[name] = value.contiguous(memory_format=layout)
-
-
-def _compiled(network: nn.Module, mode: str) -> Callable[[Tensor], Tensor]:
-    torch.compiler.reset()  # what was compiled for other networks counts towards a limit, above which nothing would be
-    # A size of batches at a time: which sizes came first, as after a checkpoint, must not decide the numbers.
-    return torch.compile(network, mode=mode, dynamic=False)
 
 
 def _is_the_compiler_s(error: Exception) -> bool:

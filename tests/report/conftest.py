@@ -18,7 +18,16 @@ def make_run(tmp_path):
     """Write a run folder as `rebuttal.train` does."""
 
     def make(
-        name, metrics, seed=0, experiment="toy", version="0.1.0", model=None, corruption=None, training=None, **settings
+        name,
+        metrics,
+        seed=0,
+        experiment="toy",
+        version="0.1.0",
+        model=None,
+        corruption=None,
+        training=None,
+        preprocess=None,
+        **settings,
     ):
         folder = tmp_path / "runs" / name
         folder.mkdir(parents=True)
@@ -31,6 +40,7 @@ def make_run(tmp_path):
             "corruption": corruption or {},
             "stages": {"seed": seed},
             **({"training": training} if training else {}),
+            **({"preprocess": preprocess} if preprocess else {}),
         }
         stages = {"fit": [experiment, seed, model, corruption, training, sorted(settings.items())]}
         provenance = {"rebuttal": version, "command": ["train", f"experiment={experiment}"]}
@@ -49,7 +59,7 @@ def study(make_run, tmp_path):
     def make(seeds=3, experiments=None, **settings):
         rng = np.random.default_rng(0)
         claims, declarations = read_claims(), read_declarations()
-        resnet = yaml.safe_load((CONFIG_DIR / "model/resnet18.yaml").read_text(encoding="utf-8"))
+        resnet = option_of("model", "resnet18")
         for experiment in experiments or sorted(one.experiment for one in declarations):
             names, about = metric_names(experiment, claims, declarations), claims_about(experiment, claims)
             for fraction in (0.0, 0.5, 1.0) if experiment in ("baseline", "corruption") else (None,):
@@ -74,13 +84,13 @@ def study(make_run, tmp_path):
         return tmp_path / "runs"
 
     def make_run_about(claim, seed, metrics):
-        """A run of the model, labels and settings that a claim is about."""
-        (option,) = claim.models
-        model = yaml.safe_load((CONFIG_DIR / "model" / f"{option}.yaml").read_text(encoding="utf-8"))
+        """A run of the model, data, labels and settings that a claim is about."""
+        model = option_of("model", *claim.models[:1] or ["mlp"])
+        data = {"_target_": option_of("dataset", *claim.datasets[:1])["_target_"]} if claim.datasets else {}
         metrics |= {"fit/train_accuracy": 1.0, "fit/test_accuracy": metrics.get("fit/test_accuracy", 0.5)}
         metrics |= {name: low for name, (low, _) in claim.where.items()}
         name = f"{claim.experiment}-{claim.region}-{seed}".replace("/", "-")
-        parts = parts_of(claim.settings, f"{claim.labels} labels") | {"model": model}
+        parts = parts_of(claim.settings, f"{claim.labels} labels") | data | {"model": model}
         make_run(name, metrics, seed, claim.experiment, **parts)
 
     def make_history(name, spec, selection):
@@ -93,11 +103,15 @@ def study(make_run, tmp_path):
     return make
 
 
+def option_of(group, name):
+    return yaml.safe_load((CONFIG_DIR / group / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
 def parts_of(settings, labels):
     """What `make_run` takes for a run with these settings, by the path of the key, and labels."""
     config = nested(settings)
     random = {"_target_": "x.RandomLabels", "fraction": 1.0} if labels == "random labels" else None
-    parts = {"model": config.get("model"), "corruption": random, "training": config.get("training")}
+    parts = {"corruption": random, **{part: config.get(part) for part in ("model", "training", "preprocess")}}
     return parts | config.get("dataset", {})
 
 

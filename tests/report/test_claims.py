@@ -68,6 +68,9 @@ def test_an_entry_with_each_gives_a_claim_per_value(tmp_path):
 
 def test_an_entry_with_regions_gives_a_claim_per_region_with_keys_of_its_own(tmp_path):
     regions = "{few: {where: {r: [0, 2]}}, many: {where: {r: [5, 9]}, experiment: f, value: w}}"
+    added = read_claims(ledger(tmp_path, entry(where="{k: [3, 3], r: [0, 9]}", settings="{a: 1}", regions=regions)))
+    assert [one.where for one in added] == [{"k": (3, 3), "r": (0, 2)}, {"k": (3, 3), "r": (5, 9)}]
+    assert [one.settings for one in added] == [{"a": 1}, {"a": 1}]
     claims = read_claims(ledger(tmp_path, entry(statement='"{percent}"', threshold="0.5", regions=regions)))
     assert [(c.id, c.name, c.statement, c.experiment, c.value, c.where) for c in claims] == [
         ("x", "x: few", "50 %", "e", "v", {"r": (0.0, 2.0)}),
@@ -165,3 +168,20 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path):
     for path in (tmp_path / "absent.yaml", tmp_path, tmp_path / "latin.yaml"):
         with pytest.raises(ConfigError, match=r"^claims=.*; allowed: a UTF-8 file with a list of claims$"):
             read_claims(path)
+
+
+def test_a_region_that_names_a_number_of_classes_is_of_that_many():
+    of_classes = [(claim, named) for claim in read_claims() if (named := re.match(r"K = ([\d,]+)", claim.region))]
+    assert len(of_classes) >= 20
+    for claim, named in of_classes:
+        classes = int(named[1].replace(",", ""))
+        assert claim.where["teacher/classes"] == (classes, classes), claim.name
+
+
+def test_a_claim_about_a_tenth_of_the_inputs_is_of_sizes_whose_ratio_is_ten():
+    for claim in (claim for claim in read_claims() if claim.id == "ten_times_fewer_inputs"):
+        sizes = [int(part) for part in claim.value.split("_") if part.isdigit()]  # of the teacher's, and the student's
+        where = claim.where
+        teacher = sizes[0] if len(sizes) == 2 else where["teacher/train_size"][0]
+        student = sizes[-1] if sizes else where["student_fresh/student_size"][0]
+        assert round(teacher / student) == 10, claim.name

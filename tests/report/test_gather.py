@@ -103,6 +103,16 @@ def test_a_folder_says_what_its_run_is_now_and_other_places_that_disagree_are_a_
     assert gather(places).runs == [] and {p.status for p in gather(places).problems} == {"conflict"}
 
 
+def test_what_a_later_version_measures_besides_is_no_conflict(make_run, tmp_path):
+    make_run("a", {"fit/x": 1.0})
+    keep(gather([tmp_path / "runs"]), tmp_path / "report")
+    shutil.move(tmp_path / "runs" / "a", tmp_path / "runs" / "old")
+    make_run("new", {"fit/x": 1.0, "fit/y": 2.0})
+    found = gather([tmp_path / "report", tmp_path / "runs"])
+    assert [run.metrics for run in found.runs] == [{"fit/x": 1.0, "fit/y": 2.0}]
+    assert [(p.folder.name, p.status) for p in found.problems] == [("old", "duplicate")]
+
+
 def test_another_run_in_the_folder_of_one_that_a_report_kept_hides_it_not(make_run, tmp_path):
     make_run("a", {"fit/x": 1.0}, seed=0)
     keep(gather([tmp_path / "runs"]), tmp_path / "report")

@@ -1,14 +1,18 @@
 import pandas as pd
 import pytest
 import yaml
+from hydra import compose, initialize_config_dir
 
 from rebuttal.config import CONFIG_DIR
 from rebuttal.errors import ConfigError
 from rebuttal.report.claims import read_claims
 from rebuttal.report.declarations import read_declarations
+from rebuttal.report.gather import Run
 from rebuttal.report.naming import setting
 from rebuttal.report.paper import write_report
 from rebuttal.report.results import find_results
+from rebuttal.report.verdicts import judge
+from rebuttal.runs.build import resolve
 from rebuttal.statistics import mean_interval
 
 DECLARED = """
@@ -183,4 +187,17 @@ def test_there_are_claims_about_every_row_of_zhang_s_tables():
                 setting({"model": options}, key) == value for key, value in row.settings.items() - of_model.items()
             )
             assert claim.labels == row.labels.split()[0] and of_model.items() <= claim.settings.items()
-            assert claim.settings.keys() - of_model.keys() == {"training.epochs"}
+
+
+def test_each_row_s_command_makes_a_run_that_its_claims_and_no_others_are_about():
+    claims, found = [claim for claim in read_claims() if claim.experiment == "zhang"], []
+    for option in sorted((CONFIG_DIR / "row").glob("*.yaml")):
+        with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+            config = resolve(compose("train", ["experiment=zhang", f"row={option.stem}"]))
+        sizes = {"fit/train_size": 50_000.0, "fit/test_size": 10_000.0, "fit/classes": 10.0}
+        metrics = sizes | {"fit/train_accuracy": 1.0, "fit/test_accuracy": 0.5}
+        verdicts = judge(claims, [Run(option, "zhang", 0, option.stem, option.stem, config, metrics)])
+        about = {v.claim.region for v in verdicts if v.n}
+        assert len(about) == (0 if option.stem.endswith("_pixels") else 1), option.stem
+        found += about
+    assert sorted(found) == sorted(claim.region for claim in claims if claim.id in ("zhang_fits", "zhang_fails"))

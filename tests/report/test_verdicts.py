@@ -207,14 +207,30 @@ def test_a_claim_may_be_about_runs_of_some_settings_and_their_distance_from_a_nu
     plain, decay = (CONFIG | {"training": {"weight_decay": decay}} for decay in (0.0, 0.1))
     runs = [run(s, "p", plain, fit__x=0.9 + s / 1000) for s in range(3)]
     runs += [run(s, "d", decay | {"model": {"hidden": [3]}}, fit__x=0.5 + s / 1000) for s in range(3)]
-    for settings in (
-        {"training.weight_decay": 0.1},
-        {"model.hidden": (3,)},
-        {"training.weight_decay": 0.1, "seed": None},
-    ):
+    for settings in ({"training.weight_decay": 0.1}, {"model.hidden": (3,)}):
         (found,) = judge([claim(settings=settings, minus=0.6, threshold=-0.05)], runs)
         assert found.values == pytest.approx((-0.1, -0.099, -0.098)) and found.verdict == "refuted"
     assert verdict(runs, settings={"training.weight_decay": 0.2}) == "not run"
+
+
+@pytest.mark.parametrize("value", [0.1, None])
+def test_a_setting_that_no_run_has_is_named_with_the_nearest_and_is_not_null(value):
+    runs = [run(s, "p", CONFIG | {"training": {"weight_decay": 0.1}}, fit__x=0.9 + s / 1000) for s in range(3)]
+    (found,) = judge([claim(settings={"training.wieght_decay": value})], runs)
+    assert found.verdict == "not run"
+    assert found.remarks == "no run has the key training.wieght_decay; nearest: training.weight_decay"
+    (found,) = judge([claim(settings={"training.weight_decay.of": value})], runs)  # a part that no run has chosen
+    assert found.verdict == "not run" and found.remarks == ""
+
+
+def test_a_claim_may_be_about_some_data_sets():
+    noise, walk = ({"dataset": {"_target_": f"rebuttal.data.{name}"}} for name in ("UniformNoise", "RandomWalk"))
+    runs = [run(s, "n", CONFIG | noise, fit__x=0.9) for s in range(3)]
+    runs += [run(s, "w", CONFIG | walk, fit__x=0.5) for s in range(3)]
+    (found,) = judge([claim(datasets=("random_walk", "cifar10"))], runs)
+    assert found.values == (0.5, 0.5, 0.5)
+    (found,) = judge([claim(datasets=("cifar",))], runs)
+    assert found.verdict == "not run" and found.remarks == "no data set is called cifar; nearest: cifar10"
 
 
 def test_only_runs_within_the_claims_ranges_count():

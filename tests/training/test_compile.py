@@ -57,6 +57,16 @@ def test_it_decides_a_network_s_identity_and_null_leaves_it_as_it_was(recipe):
     assert all(identity == plain for identity in compiled)
 
 
+def test_a_python_that_torch_cannot_compile_for_is_one_line(recipe, monkeypatch):
+    def refuse(*_, **__):
+        raise RuntimeError("torch.compile is not supported on this Python\nmore")
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    why = r"^fit: training.compile=default: .* \(torch.compile is not supported on this Python\); allowed: null$"
+    with pytest.raises(TrainingError, match=why):
+        fit(Witness(3), recipe(compile="default"))
+
+
 def test_it_is_neither_stacked_nor_trained_beside_others(recipe):
     network = nn.Sequential(nn.Identity(), nn.Sequential(nn.Flatten(), nn.Linear(5, 3)))
     for mode, may in ((None, True), ("default", False)):
