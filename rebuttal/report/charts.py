@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 from pydantic import Field
@@ -300,10 +300,15 @@ class HistoryChart:
 
     def charts(self, runs: Sequence[Run]) -> list[Chart]:
         own = [run for run in runs if run.experiment == self.experiment and run.metrics.get(self.size)]
-        groups = grouped(own, lambda run: data_and_size(run, self.size))
-        return [chart for group in groups if (chart := self._chart(group, len(groups)))]
+        drawn = [self._chart(group) for group in grouped(own, lambda run: data_and_size(run, self.size))]
+        found = [chart for chart in drawn if chart.panels]
+        if len(found) < 2:
+            return found
+        places = [data_and_size(chart.runs[0], self.size) for chart in found]
+        return [replace(one, name=f"{self.name}_{fingerprint(place)[:8]}") for one, place in zip(found, places)]
 
-    def _chart(self, runs: list[Run], sizes: int) -> Chart | None:
+    def _chart(self, runs: list[Run]) -> Chart:
+        """Return the chart of runs on data of one size; without panels if none of them has a curve."""
         shown = {label: curve for name, one in self.series.items() for label, curve in _curves(name, one, runs)}
         used = tuple(run for curve in shown.values() for run in curve)
         histories = {run.folder: _history(run, self.stage) for run in used}
@@ -316,11 +321,8 @@ class HistoryChart:
             }
             if curves:
                 panels.append(Curves("step", label, curves, log_x=True, log_y=label in self.log_y))
-        if not panels:
-            return None
         place = data_and_size(runs[0], self.size)
-        name = self.name if sizes == 1 else f"{self.name}_{fingerprint(place)[:8]}"
-        return Chart(name, self.experiment, f"{self.title} ({place})", tuple(panels), used)
+        return Chart(self.name, self.experiment, f"{self.title} ({place})", tuple(panels), used)
 
 
 def _curves(name: str, selection: Selection, runs: Iterable[Run]) -> list[tuple[str, list[Run]]]:

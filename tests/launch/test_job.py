@@ -6,8 +6,8 @@ from statistics import fmean
 import pytest
 from omegaconf import OmegaConf
 
-from tests.command_line import ROOT, command, process
-from tests.launch.test_watch import BASELINE, INCOMPLETE, MINE, ODD, table
+from tests.command_line import ONE_NETWORK, ROOT, command, process
+from tests.launch.test_watch import INCOMPLETE, MINE, ODD, table
 
 LEARNER = """
 from dataclasses import dataclass
@@ -66,7 +66,7 @@ def study(tmp_path):
     (tmp_path / "hydra_plugins").mkdir()
     (tmp_path / "hydra_plugins/learner.py").write_text(LEARNER)
     (tmp_path / "mine.py").write_text(MINE)
-    asked = ["-m", *BASELINE, "hydra.sweeper.params=null", "hydra/sweeper=learner", "hydra.sweep.dir=sweep"]
+    asked = ["-m", *ONE_NETWORK, "hydra.sweeper.params=null", "hydra/sweeper=learner", "hydra.sweep.dir=sweep"]
 
     def run(*overrides):
         return process(*asked, *overrides, cwd=tmp_path, PYTHONPATH=f"{tmp_path}:{ROOT}")
@@ -147,7 +147,7 @@ def test_a_trial_fails_with_any_of_its_seeds_and_the_study_goes_on(study, tmp_pa
 
 def test_optuna_searches_the_rate_and_reports_no_seed(tmp_path):
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
-    asked = ["-m", *BASELINE, "training.optimizer=sgd", "hydra/sweeper=optuna", "hydra.sweeper.n_jobs=1"]
+    asked = ["-m", *ONE_NETWORK, "training.optimizer=sgd", "hydra/sweeper=optuna", "hydra.sweeper.n_jobs=1"]
     asked += [
         "hydra.sweeper.n_trials=4",
         "hydra.sweeper.sampler.seed=0",
@@ -166,6 +166,6 @@ def test_optuna_searches_the_rate_and_reports_no_seed(tmp_path):
 
 
 def test_without_a_sweeper_that_learns_an_undefined_objective_is_no_error(tmp_path):
-    asked = [*BASELINE, "objective=fit/epochs_to_fit", "training.epochs=1"]
+    asked = [*ONE_NETWORK, "objective=fit/epochs_to_fit", "training.epochs=1"]
     assert command(*asked, "hydra.run.dir=run", cwd=tmp_path).returncode == 0
     assert json.loads((tmp_path / "run/metrics.json").read_text())["fit/epochs_to_fit"] is None

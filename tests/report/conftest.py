@@ -9,6 +9,7 @@ from rebuttal.config import CONFIG_DIR
 from rebuttal.report.charts import HistoryChart
 from rebuttal.report.claims import read_claims
 from rebuttal.report.declarations import read_declarations
+from rebuttal.report.tables import grouped
 
 OF_NOISE = ("two_stage", "leak", "sample_efficiency")  # whose claims are about random labels
 
@@ -68,27 +69,32 @@ def study(make_run, tmp_path):
                     metrics |= {name: 1.0 for name in metrics if name.endswith(("train_accuracy", "fitted"))}
                     metrics |= {name: 50_000 for name in metrics if name.endswith("train_size")}
                     metrics |= {"fit/label_noise": fraction, "fit/steps": 100, "fit/steps_to_fit": 50 + seed}
-                    for claim in (claim for claim in about if not claim.settings):
+                    data = {"_target_": "rebuttal.data.UniformNoise"} if experiment in OF_NOISE else {}
+                    for claim in (claim for claim in about if not (claim.models and claim.settings)):
                         metrics |= {name: low for name, (low, _) in claim.where.items()}  # within every region
+                        data |= nested(claim.settings).get("dataset", {})
                     corruption = None if fraction is None else {"_target_": "x.RandomLabels", "fraction": fraction}
                     name = f"{experiment}-{fraction}-{seed}"
-                    data = {"_target_": "rebuttal.data.UniformNoise"} if experiment in OF_NOISE else {}
                     make_run(name, metrics, seed, experiment, model=resnet, corruption=corruption, **data, **settings)
-            for claim in {claim.region: claim for claim in about if claim.settings}.values():
+            of_settings = [claim for claim in about if claim.models and claim.settings]
+            for same in grouped(of_settings, lambda claim: f"{claim.models} {claim.labels} {claim.settings}"):
                 for seed in range(seeds):
-                    make_run_about(claim, seed, {name: 0.5 + rng.normal(0, 0.01) for name in claim.metrics})
+                    metrics = {name: 0.5 + rng.normal(0, 0.01) for claim in same for name in claim.metrics}
+                    make_run_about(same, seed, metrics)
         declared = [one for one in declarations if experiments is None or one.experiment in experiments]
         for spec in (spec for one in declared for spec in one.charts if isinstance(spec, HistoryChart)):
             for number, selection in enumerate(spec.series.values()):
                 make_history(f"{spec.name}-{number}", spec, selection)
         return tmp_path / "runs"
 
-    def make_run_about(claim, seed, metrics):
-        """A run of the model, data, labels and settings that a claim is about."""
-        model = option_of("model", *claim.models[:1] or ["mlp"])
+    def make_run_about(claims, seed, metrics):
+        """A run of the model, data, labels and settings that these claims are about."""
+        claim, *_ = claims
+        model = option_of("model", *claim.models[:1])
         data = {"_target_": option_of("dataset", *claim.datasets[:1])["_target_"]} if claim.datasets else {}
         metrics |= {"fit/train_accuracy": 1.0, "fit/test_accuracy": metrics.get("fit/test_accuracy", 0.5)}
-        metrics |= {name: low for name, (low, _) in claim.where.items()}
+        metrics |= {name: 1.0 for claim in claims for name in claim.fitted}
+        metrics |= {name: low for claim in claims for name, (low, _) in claim.where.items()}
         name = f"{claim.experiment}-{claim.region}-{seed}".replace("/", "-")
         parts = parts_of(claim.settings, f"{claim.labels} labels") | data | {"model": model}
         make_run(name, metrics, seed, claim.experiment, **parts)

@@ -127,6 +127,9 @@ def test_the_report_shows_both(found, tmp_path):
 
 
 def test_a_run_without_its_history_has_no_curve(found, tmp_path):
+    assert len(found().charts) == 2
+    (tmp_path / "runs/c/history.csv").unlink()
+    assert [chart.name for chart in found().charts] == ["losses"]  # of the one size that has curves
     for path in (tmp_path / "runs").rglob("history.csv"):
         path.unlink()
     assert found().charts == []
