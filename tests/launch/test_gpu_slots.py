@@ -152,7 +152,8 @@ def test_what_is_wrong_with_a_place_is_told_in_the_job_s_folder(machine, tmp_pat
 
 @pytest.mark.slow
 def test_sweeps_from_two_terminals_share_the_gpus_and_find_what_one_process_finds(machine, tmp_path):
-    sweep = ["-m", *ONE_NETWORK, "training.epochs=20", "hydra/launcher=local", "hydra.launcher.n_jobs=2"]
+    sweep = ["-m", *ONE_NETWORK, "hydra.sweeper.params=null", "training.epochs=20"]
+    sweep += ["hydra/launcher=local", "hydra.launcher.n_jobs=2"]
     sweeps = [
         start(*sweep, f"seed={seeds}", f"hydra.sweep.dir={seeds[0]}", cwd=tmp_path, **machine)
         for seeds in ("0,1", "2,3")
