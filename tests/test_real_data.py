@@ -44,6 +44,46 @@ def baseline(images, store):
     return run
 
 
+# The longest, so the first: the others run beside it.
+def test_a_study_judges_every_claim_and_the_second_time_does_nothing(images, tmp_path):
+    root = Path(__file__).parent.parent
+    tiny = f"{sys.executable} -m rebuttal.train -m size=study debug=tiny judged=true hydra.sweeper.params.seed=0"
+    study = ["make", "-f", root / "Makefile", "-o", ".venv/installed", f"BIN={Path(sys.executable).parent}"]
+    study += [f"STUDY={tiny}", f"IMAGES={images}", "AT_1000=hydra.sweep.dir=outputs/study/leak_1000", "study"]
+    said = []
+    for _ in range(2):
+        environment = os.environ | {"PYTHONPATH": str(root)}
+        done = subprocess.run(study, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        said.append(done.stdout)
+    claims = pd.read_csv(tmp_path / "results/processed/claims.csv")
+    assert set(claims["claim"]) == {claim.id for claim in read_claims()}
+    not_run = claims.loc[claims["verdict"] == "not run", ["claim", "region"]].fillna("")
+    assert set(not_run["claim"] + ": " + not_run["region"]) == {
+        "true_labels_generalize: ",  # of other networks
+        "student_agrees_classes: K = 100, r ≥ 5, the teacher's own inputs",  # of more inputs, as all others
+        "student_agrees_probabilities: K = 100, r ≤ 3",
+        "student_agrees_probabilities: K = 100, r ≥ 5",
+        "memorised_labels_pass_on: K = 100, r ≥ 5",
+        "ten_times_fewer_inputs: K = 100",
+        "ten_times_fewer_inputs: K = 1,000",
+        *(claim.name for claim in read_claims() if claim.experiment == "zhang"),  # of other runs
+    }
+    jobs = len(list((tmp_path / "outputs/study").rglob("metrics.json")))
+    first, second = (ended(text) for text in said)
+    assert set(first) <= {"done", "from store"} and sum(first.values()) == jobs
+    assert second == {"from store": jobs}
+
+
+def ended(said):
+    """How many jobs of all sweeps ended in which way, by the line that closes each sweep."""
+    closing = re.findall(r"^outputs/study/\w+: (.+)$", said, re.M)
+    counted = Counter()
+    for count, state in re.findall(r"(\d+) ([a-z ]+)", " ".join(f"{line}," for line in closing)):
+        counted[state] += int(count)
+    return counted
+
+
 def test_the_decoded_set_is_cifar_10_s(images, store):
     decoded = ImageFolder(root=images).read(store)
     assert " ".join(decoded.class_names) == "airplane automobile bird cat deer dog frog horse ship truck"
@@ -87,42 +127,3 @@ def test_test_accuracy_falls_as_more_labels_are_random(baseline):
     found = [baseline(*common, f"corruption.fraction={p}")["test_accuracy"] for p in levels]
     assert spearmanr(levels, found).statistic == pytest.approx(-1.0)
     assert found[0] > 0.4 and found[-1] < 0.13
-
-
-def test_a_study_judges_every_claim_and_the_second_time_does_nothing(images, tmp_path):
-    root = Path(__file__).parent.parent
-    tiny = f"{sys.executable} -m rebuttal.train -m size=study debug=tiny judged=true hydra.sweeper.params.seed=0"
-    study = ["make", "-f", root / "Makefile", "-o", ".venv/installed", f"BIN={Path(sys.executable).parent}"]
-    study += [f"STUDY={tiny}", f"IMAGES={images}", "AT_1000=hydra.sweep.dir=outputs/study/leak_1000", "study"]
-    said = []
-    for _ in range(2):
-        environment = os.environ | {"PYTHONPATH": str(root)}
-        done = subprocess.run(study, cwd=tmp_path, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-        said.append(done.stdout)
-    claims = pd.read_csv(tmp_path / "results/processed/claims.csv")
-    assert set(claims["claim"]) == {claim.id for claim in read_claims()}
-    not_run = claims.loc[claims["verdict"] == "not run", ["claim", "region"]].fillna("")
-    assert set(not_run["claim"] + ": " + not_run["region"]) == {
-        "true_labels_generalize: ",  # of other networks
-        "student_agrees_classes: K = 100, r ≥ 5, the teacher's own inputs",  # of more inputs, as all others
-        "student_agrees_probabilities: K = 100, r ≤ 3",
-        "student_agrees_probabilities: K = 100, r ≥ 5",
-        "memorised_labels_pass_on: K = 100, r ≥ 5",
-        "ten_times_fewer_inputs: K = 100",
-        "ten_times_fewer_inputs: K = 1,000",
-        *(claim.name for claim in read_claims() if claim.experiment == "zhang"),  # of other runs
-    }
-    jobs = len(list((tmp_path / "outputs/study").rglob("metrics.json")))
-    first, second = (ended(text) for text in said)
-    assert set(first) <= {"done", "from store"} and sum(first.values()) == jobs
-    assert second == {"from store": jobs}
-
-
-def ended(said):
-    """How many jobs of all sweeps ended in which way, by the line that closes each sweep."""
-    closing = re.findall(r"^outputs/study/\w+: (.+)$", said, re.M)
-    counted = Counter()
-    for count, state in re.findall(r"(\d+) ([a-z ]+)", " ".join(f"{line}," for line in closing)):
-        counted[state] += int(count)
-    return counted
