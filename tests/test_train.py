@@ -181,6 +181,8 @@ def test_the_second_run_trains_nothing_draws_nothing_and_gives_the_same_numbers(
         patch.setattr("rebuttal.runs.folder._drawing_code", lambda: "newer")
         again = command("debug=tiny", f"hydra.run.dir={tmp_path / 'newer'}", cwd=tmp_path)
         assert "the figures of stage teacher failed" in again.stdout
+    changed = command("debug=tiny", "training.lr=0.002", cwd=tmp_path)
+    assert "0 results computed" not in changed.stdout
     forced = command("debug=tiny", "force=true", cwd=tmp_path)
     assert "0 results computed" not in forced.stdout
     assert metrics_of(sorted(runs(tmp_path / "outputs"))[-1]) == one

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from itertools import zip_longest
 from pathlib import Path, PurePath
@@ -252,14 +252,17 @@ def _as_option(key: str, value: Any) -> str:
 
 def known_models(runs: Sequence[Run]) -> set[str]:
     """The names that `model_name` may give: of options, and of the models of these runs."""
-    options = {name for name, _ in _options("model", _all_places(runs))}
-    return options | {model_name(run.config, run.places) for run in runs}
+    return _known("model", model_name, runs)
 
 
 def known_datasets(runs: Sequence[Run]) -> set[str]:
     """The names that `dataset_name` may give: of options, and of the data sets of these runs."""
-    options = {name for name, _ in _options("dataset", _all_places(runs))}
-    return options | {dataset_name(run.config, run.places) for run in runs}
+    return _known("dataset", dataset_name, runs)
+
+
+def _known(group: str, name_of: Callable[[Config, Places], str], runs: Sequence[Run]) -> set[str]:
+    options = {name for name, _ in _options(group, _all_places(runs))}
+    return options | {name_of(run.config, run.places) for run in runs}
 
 
 def known_experiments(runs: Sequence[Run]) -> set[str]:

@@ -134,7 +134,7 @@ def _measured(claim: Claim, runs: Sequence[Run]) -> list[Verdict]:
     of_experiment = [run for run in runs if run.experiment == claim.experiment]
     about = [run for run in of_experiment if _is_about(claim, run)]
     inside = [run for run in about if all(_between(run, name, *ends) for name, ends in claim.where.items())]
-    unknown = _unknown_metric(claim, about) or _unknown_setting(claim, of_experiment)
+    unknown = _unknown_metric(claim, about) if about else _unknown_setting(claim, of_experiment)
     if unknown or not inside:
         return [Verdict(claim, "", "", why=unknown)]
     groups: dict[str, list[Run]] = {}
@@ -162,7 +162,7 @@ def _between(run: Run, name: str, low: float, high: float) -> bool:
 def _unknown_metric(claim: Claim, runs: Sequence[Run]) -> str:
     """Name the first metric of the claim that no run has, and the metric nearest to it."""
     known = {name for run in runs for name in run.metrics}
-    for name in claim.metrics if runs else ():
+    for name in claim.metrics:
         if name not in known:
             return f"no run has the metric {name}{nearest(name, known)}"
     return ""
