@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,6 +72,8 @@ class StatusFile:
         self._folder = None if folder is None else Path(folder)
         self._status: dict[str, Any] = {}
         self._updated = -math.inf  # when progress was written last
+        self._writing = threading.RLock()
+        self._due: threading.Timer | None = None  # writes what has been reported since
         self._warned = False
         self._step = 0
         self._first = (0, 0.0)  # step and time at which this process began or resumed the current training
@@ -93,7 +96,10 @@ class StatusFile:
             _check_is_free(self._folder, job, sweep)
             self._status = {"job": job, "sweep": sweep, "overrides": overrides, "began": began}
             self._update(state="running", host=socket.gethostname(), process=os.getpid())
-            yield
+            try:
+                yield
+            finally:
+                self._nothing_is_due()
 
     def claimed(self, gpu: str | None) -> None:
         self._update(gpu=gpu, claimed=time.time())
@@ -119,6 +125,7 @@ class StatusFile:
             self._update(figures_failed=stages)
 
     def ended(self, state: str, **facts: Any) -> None:
+        self._nothing_is_due()
         self._write(state=state, **facts)
 
     def _seconds_left(self, steps: int) -> float | None:
@@ -127,11 +134,28 @@ class StatusFile:
         return (time.time() - began) / done * (steps - self._step) if done > 0 else None
 
     def _report(self, **facts: Any) -> None:
-        """Write progress if it is due; else it is written with what comes next."""
-        self._status |= facts
-        if time.monotonic() - self._updated > SECONDS_BETWEEN_UPDATES:
+        """Write progress now, or when it is due, also if nothing more is reported until then."""
+        with self._writing:
+            self._status |= facts
+            wait = self._updated + SECONDS_BETWEEN_UPDATES - time.monotonic()
+            if wait <= 0:
+                self._write_progress()
+            elif self._due is None:
+                self._due = threading.Timer(wait, self._write_progress)
+                self._due.daemon = True
+                self._due.start()
+
+    def _write_progress(self) -> None:
+        with self._writing:
+            self._nothing_is_due()
             self._updated = time.monotonic()
             self._update()
+
+    def _nothing_is_due(self) -> None:
+        with self._writing:
+            if self._due is not None:
+                self._due.cancel()
+            self._due = None
 
     def _update(self, **facts: Any) -> None:
         """Write at once; a status file that cannot be written is logged once and never stops the run."""
@@ -143,9 +167,10 @@ class StatusFile:
             self._warned = True
 
     def _write(self, **facts: Any) -> None:
-        self._status |= facts
-        if self._folder is not None:
-            write_json(self._folder / STATUS, self._status | {"now": time.time()})
+        with self._writing:
+            self._status |= facts
+            if self._folder is not None:
+                write_json(self._folder / STATUS, self._status | {"now": time.time()})
 
 
 def is_running(folder: Path) -> bool:

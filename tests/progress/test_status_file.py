@@ -1,5 +1,6 @@
 import json
 import shutil
+import time
 
 from rebuttal.progress import status_file
 from rebuttal.progress.status_file import StatusFile, is_running, read_status
@@ -50,3 +51,21 @@ def test_progress_is_written_every_ten_seconds_and_a_state_at_once(tmp_path, mon
         before = len(writes)
         run.ended("done", computed=2)
         assert len(writes) == before + 1 and read_status(tmp_path).state == "done"
+
+
+def test_a_stage_that_reports_nothing_is_known_once_progress_is_due_and_never_after_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(status_file, "SECONDS_BETWEEN_UPDATES", 0.3)
+    run = StatusFile(tmp_path)
+    with run.alive([]):
+        run.stage("fit", 1, 2)
+        run.stage("smoothness", 2, 2)
+        assert read_status(tmp_path).stage == "fit"
+        waited_until = time.monotonic() + 30
+        while read_status(tmp_path).stage != "smoothness":
+            assert time.monotonic() < waited_until
+            time.sleep(0.01)
+        run.step(1, 10)
+        run.ended("done")
+        ended = (tmp_path / "status.json").read_bytes()
+        time.sleep(0.5)
+        assert (tmp_path / "status.json").read_bytes() == ended
