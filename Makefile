@@ -5,8 +5,12 @@ BIN := .venv/bin
 
 # The images of `make study`: IMAGES=/path/to/images.tar.xz uses those instead of CIFAR-10.
 IMAGES :=
-ON_IMAGES := model=mlp dataset.train_size=5000 training.stop_accuracy=1.0 \
-  $(if $(IMAGES),dataset=image_folder dataset.root=$(IMAGES))
+OF_IMAGES := $(if $(IMAGES),dataset=image_folder dataset.root=$(IMAGES))
+SUBSET := dataset.train_size=5000 training.stop_accuracy=1.0
+ON_IMAGES := $(OF_IMAGES) model=mlp $(SUBSET)
+# A convolutional network: whole on true labels, without augmentation on the subset. One seed, as it takes long.
+CONVOLUTIONS := $(OF_IMAGES) model=airbench training=record evaluate=last seed=0
+ON_SUBSET := $(CONVOLUTIONS) training.augmentation=null training.epochs=100 $(SUBSET)
 STUDY := $(BIN)/python -m rebuttal.train -m size=study hydra/launcher=local
 # K = 1,000: students of ten and twenty times fewer inputs than their teacher had, new ones and its own.
 AT_1000 := hydra.sweep.dir=outputs/study/leak_1000 dataset.classes=1000 dataset.train_size=10000 \
@@ -24,6 +28,13 @@ study: .venv/installed
 	$(STUDY) experiment=smoothness $(ON_IMAGES)
 	$(STUDY) experiment=frequency $(ON_IMAGES)
 	$(STUDY) experiment=corruption seed=0,1,2 $(ON_IMAGES)
+	$(STUDY) experiment=baseline $(CONVOLUTIONS) corruption=none training.epochs=20 training.schedule.final=0 \
+	  hydra.sweep.dir=outputs/study/baseline_convolutions
+	$(STUDY) experiment=baseline $(ON_SUBSET) hydra.sweep.dir=outputs/study/baseline_convolutions_5000
+	$(STUDY) experiment=smoothness $(ON_SUBSET) hydra.sweep.dir=outputs/study/smoothness_convolutions
+	$(STUDY) experiment=frequency $(ON_SUBSET) hydra.sweep.dir=outputs/study/frequency_convolutions
+	$(STUDY) experiment=corruption $(ON_SUBSET) corruption.fraction=0,0.5,1 \
+	  hydra.sweep.dir=outputs/study/corruption_convolutions
 	$(STUDY) experiment=two_stage model=mlp_toy dataset.shape=[100]
 	$(STUDY) experiment=sample_efficiency
 	$(STUDY) experiment=random_walk

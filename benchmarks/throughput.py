@@ -1,13 +1,14 @@
 """Training throughput: rebuttal's loop beside the usual one, in one process and in turn.
 
-    python -m benchmarks.throughput                     # mlp_1x512, mlp, resnet18
+    python -m benchmarks.throughput                     # mlp_1x512, mlp, resnet18, vgg11, airbench
     python -m benchmarks.throughput mlp --rounds 9
 
 Same model, images, batch size, optimiser settings and preprocessing (Zhang et al.'s recipe). `files`: the
 usual loop over JPEG files, with torchvision's ImageFolder, PIL, transforms, a DataLoader with workers, and
 `.item()` at each step. `memory`: the same, but the images lie in memory as in torchvision's CIFAR10. `ours`:
-`rebuttal.training.train`. `raw`: forward, backward and step on one batch that never changes, the most that
-any loop could reach. `matrix`: 2048×2048 float32 products, the machine's rate. They take turns, so that
+`rebuttal.training.train`; `bfloat16`: the same in bfloat16, which `training.precision=auto` takes if it wins, where
+the processor has instructions for it. `raw`: forward, backward and step on one batch that never changes, the most
+that any loop could reach in float32. `matrix`: 2048×2048 float32 products, the machine's rate. They take turns, so that
 all meet the same machine; each figure is the median over rounds, each ratio the median of the rounds'
 ratios.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -40,10 +42,10 @@ from rebuttal.models.preprocess import Preprocess
 from rebuttal.training.loop import train
 from rebuttal.training.recipe import Recipe
 
-IMAGES = {"mlp_1x512": 12_800, "mlp": 12_800, "resnet18": 256, "vgg11": 512}
+IMAGES = {"mlp_1x512": 12_800, "mlp": 12_800, "resnet18": 512, "vgg11": 1024, "airbench": 1024}
 MATRIX = 2048
 CROP = 28  # as with training=zhang
-LOOPS = ("files", "memory", "ours", "raw")
+LOOPS = ("files", "memory", "ours", "raw", "bfloat16")
 
 
 class InMemory(VisionDataset):
@@ -99,8 +101,10 @@ class Contest:
         self._usual(self._memory)
 
     def ours(self) -> None:
-        order = np.random.default_rng(0)
-        train(self.network, self.inputs, self.labels, F.cross_entropy, self.recipe, order, None, "benchmark")
+        self._trained(self.recipe)
+
+    def bfloat16(self) -> None:
+        self._trained(replace(self.recipe, precision="bfloat16"))
 
     def raw(self) -> None:
         optimizer = self._optimizer()
@@ -117,6 +121,10 @@ class Contest:
         with FlopCounterMode(display=False) as counter:
             F.cross_entropy(self.network[1](batch), self.labels[:16]).backward()
         return counter.get_total_flops() / len(batch)
+
+    def _trained(self, recipe: Recipe) -> None:
+        order = np.random.default_rng(0)
+        train(self.network, self.inputs, self.labels, F.cross_entropy, recipe, order, None, "benchmark")
 
     def _usual(self, loader: DataLoader) -> None:
         optimizer = self._optimizer()
@@ -157,49 +165,48 @@ def seconds(work: Callable[[], object], where: torch.device) -> float:
 
 def compete(name: str, where: torch.device, rounds: int, workers: int) -> dict[str, float]:
     """Images a second of each loop, ratios, and the share of the matrix rate: medians over the rounds."""
+    loops = LOOPS if device.has_bfloat16(where) else LOOPS[:-1]
     with TemporaryDirectory() as folder:
         contest = Contest(name, where, workers, Path(folder))
-        speeds: dict[str, list[float]] = {loop: [] for loop in LOOPS}
+        speeds: dict[str, list[float]] = {loop: [] for loop in loops}
         matrix = []
         for turn in range(rounds + 1):
-            for loop in LOOPS:
+            for loop in loops:
                 speed = len(contest.inputs) / seconds(getattr(contest, loop), where)
                 if turn > 0:  # the first round warms up
                     speeds[loop].append(speed)
             if turn > 0:
                 matrix.append(matrix_rate(where))
-    files, memory, ours, raw = (np.array(speeds[loop]) for loop in LOOPS)
-    reached = ours * contest.flops_per_image()
-    found = {
-        "files": files,
-        "memory": memory,
-        "ours": ours,
-        "raw": raw,
-        "ours/files": ours / files,
-        "ours/memory": ours / memory,
-        "ours/raw": ours / raw,
-        "matrix": reached / np.array(matrix),
-    }
+    found = {loop: np.array(speeds[loop]) for loop in loops}
+    ours = found["ours"]
+    ratios = {f"ours/{loop}": ours / found[loop] for loop in ("files", "memory", "raw")}
+    if "bfloat16" in found:
+        ratios["bfloat16/ours"] = found["bfloat16"] / ours
+    found |= ratios | {"matrix": ours * contest.flops_per_image() / np.array(matrix)}
     return {name: float(median(values)) for name, values in found.items()}
 
 
 def line(name: str, found: dict[str, float]) -> str:
     """A row of the printed table."""
-    speeds = " ".join(f"{found[loop]:>10,.0f}" for loop in LOOPS)
+    speeds = " ".join(f"{found[loop]:>10,.0f}" if loop in found else f"{'-':>10}" for loop in LOOPS)
     ratios = f"{found['ours/files']:>10.1f}x {found['ours/memory']:>11.1f}x {found['ours/raw']:>9.0%}"
-    return f"{name:<10} {speeds} {ratios} {found['matrix']:>9.0%}"
+    rounded = f"{found['bfloat16/ours']:>12.2f}x" if "bfloat16/ours" in found else f"{'-':>13}"
+    return f"{name:<10} {speeds} {ratios} {found['matrix']:>9.0%} {rounded}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="*", default=["mlp_1x512", "mlp", "resnet18"], help=", ".join(IMAGES))
+    parser.add_argument("models", nargs="*", default=list(IMAGES), help=", ".join(IMAGES))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2, help="of the usual loops' DataLoader")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     arguments = parser.parse_args()
     where = device.resolve(arguments.device)
     print(f"torch {torch.__version__}, {where}, {torch.get_num_threads()} threads, {arguments.rounds} rounds")
-    print("images/s:       files     memory       ours        raw  ours/files  ours/memory  ours/raw    matrix")
+    print(
+        "images/s:       files     memory       ours        raw   bfloat16  ours/files  ours/memory  ours/raw    matrix"
+        "  bfloat16/ours"
+    )
     results = {}
     for name in arguments.models:
         results[name] = compete(name, where, arguments.rounds, arguments.workers)

@@ -52,7 +52,7 @@ def test_a_statement_says_what_is_tested(claim: Claim):
         if f"Fitted to {labels} labels" in claim.statement or f"of {labels} labels" in claim.statement:
             assert claim.labels == labels or claim.against is not None
     if "convolutional" in claim.statement:
-        assert set(claim.models) == {"resnet18", "vgg11"}
+        assert set(claim.models) == {"resnet18", "vgg11", "airbench"}
     assert all((CONFIG_DIR / "model" / f"{name}.yaml").exists() for name in claim.models)
     assert (CONFIG_DIR / "experiment" / f"{claim.experiment}.yaml").exists()
 
