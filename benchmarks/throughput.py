@@ -1,6 +1,6 @@
 """Training throughput: rebuttal's loop beside the usual one, in one process and in turn.
 
-    python -m benchmarks.throughput                     # mlp_1x512, mlp, resnet18, vgg11, airbench
+    python -m benchmarks.throughput                     # mlp_1x512, mlp, resnet18, vgg11
     python -m benchmarks.throughput mlp --rounds 9
 
 Same model, images, batch size, optimiser settings and preprocessing (Zhang et al.'s recipe). `files`: the
@@ -42,7 +42,7 @@ from rebuttal.models.preprocess import Preprocess
 from rebuttal.training.loop import train
 from rebuttal.training.recipe import Recipe
 
-IMAGES = {"mlp_1x512": 12_800, "mlp": 12_800, "resnet18": 512, "vgg11": 1024, "airbench": 1024}
+IMAGES = {"mlp_1x512": 12_800, "mlp": 12_800, "resnet18": 512, "vgg11": 1024}
 MATRIX = 2048
 CROP = 28  # as with training=zhang
 LOOPS = ("files", "memory", "ours", "raw", "bfloat16")

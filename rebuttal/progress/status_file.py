@@ -125,7 +125,6 @@ class StatusFile:
             self._update(figures_failed=stages)
 
     def ended(self, state: str, **facts: Any) -> None:
-        self._nothing_is_due()
         self._write(state=state, **facts)
 
     def _seconds_left(self, steps: int) -> float | None:
@@ -140,14 +139,13 @@ class StatusFile:
             wait = self._updated + SECONDS_BETWEEN_UPDATES - time.monotonic()
             if wait <= 0:
                 self._write_progress()
-            elif self._due is None:
+            elif self._due is None and self._folder is not None:
                 self._due = threading.Timer(wait, self._write_progress)
                 self._due.daemon = True
                 self._due.start()
 
     def _write_progress(self) -> None:
         with self._writing:
-            self._nothing_is_due()
             self._updated = time.monotonic()
             self._update()
 
@@ -168,6 +166,7 @@ class StatusFile:
 
     def _write(self, **facts: Any) -> None:
         with self._writing:
+            self._nothing_is_due()  # all that was reported is written
             self._status |= facts
             if self._folder is not None:
                 write_json(self._folder / STATUS, self._status | {"now": time.time()})
