@@ -9,6 +9,7 @@ wrong.
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, singledispatch
@@ -21,9 +22,12 @@ from torch import Tensor, nn
 from rebuttal.errors import ConfigError
 from rebuttal.models.blocks import Concatenation, Residual
 from rebuttal.models.preprocess import FlattenPixels, Preprocess, centre_crop
+from rebuttal.training.layout import takes_channels_last
 
 if TYPE_CHECKING:
     from torchvision.models.resnet import BasicBlock, ResNet
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -252,6 +256,21 @@ def padding_of(conv: nn.Conv2d) -> tuple[int, ...]:
     """Return the padding of a convolution that `check_layers` accepts, which is given in numbers."""
     assert not isinstance(conv.padding, str)
     return conv.padding
+
+
+def faster(network: nn.Module, inputs: Tensor) -> nn.Module:
+    """Return a network with the same outputs in evaluation mode, up to rounding, that is faster on inputs like these:
+    a frozen copy, `fused`, and on a CPU with the weights of convolutions channels last. One for which there is nothing
+    to gain, or that cannot be copied, is returned as it is."""
+    found = fused(network)
+    if inputs.device.type != "cpu" or not any(parameter.ndim == 4 for parameter in network.parameters()):
+        return found
+    try:
+        copied = copy.deepcopy(found).eval().requires_grad_(False)
+    except Exception as error:  # which others' code may raise as it likes
+        log.info("%s is measured without a copy: %s", type(network).__name__, error)
+        return found
+    return copied.to(memory_format=torch.channels_last) if takes_channels_last(copied, inputs[:2]) else found
 
 
 def fused(network: nn.Module) -> nn.Module:

@@ -19,7 +19,8 @@ from rebuttal.seeds import torch_stream
 from rebuttal.stages.session import Settings
 from rebuttal.store.identity import describe
 from rebuttal.store.trials import kept_trial
-from rebuttal.training.step import autocast, fast_layout
+from rebuttal.training.layout import channels_last, takes_channels_last
+from rebuttal.training.step import autocast
 
 log = logging.getLogger(__name__)
 
@@ -123,10 +124,11 @@ def _trial(model: Model, device: torch.device) -> dict[str, float] | None:
             if not any(parameter.ndim == 4 for parameter in network.parameters()):
                 return None
             inputs = torch.rand(BATCH, *SHAPE, device=device)
+            takes_layout = takes_channels_last(network, inputs[:2])
             times: dict[str, list[float]] = {"float32": [], "bfloat16": []}
             for _ in range(1 + ROUNDS):  # alternately, for a machine that others use too; the first is not counted
                 for precision, seconds in times.items():
-                    seconds.append(_seconds(network, inputs, precision))
+                    seconds.append(_seconds(network, inputs, precision, takes_layout))
         except Exception as error:  # of any model, which may be for other images
             log.info("precision of %s: not tried (%s: %s)", type(model).__name__, type(error).__name__, error)
             return None
@@ -135,10 +137,10 @@ def _trial(model: Model, device: torch.device) -> dict[str, float] | None:
     return found
 
 
-def _seconds(network: nn.Module, inputs: Tensor, precision: str) -> float:
+def _seconds(network: nn.Module, inputs: Tensor, precision: str, takes_layout: bool) -> float:
     optimizer = torch.optim.SGD(network.parameters(), 0.0)
     labels = torch.arange(BATCH, device=inputs.device) % CLASSES
-    with fast_layout(network, optimizer, precision):
+    with channels_last(network, optimizer, takes_layout and precision == "bfloat16"):
         began = time.perf_counter()
         with autocast(inputs.device, precision):
             loss = F.cross_entropy(network(inputs), labels)

@@ -15,7 +15,7 @@ from rebuttal.config import checked
 from rebuttal.data.dataset import Dataset, DatasetOption
 from rebuttal.data.examples import in_unit_range
 from rebuttal.errors import ConfigError
-from rebuttal.measures.layers import fused, unsupported
+from rebuttal.measures.layers import faster, unsupported
 from rebuttal.measures.measure import Findings, MeasureOption, Probes, Subject
 from rebuttal.seeds import generator
 from rebuttal.stages.function import FunctionOption
@@ -120,8 +120,9 @@ class Measure:
 
     def findings(self, session: Session, function: str) -> Findings:
         """Return the findings of all chosen measures for one function."""
-        subject = cache(lambda: self._subject(session, function))  # built once, and only if a result is missing
         inputs = cache(lambda: self._inputs(session))  # the same tensors for all measures, which share what they need
+        # Built once, and only if a result is missing.
+        subject = cache(lambda: self._subject(session, function, inputs()["train"]))
         found = Findings()
         for name, measure in self._chosen():
             artifact = self._artifact(session, function, name, measure, subject, inputs)
@@ -194,12 +195,12 @@ class Measure:
     def _count(self, session: Session) -> int:
         return probe_count(session, self.dataset, self.probes)
 
-    def _subject(self, session: Session, name: str) -> Subject:
+    def _subject(self, session: Session, name: str, inputs: Tensor) -> Subject:
         chosen = self.functions[name]
         function = chosen.function(session)
         network = function if isinstance(function, nn.Module) else None
-        faster = function if network is None else fused(network)
-        return Subject(faster, network, chosen.differentiable, session.open(chosen.fit.dataset).classes)
+        function = function if network is None else faster(network, inputs)
+        return Subject(function, network, chosen.differentiable, session.open(chosen.fit.dataset).classes)
 
     def _inputs(self, session: Session) -> dict[str, Tensor]:
         return probe_inputs(session, self.dataset, self._count(session), self.seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -20,8 +21,9 @@ from rebuttal.signals import DeferredSignals, signals_deferred
 from rebuttal.store.checkpoints import Checkpoint, State
 from rebuttal.training.augmentations import augmented
 from rebuttal.training.evaluation import Evaluation, is_fitted, predict
+from rebuttal.training.layout import channels_last, takes_channels_last
 from rebuttal.training.recipe import Recipe
-from rebuttal.training.step import BatchGradients, Loss, fast_layout
+from rebuttal.training.step import BatchGradients, Loss
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +76,7 @@ def train(
     checkpoint = support.checkpoint
     steps_per_epoch = recipe.steps_per_epoch(len(inputs))
     steps = recipe.most_steps(len(inputs))
-    training = _Training(network, recipe, order, steps_per_epoch, inputs.device, evaluation)
+    training = _Training(network, recipe, order, steps_per_epoch, inputs, evaluation)
     _resume(training, checkpoint, f"{name}: resuming from step %d of {steps}")
     for row in training.history:
         support.watch(row)
@@ -89,7 +91,7 @@ def train(
             break
         _start_epoch(network, epoch)
         with signals_deferred() as deferred:
-            with fast_layout(network, training.optimizer, recipe.precision):
+            with training.layout_of_steps():
                 for batch in training.rest_of_epoch(len(inputs)):
                     mean, logits = gradients.backward(chosen(batch), targets.index_select(0, batch))
                     training.descend(mean, None if evaluation is None else evaluation.right(logits, batch))
@@ -153,7 +155,7 @@ class _Training:
         recipe: Recipe,
         order: np.random.Generator,
         steps_per_epoch: int,
-        device: torch.device,
+        inputs: Tensor,
         evaluation: Evaluation | None,
     ):
         self.network = network
@@ -163,11 +165,18 @@ class _Training:
         self.steps_per_epoch = steps_per_epoch
         self.optimizer = recipe.make_optimizer(network)
         self._rates = [group["lr"] / recipe.lr for group in self.optimizer.param_groups]  # of each group, relative
-        self.losses = torch.empty(steps_per_epoch, device=device)  # of the current epoch, by step
+        self.losses = torch.empty(steps_per_epoch, device=inputs.device)  # of the current epoch, by step
         self.right = torch.full_like(self.losses, math.nan)  # how many inputs of each batch are classified rightly
         self.history: list[dict[str, float]] = []
         self.step = 0
         self._shuffle_state = order.bit_generator.state  # before the current epoch was shuffled
+        self._takes_layout = takes_channels_last(network, inputs[:2])
+
+    def layout_of_steps(self) -> AbstractContextManager[None]:
+        """Within the block weights lie as is the fastest for steps of the recipe's precision."""
+        known = type(self.optimizer).__module__.startswith("torch.")  # another may flatten gradients by views
+        faster = self._takes_layout and known and self.recipe.precision == "bfloat16"
+        return channels_last(self.network, self.optimizer, faster)
 
     def rest_of_epoch(self, n: int) -> Iterator[Tensor]:
         """Yield the remaining batches of the current epoch as indices of the n examples; before each, set the learning
@@ -190,8 +199,9 @@ class _Training:
 
     def end_epoch(self) -> None:
         """Append the epoch's row to the history."""
-        row = epoch_row(self.network, self.recipe, self.evaluation, self.history, self.step, self.losses, self.right)
-        self.history.append(row)
+        known = self.history, self.step, self.losses, self.right
+        with channels_last(self.network, when=self._takes_layout and not self.losses.is_cuda):
+            self.history.append(epoch_row(self.network, self.recipe, self.evaluation, *known))
         self._shuffle_state = self.order.bit_generator.state
 
     def state(self) -> State:

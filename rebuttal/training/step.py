@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -86,30 +86,6 @@ class BatchGradients:
         if self.in_pieces:
             return message
         return f"{message}, or batch_size=auto, which gives the same results in smaller pieces"
-
-
-@contextmanager
-def fast_layout(network: nn.Module, optimizer: torch.optim.Optimizer, precision: str) -> Iterator[None]:
-    """Within the block the weights of 2-D convolutions, and what the optimiser keeps of them, lie in memory as is the
-    fastest for that precision: channels last in bfloat16. Outside they lie as ever; no value changes."""
-    if precision != "bfloat16":
-        yield
-        return
-    try:
-        _lay_out(network, optimizer, torch.channels_last)
-        yield
-    finally:
-        _lay_out(network, optimizer, torch.contiguous_format)
-
-
-def _lay_out(network: nn.Module, optimizer: torch.optim.Optimizer, layout: torch.memory_format) -> None:
-    for tensor in (*network.parameters(), *network.buffers()):
-        if tensor.ndim == 4:
-            tensor.data = tensor.data.contiguous(memory_format=layout)
-    for values in optimizer.state.values():
-        for name, value in values.items():
-            if isinstance(value, Tensor) and value.ndim == 4:
-                values[name] = value.contiguous(memory_format=layout)
 
 
 def _is_the_compiler_s(error: Exception) -> bool:

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from rebuttal.device import configured
 from rebuttal.models.preprocess import CropAndNormalise
 from rebuttal.training.evaluation import predict
-from rebuttal.training.step import BatchGradients, fast_layout
+from rebuttal.training.step import BatchGradients
 
 
 class Watched(nn.Module):
@@ -50,26 +50,6 @@ def test_tf32_on_the_cpu_is_float32(recipe):
         BatchGradients(network, F.cross_entropy, recipe(precision=precision), "fit", False).backward(inputs, labels)
         found.append([p.grad for p in network.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*found))
-
-
-@pytest.mark.parametrize(("precision", "last"), [("bfloat16", True), ("float32", False), ("tf32", False)])
-def test_convolutions_lie_channels_last_in_bfloat16_and_have_the_same_values(precision, last):
-    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8 * 36, 2))
-    network.register_buffer("five", torch.rand(1, 2, 1, 2, 2))
-    optimizer = torch.optim.AdamW(network.parameters())
-    network(torch.rand(4, 3, 8, 8)).sum().backward()
-    optimizer.step()
-    tensors = [*network.state_dict().values(), *(v for s in optimizer.state.values() for v in s.values())]
-    before = [tensor.clone() for tensor in tensors]
-
-    def of_convolution():
-        return [network[0].weight, optimizer.state[network[0].weight]["exp_avg"]]
-
-    with fast_layout(network, optimizer, precision):
-        assert all(t.is_contiguous(memory_format=torch.channels_last) == last for t in of_convolution())
-    assert all(t.is_contiguous() for t in of_convolution())
-    after = [*network.state_dict().values(), *(v for s in optimizer.state.values() for v in s.values())]
-    assert all(torch.equal(a, b) for a, b in zip(before, after))
 
 
 def test_bfloat16_sees_new_weights_in_each_step_also_within_another_s_autocast(recipe):

@@ -1,0 +1,74 @@
+"""How the weights of convolutions lie in memory, which decides how fast they are and no value."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from rebuttal.seeds import torch_stream
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def channels_last(
+    network: nn.Module, optimizer: torch.optim.Optimizer | None = None, when: bool = True
+) -> Iterator[None]:
+    """Within the block the weights of 2-D convolutions, and what the optimiser keeps of them, lie channels last, if
+    `when`. Outside they lie as ever."""
+    if not when:
+        yield
+        return
+    try:
+        _lay_out(network, optimizer, torch.channels_last)
+        yield
+    finally:
+        _lay_out(network, optimizer, torch.contiguous_format)
+
+
+def takes_channels_last(network: nn.Module, inputs: Tensor) -> bool:
+    """Whether a network computes convolutions, and runs with their weights channels last: forwards and backwards, in
+    training and in evaluation mode, on a few of its inputs. What they give lies so too, and cannot be flattened by
+    `x.view(len(x), -1)`, with which many do it.
+
+    Leaves the network, its gradients and the global random numbers as they are."""
+    tensors = [*network.parameters(), *network.buffers()]
+    shared = len({tensor.untyped_storage().data_ptr() for tensor in tensors}) < len(tensors)  # which moving would end
+    if shared or not any(parameter.ndim == 4 for parameter in network.parameters()):
+        return False
+    modes = {module: module.training for module in network.modules()}
+    before = {buffer: buffer.clone() for buffer in network.buffers()}
+    try:
+        with channels_last(network), torch_stream(0, "layout"):
+            _run(network.train(), inputs)
+            _run(network.eval(), inputs)
+        return True
+    except Exception as error:  # which others' code may raise as it likes
+        log.info("the weights of %s stay as they lie: %s", type(network).__name__, error)
+        return False
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        for buffer, value in before.items():
+            buffer.data = value
+
+
+@torch.enable_grad()
+def _run(network: nn.Module, inputs: Tensor) -> None:
+    inputs = inputs.detach().requires_grad_()
+    of = [inputs, *(parameter for parameter in network.parameters() if parameter.requires_grad)]
+    torch.autograd.grad(network(inputs).sum(), of, allow_unused=True)
+
+
+def _lay_out(network: nn.Module, optimizer: torch.optim.Optimizer | None, layout: torch.memory_format) -> None:
+    for tensor in (*network.parameters(), *network.buffers()):
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.contiguous(memory_format=layout)
+    for values in {} if optimizer is None else optimizer.state.values():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.ndim == 4:
+                values[name] = value.contiguous(memory_format=layout)
