@@ -17,6 +17,7 @@ from rebuttal.data.examples import in_unit_range
 from rebuttal.errors import ConfigError
 from rebuttal.measures.layers import faster, unsupported
 from rebuttal.measures.measure import Findings, MeasureOption, Probes, Subject
+from rebuttal.progress.console import track
 from rebuttal.seeds import generator
 from rebuttal.stages.function import FunctionOption
 from rebuttal.stages.networks import empty_network
@@ -124,7 +125,7 @@ class Measure:
         # Built once, and only if a result is missing.
         subject = cache(lambda: self._subject(session, function, inputs()["train"]))
         found = Findings()
-        for name, measure in self._chosen():
+        for name, measure in track(self._chosen(), f"measures of {function}"):
             artifact = self._artifact(session, function, name, measure, subject, inputs)
             found |= Findings(artifact.record["numbers"], artifact.tensors)
         return found | Findings(self._fitted(session, function))

@@ -20,6 +20,7 @@ from rebuttal.measures import (
 from rebuttal.measures.gradients import jacobian, norms
 from rebuttal.measures.measure import Subject
 from rebuttal.models import AlexNet
+from rebuttal.progress import console
 from rebuttal.stages.measure import Measure
 from tests.stages.conftest import DATA
 
@@ -68,6 +69,14 @@ def test_the_rows_of_the_table_are_measures_and_its_columns_functions(stage, ses
     assert "hash" not in outcome.table["path_norm_l1_log10"]
     assert outcome.arrays["trained_margin_gradient_noise"].shape == (20,)
     assert not any("switched_off" in name for name in outcome.metrics)
+
+
+def test_a_long_stage_says_how_far_it_is(stage, session, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(console, "SECONDS_BETWEEN_LINES", -1)
+    stage.run(session)
+    said = [record.message for record in caplog.records if record.message.startswith("measures of ")]
+    assert said == [f"measures of {name}: {done} of 3" for name in stage.functions for done in range(3)]
 
 
 def test_between_lies_on_segments_and_noise_fills_the_unit_cube(stage, session):
