@@ -94,7 +94,7 @@ def already_run():
 # Pages whose commands take seconds each, and which show little that the others do not.
 SLOW = {"models_by_name", "own_model", "own_experiment", "own_dataset", "own_null", "python", "resume"}
 SLOW |= {"random_walk", "two_stage", "frequency", "smoothness", "architectures", "corruption"}
-SLOW |= {"map", "leak", "questions", "sample_efficiency", "recipes", "zhang", "choose"}
+SLOW |= {"map", "leak", "questions", "sample_efficiency", "recipes", "zhang_runs", "interpolation", "choose"}
 
 
 def runnable_pages():

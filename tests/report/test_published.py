@@ -1,3 +1,7 @@
+import csv
+import re
+from pathlib import Path
+
 import pandas as pd
 import pytest
 import yaml
@@ -15,6 +19,7 @@ from rebuttal.report.verdicts import judge
 from rebuttal.runs.build import resolve
 from rebuttal.statistics import mean_interval
 
+ROOT = Path(__file__).parents[2]
 DECLARED = """
 heading: Ours beside theirs
 partial: true
@@ -169,6 +174,33 @@ def test_every_row_of_zhang_s_tables_is_an_option_and_the_paper_s_numbers_are_th
     published = [89.05, 89.31, 86.03, 85.75, 83, 82, 81.22, 79.66, 77.36, 76.07, 53.35, 52.39, 50.39, 50.51]
     assert [100 * value for value in true] == pytest.approx(published)
     assert len(list((CONFIG_DIR / "row").glob("*.yaml"))) == 25 + 3  # and three of Figure 1a
+
+
+def test_the_page_s_table_has_the_paper_s_numbers_and_those_of_the_published_results():
+    (table,) = [one.tables[0] for one in read_declarations() if one.experiment == "zhang"]
+    with (ROOT / "results" / "processed" / "table_zhang.csv").open() as file:
+        results = {(row["row"], row["column"]): row for row in csv.DictReader(file)}
+    lines = [line for line in (ROOT / "docs" / "zhang.md").read_text().splitlines() if line.startswith("| ")][1:]
+    rows = [line.strip("| ").split(" | ") for line in lines]
+    assert list(dict.fromkeys(row[0] for row in rows)) == list(table.rows)
+    shown = set()
+    for name, *theirs, train, test, difference, about in rows:
+        for value, of in zip(theirs, ("train", "test")):
+            declared = table.rows[name].values.get(of, "–")
+            assert value == declared if isinstance(declared, str) else float(value) == pytest.approx(100 * declared)
+        if about == "not run":
+            continue
+        n, seeds = about.split(", ")
+        for value, column in ((train, "train"), (test, "test"), (difference, "test: difference")):
+            shown.add(key := (f"{name}: image_folder, n = {n}", column))
+            assert (value == "–") == (key not in results)
+            if key in results:
+                written = [100 * float(results[key][of]) for of in ("mean", "low", "high") if results[key][of]]
+                assert [float(number) for number in re.findall(r"[+-]?[\d.]+", value)] == pytest.approx(
+                    written, abs=0.06
+                )
+                assert seeds == results[key]["n"]
+    assert {row for row, _ in shown} == {row for row, _ in results}
 
 
 def test_there_are_claims_about_every_row_of_zhang_s_tables():
