@@ -4,7 +4,7 @@
 
 Jacobian norms of untrained networks at uniform noise, 3×32×32: `loop` calls `torch.autograd.grad` once for each
 input and class; `vmap` takes all classes and inputs in one batched backward pass, as rebuttal did before;
-`ours` is `rebuttal.measures.gradients` on the fused network. They alternate; each value is the median over rounds of
+`ours` is `rebuttal.measures.gradients` on the network that measures get. They alternate; each value is the median over rounds of
 processor seconds, which depend less than wall time on what else the machine does.
 Operator norms: σ₁ of every layer of ResNet-18 on its real input size.
 `--jacobian 1000` instead measures the time and the peak memory of ResNet-18's full Jacobian at that many probes.
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from benchmarks.record import record
 from rebuttal.config import CONFIG_DIR, build
 from rebuttal.measures.gradients import jacobian, norms
-from rebuttal.measures.layers import affine_parts, fused, parts_of
+from rebuttal.measures.layers import affine_parts, faster, parts_of
 from rebuttal.measures.measure import Subject, chunks
 from rebuttal.measures.operator_norms import spectral_norm
 
@@ -81,8 +81,8 @@ def compare(model: str, rounds: int) -> dict[str, float]:
     """Return the seconds a probe of the Jacobian norms: by a loop, by one pass, and by ours; and how many times ours is
     faster than each."""
     subject, inputs = make_subject(model), torch.rand(PROBES[model], *SHAPE)
-    faster = replace(subject, function=fused(subject.network), kept={})
-    ways = {"loop": (looped, subject), "vmap": (vmapped, subject), "ours": (batched, faster)}
+    ours = replace(subject, function=faster(subject.network, inputs), kept={})
+    ways = {"loop": (looped, subject), "vmap": (vmapped, subject), "ours": (batched, ours)}
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds + 1):  # the first warms up
         found = []
