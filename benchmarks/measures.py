@@ -2,10 +2,10 @@
 
     python -m benchmarks.measures               # Jacobian norms: mlp, resnet18; operator norms: resnet18
 
-Jacobian norms of untrained networks at uniform noise, 3×32×32: `loop` calls `torch.autograd.grad` once for each
-input and class; `vmap` takes all classes and inputs in one batched backward pass, as rebuttal did before;
-`ours` is `rebuttal.measures.gradients` on the network that measures get. They alternate; each value is the median over rounds of
-processor seconds, which depend less than wall time on what else the machine does.
+Jacobian norms of untrained networks at uniform noise, 3×32×32: `loop` calls `torch.autograd.grad` once for each input
+and class; `vmap` takes all classes and inputs in one batched backward pass, as rebuttal did before; `ours` is
+`rebuttal.measures.gradients` on the network that measures get. They alternate; each value is the median over rounds
+of processor seconds, which depend less than wall time on what else the machine does.
 Operator norms: σ₁ of every layer of ResNet-18 on its real input size.
 `--jacobian 1000` instead measures the time and the peak memory of ResNet-18's full Jacobian at that many probes.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,12 @@ def channels_last(
         yield
     finally:
         _lay_out(network, optimizer, torch.contiguous_format)
+
+
+def layout_of_evaluation(network: nn.Module, takes: bool) -> AbstractContextManager[None]:
+    """Within the block weights lie as is the fastest for evaluation in float32, if the network takes channels last: so
+    on a CPU, as ever elsewhere."""
+    return channels_last(network, when=takes and not any(parameter.is_cuda for parameter in network.parameters()))
 
 
 def takes_channels_last(network: nn.Module, inputs: Tensor) -> bool:

@@ -21,7 +21,7 @@ from rebuttal.signals import DeferredSignals, signals_deferred
 from rebuttal.store.checkpoints import Checkpoint, State
 from rebuttal.training.augmentations import augmented
 from rebuttal.training.evaluation import Evaluation, is_fitted, predict
-from rebuttal.training.layout import channels_last, takes_channels_last
+from rebuttal.training.layout import channels_last, layout_of_evaluation, takes_channels_last
 from rebuttal.training.recipe import Recipe
 from rebuttal.training.step import BatchGradients, Loss
 
@@ -200,7 +200,7 @@ class _Training:
     def end_epoch(self) -> None:
         """Append the epoch's row to the history."""
         known = self.history, self.step, self.losses, self.right
-        with channels_last(self.network, when=self._takes_layout and not self.losses.is_cuda):
+        with layout_of_evaluation(self.network, self._takes_layout):
             self.history.append(epoch_row(self.network, self.recipe, self.evaluation, *known))
         self._shuffle_state = self.order.bit_generator.state
 
