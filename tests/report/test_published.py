@@ -203,6 +203,12 @@ def test_the_page_s_table_has_the_paper_s_numbers_and_those_of_the_published_res
     assert {row for row, _ in shown} == {row for row, _ in results}
 
 
+def test_the_published_results_name_no_place_on_the_machine_that_made_them():
+    for path in sorted((ROOT / "results").rglob("*.*")):
+        if path.suffix in (".csv", ".json"):
+            assert not re.search(r"[\s\"'=,]/\w+/", path.read_text()), path
+
+
 def test_there_are_claims_about_every_row_of_zhang_s_tables():
     (table,) = [one.tables[0] for one in read_declarations() if one.experiment == "zhang"]
     claims = [claim for claim in read_claims() if claim.experiment == "zhang"]
