@@ -184,23 +184,25 @@ def test_the_page_s_table_has_the_paper_s_numbers_and_those_of_the_published_res
     rows = [line.strip("| ").split(" | ") for line in lines]
     assert list(dict.fromkeys(row[0] for row in rows)) == list(table.rows)
     shown = set()
-    for name, *theirs, train, test, difference, about in rows:
-        for value, of in zip(theirs, ("train", "test")):
-            declared = table.rows[name].values.get(of, "–")
-            assert value == declared if isinstance(declared, str) else float(value) == pytest.approx(100 * declared)
-        if about == "not run":
+    for name, paper, here, difference, n, seeds in rows:
+        declared = [table.rows[name].values.get(of, "–") for of in ("train", "test")]
+        theirs = [value if isinstance(value, str) else f"{100 * value:.2f}" for value in declared]
+        assert [as_shown(value) for value in paper.split(" / ")] == theirs
+        if n == "–":
             continue
-        n, seeds = about.split(", ")
-        for value, column in ((train, "train"), (test, "test"), (difference, "test: difference")):
+        values = dict(zip(("train", "test"), here.split(" / "))) | {"test: difference": difference}
+        for column, value in values.items():
             shown.add(key := (f"{name}: image_folder, n = {n}", column))
             assert (value == "–") == (key not in results)
             if key in results:
                 written = [100 * float(results[key][of]) for of in ("mean", "low", "high") if results[key][of]]
-                assert [float(number) for number in re.findall(r"[+-]?[\d.]+", value)] == pytest.approx(
-                    written, abs=0.06
-                )
-                assert seeds == results[key]["n"]
+                numbers = [float(number) for number in re.findall(r"[+-]?[\d.]+", value.replace("−", "-"))]
+                assert numbers == pytest.approx(written, abs=0.06) and seeds == results[key]["n"]
     assert {row for row, _ in shown} == {row for row, _ in results}
+
+
+def as_shown(value):
+    return f"{float(value):.2f}" if value[0].isdigit() else value
 
 
 def test_the_published_results_name_no_place_on_the_machine_that_made_them():
