@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from rebuttal.errors import ConfigError
 from rebuttal.models.blocks import Concatenation, Residual
 from rebuttal.models.preprocess import FlattenPixels, Preprocess, centre_crop
-from rebuttal.training.layout import takes_channels_last
+from rebuttal.training.layout import has_convolutions, takes_channels_last
 
 if TYPE_CHECKING:
     from torchvision.models.resnet import BasicBlock, ResNet
@@ -263,10 +263,10 @@ def faster(network: nn.Module, inputs: Tensor) -> nn.Module:
     a frozen copy, `fused`, and on a CPU with the weights of convolutions channels last. One for which there is nothing
     to gain, or that cannot be copied, is returned as it is."""
     found = fused(network)
-    if inputs.device.type != "cpu" or not any(parameter.ndim == 4 for parameter in network.parameters()):
+    if inputs.device.type != "cpu" or not has_convolutions(network):
         return found
     try:
-        copied = copy.deepcopy(found).eval().requires_grad_(False)
+        copied = found if found is not network else copy.deepcopy(network).eval().requires_grad_(False)
     except Exception as error:  # which others' code may raise as it likes
         log.info("%s is measured without a copy: %s", type(network).__name__, error)
         return found

@@ -19,7 +19,7 @@ from rebuttal.seeds import torch_stream
 from rebuttal.stages.session import Settings
 from rebuttal.store.identity import describe
 from rebuttal.store.trials import kept_trial
-from rebuttal.training.layout import channels_last, takes_channels_last
+from rebuttal.training.layout import has_convolutions, layout_of_steps, takes_channels_last
 from rebuttal.training.step import autocast
 
 log = logging.getLogger(__name__)
@@ -121,7 +121,7 @@ def _trial(model: Model, device: torch.device) -> dict[str, float] | None:
     with torch_stream(0, "precision", "trial"):
         try:
             network = model.network(SHAPE, CLASSES).to(device).train()
-            if not any(parameter.ndim == 4 for parameter in network.parameters()):
+            if not has_convolutions(network):
                 return None
             inputs = torch.rand(BATCH, *SHAPE, device=device)
             takes_layout = takes_channels_last(network, inputs[:2])
@@ -140,7 +140,7 @@ def _trial(model: Model, device: torch.device) -> dict[str, float] | None:
 def _seconds(network: nn.Module, inputs: Tensor, precision: str, takes_layout: bool) -> float:
     optimizer = torch.optim.SGD(network.parameters(), 0.0)
     labels = torch.arange(BATCH, device=inputs.device) % CLASSES
-    with channels_last(network, optimizer, takes_layout and precision == "bfloat16"):
+    with layout_of_steps(network, optimizer, precision, takes_layout):
         began = time.perf_counter()
         with autocast(inputs.device, precision):
             loss = F.cross_entropy(network(inputs), labels)

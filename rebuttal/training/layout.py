@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 import torch
 from torch import Tensor, nn
 
+from rebuttal.models.adapt import modes_kept
 from rebuttal.seeds import torch_stream
 
 log = logging.getLogger(__name__)
@@ -30,10 +31,24 @@ def channels_last(
         _lay_out(network, optimizer, torch.contiguous_format)
 
 
+def layout_of_steps(
+    network: nn.Module, optimizer: torch.optim.Optimizer, precision: str, takes: bool
+) -> AbstractContextManager[None]:
+    """Within the block weights lie as is the fastest for steps of that precision, if the network takes channels last:
+    so in bfloat16, as ever in others."""
+    known = type(optimizer).__module__.startswith("torch.")  # another may flatten gradients by views
+    return channels_last(network, optimizer, takes and known and precision == "bfloat16")
+
+
 def layout_of_evaluation(network: nn.Module, takes: bool) -> AbstractContextManager[None]:
     """Within the block weights lie as is the fastest for evaluation in float32, if the network takes channels last: so
     on a CPU, as ever elsewhere."""
     return channels_last(network, when=takes and not any(parameter.is_cuda for parameter in network.parameters()))
+
+
+def has_convolutions(network: nn.Module) -> bool:
+    """Whether a network has weights that can lie channels last."""
+    return any(parameter.ndim == 4 for parameter in network.parameters())
 
 
 def takes_channels_last(network: nn.Module, inputs: Tensor) -> bool:
@@ -44,12 +59,11 @@ def takes_channels_last(network: nn.Module, inputs: Tensor) -> bool:
     Leaves the network, its gradients and the global random numbers as they are."""
     tensors = [*network.parameters(), *network.buffers()]
     shared = len({tensor.untyped_storage().data_ptr() for tensor in tensors}) < len(tensors)  # which moving would end
-    if shared or not any(parameter.ndim == 4 for parameter in network.parameters()):
+    if shared or not has_convolutions(network):
         return False
-    modes = {module: module.training for module in network.modules()}
     before = {buffer: buffer.clone() for buffer in network.buffers()}
     try:
-        with channels_last(network), torch_stream(0, "layout"):
+        with modes_kept(network), channels_last(network), torch_stream(0, "layout"):
             _run(network.train(), inputs)
             _run(network.eval(), inputs)
         return True
@@ -57,8 +71,6 @@ def takes_channels_last(network: nn.Module, inputs: Tensor) -> bool:
         log.info("the weights of %s stay as they lie: %s", type(network).__name__, error)
         return False
     finally:
-        for module, mode in modes.items():
-            module.training = mode
         for buffer, value in before.items():
             buffer.data = value
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -21,7 +20,7 @@ from rebuttal.signals import DeferredSignals, signals_deferred
 from rebuttal.store.checkpoints import Checkpoint, State
 from rebuttal.training.augmentations import augmented
 from rebuttal.training.evaluation import Evaluation, is_fitted, predict
-from rebuttal.training.layout import channels_last, layout_of_evaluation, takes_channels_last
+from rebuttal.training.layout import layout_of_evaluation, layout_of_steps, takes_channels_last
 from rebuttal.training.recipe import Recipe
 from rebuttal.training.step import BatchGradients, Loss
 
@@ -91,7 +90,7 @@ def train(
             break
         _start_epoch(network, epoch)
         with signals_deferred() as deferred:
-            with training.layout_of_steps():
+            with layout_of_steps(network, training.optimizer, recipe.precision, training.takes_layout):
                 for batch in training.rest_of_epoch(len(inputs)):
                     mean, logits = gradients.backward(chosen(batch), targets.index_select(0, batch))
                     training.descend(mean, None if evaluation is None else evaluation.right(logits, batch))
@@ -170,13 +169,7 @@ class _Training:
         self.history: list[dict[str, float]] = []
         self.step = 0
         self._shuffle_state = order.bit_generator.state  # before the current epoch was shuffled
-        self._takes_layout = takes_channels_last(network, inputs[:2])
-
-    def layout_of_steps(self) -> AbstractContextManager[None]:
-        """Within the block weights lie as is the fastest for steps of the recipe's precision."""
-        known = type(self.optimizer).__module__.startswith("torch.")  # another may flatten gradients by views
-        faster = self._takes_layout and known and self.recipe.precision == "bfloat16"
-        return channels_last(self.network, self.optimizer, faster)
+        self.takes_layout = takes_channels_last(network, inputs[:2])
 
     def rest_of_epoch(self, n: int) -> Iterator[Tensor]:
         """Yield the remaining batches of the current epoch as indices of the n examples; before each, set the learning
@@ -200,7 +193,7 @@ class _Training:
     def end_epoch(self) -> None:
         """Append the epoch's row to the history."""
         known = self.history, self.step, self.losses, self.right
-        with layout_of_evaluation(self.network, self._takes_layout):
+        with layout_of_evaluation(self.network, self.takes_layout):
             self.history.append(epoch_row(self.network, self.recipe, self.evaluation, *known))
         self._shuffle_state = self.order.bit_generator.state
 
