@@ -77,9 +77,13 @@ def takes_channels_last(network: nn.Module, inputs: Tensor) -> bool:
 
 @torch.enable_grad()
 def _run(network: nn.Module, inputs: Tensor) -> None:
-    inputs = inputs.detach().requires_grad_()
-    of = [inputs, *(parameter for parameter in network.parameters() if parameter.requires_grad)]
-    torch.autograd.grad(network(inputs).sum(), of, allow_unused=True)
+    of: list[Tensor] = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    if inputs.is_floating_point():  # not so stored pixels
+        inputs = inputs.detach().requires_grad_()
+        of.append(inputs)
+    total = network(inputs).sum()
+    if of:
+        torch.autograd.grad(total, of, allow_unused=True)
 
 
 def _lay_out(network: nn.Module, optimizer: torch.optim.Optimizer | None, layout: torch.memory_format) -> None:

@@ -8,12 +8,15 @@ from torch.nn import functional as F
 
 from rebuttal.measures.layers import faster
 from rebuttal.models import AirBench
+from rebuttal.models.preprocess import Preprocess
+from rebuttal.stages.networks import Network
 from rebuttal.training.evaluation import Evaluation
 from rebuttal.training.layout import channels_last, takes_channels_last
 from rebuttal.training.loop import train
 
 X = torch.rand(40, 3, 6, 6, generator=torch.Generator().manual_seed(0))
 Y = (X.mean(dim=(1, 2, 3)) > 0.5).long()
+PIXELS = (255 * X).to(torch.uint8)  # as images are stored
 
 
 class Viewed(nn.Module):
@@ -113,18 +116,19 @@ def test_every_network_trains_in_every_precision_and_lies_as_ever_afterwards(kin
         assert network.first.weight.data_ptr() == network.second.weight.data_ptr()
 
 
+@pytest.mark.parametrize("inputs", [X, PIXELS], ids=["floats", "pixels"])
 @pytest.mark.parametrize(("precision", "last"), [("float32", False), ("bfloat16", True)])
-def test_steps_are_channels_last_in_bfloat16_and_evaluation_always(precision, last, recipe):
-    network = flattened()
+def test_steps_are_channels_last_in_bfloat16_and_evaluation_always(precision, last, inputs, recipe):
+    network = Network(Preprocess(tuple(X.shape[1:]), crop=None, normalisation="none"), flattened())
     seen = set()
 
     def look(module, given, _):
         if len(given[0]) > 2:  # not where it is found out what it takes
             seen.add((module.training, lies_last(module.weight)))
 
-    network[0].register_forward_hook(look)
+    network.body[0].register_forward_hook(look)
     settings = recipe(epochs=1, precision=precision)
-    train(network, X, Y, F.cross_entropy, settings, np.random.default_rng(0), Evaluation(X, Y), "fit")
+    train(network, inputs, Y, F.cross_entropy, settings, np.random.default_rng(0), Evaluation(inputs, Y), "fit")
     assert seen == {(True, last), (False, True)}
 
 
@@ -168,6 +172,11 @@ def test_the_layout_changes_no_value_of_network_or_optimiser():
         assert all(torch.equal(a, b) for a, b in zip(before, tensors()))
     assert all(tensor.is_contiguous() for tensor in of_convolution())
     assert all(torch.equal(a, b) for a, b in zip(before, tensors()))
+
+
+def test_a_frozen_network_of_stored_pixels_runs_channels_last():
+    network = Network(Preprocess(tuple(X.shape[1:]), crop=None, normalisation="none"), flattened())
+    assert takes_channels_last(network.eval().requires_grad_(False), PIXELS[:2])
 
 
 @pytest.mark.parametrize(("kind", "takes"), COPIES.items())
