@@ -24,6 +24,7 @@ from benchmarks.record import record
 from benchmarks.throughput import seconds, settings
 from rebuttal import device
 from rebuttal.device import has_bfloat16
+from rebuttal.training.layout import layout_of_steps, takes_channels_last
 from rebuttal.training.step import BatchGradients
 
 BATCHES = {"airbench": 512, "resnet18": 64, "vgg11": 128, "mlp": 128}
@@ -34,8 +35,6 @@ def compete(name: str, precision: str, mode: str, where: torch.device, rounds: i
     """Seconds of a step by whether it is compiled, their ratio, and what compilation takes."""
     model, recipe = settings(name)
     network = model.network(SHAPE, CLASSES).to(where).train()
-    if precision == "bfloat16":
-        network = network.to(memory_format=torch.channels_last)
     size = BATCHES[name]
     inputs, labels = torch.randn(size, *SHAPE, device=where), torch.arange(size, device=where) % CLASSES
     plain, compiled = (
@@ -47,10 +46,11 @@ def compete(name: str, precision: str, mode: str, where: torch.device, rounds: i
         network.zero_grad()
         return seconds(lambda: gradients.backward(inputs, labels), where)
 
-    step(plain)
-    first = step(compiled)
-    step(compiled)  # on a GPU the second step records the graph
-    times = [(step(plain), step(compiled)) for _ in range(rounds)]
+    with layout_of_steps(network, recipe.make_optimizer(network), precision, takes_channels_last(network, inputs[:2])):
+        step(plain)
+        first = step(compiled)
+        step(compiled)  # on a GPU the second step records the graph
+        times = [(step(plain), step(compiled)) for _ in range(rounds)]
     without, with_it = (median(column) for column in zip(*times))
     gained = without - with_it
     return {
