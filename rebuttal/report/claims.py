@@ -33,7 +33,8 @@ class Claim:
 
     With `against`, the number is instead the rank correlation (Spearman) of `value` with that metric over the runs
     of one seed. `lower_bound`, `upper_bound`: the metric that bounds a censored `value`, such as the steps of a network
-    that never fitted; it counts for the side that it proves, and for no other.
+    that never fitted; it counts for the side that it proves, and for no other. `over_lower_bound`: the same for a
+    censored `over`.
 
     The scope: `models` and `datasets`, the options that the claim is about (all, if empty); `labels`, those that the
     network of `corruption` was trained on (`true`, `random`, `permuted`); `where`, the range (low, high) of each
@@ -53,6 +54,7 @@ class Claim:
     region: str = ""
     minus: str | float | None = None
     over: str | None = None
+    over_lower_bound: str | None = None
     lower_bound: str | None = None
     upper_bound: str | None = None
     against: str | None = None
@@ -73,8 +75,9 @@ class Claim:
     @property
     def metrics(self) -> list[str]:
         """Every metric that the claim names."""
-        names = (self.value, self.minus, self.over, self.lower_bound, self.upper_bound, self.against, self.control)
-        return [name for name in (*names, *self.fitted, *self.where) if isinstance(name, str)]
+        bounds = (self.lower_bound, self.upper_bound, self.over_lower_bound)
+        names = (self.value, self.minus, self.over, *bounds, self.against, self.control, *self.fitted, *self.where)
+        return [name for name in names if isinstance(name, str)]
 
 
 def read_claims(path: Path = LEDGER) -> list[Claim]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 import pandas as pd
+from pydantic import Field
 
 from rebuttal.config import checked
 from rebuttal.report.gather import Run
-from rebuttal.report.naming import labels_name
+from rebuttal.report.naming import has_settings, labels_name
 from rebuttal.report.tables import Named, comparable_runs, fitted_runs, grouped, named
 from rebuttal.statistics import (
     Comparison,
@@ -107,13 +109,14 @@ class Trend:
     """A metric against another, `along`, over the runs of a setup: rank correlation, over all runs and the lowest and
     highest of one seed, and whether a line is enough.
 
-    `fitted`: as for `Contrast`.
+    `settings`: the value of each key of the config of a run that counts. `fitted`: as for `Contrast`.
     """
 
     experiment: str
     measure: str
     metric: str
     along: str
+    settings: dict[str, Any] = Field(default_factory=dict)
     fitted: tuple[str, ...] = ()
 
     def metrics(self) -> Named:
@@ -123,8 +126,8 @@ class Trend:
 
     def rows(self, runs: Sequence[Run]) -> list[Row]:
         """Return a row for each setup in which both metrics vary and are defined in all runs that have them."""
-        groups = grouped((run for run in runs if run.experiment == self.experiment), _setup)
-        return [row for group in groups if (row := self._row(group)) is not None]
+        own = [run for run in runs if run.experiment == self.experiment and has_settings(run.config, self.settings)]
+        return [row for group in grouped(own, _setup) if (row := self._row(group)) is not None]
 
     def _row(self, group: Sequence[Run]) -> Row | None:
         known = [

@@ -33,8 +33,9 @@ class Run:
     """A finished run: its metrics and its config.
 
     `configuration`: a fingerprint, equal for runs that differ only in their seed; `name` is its readable name. `setup`:
-    equal also for other corruptions of the labels. `identity`: equal for duplicates. `networks`: the names of the
-    trained networks that its numbers come from. `judged`: False for a run whose numbers mean nothing (debug=tiny).
+    equal also for other corruptions of the labels. `identity`: of its stages, equal for duplicates. `networks`: the
+    names of the trained networks that its numbers come from. `judged`: False for a run whose numbers mean nothing
+    (debug=tiny).
     `config`: without the keys that may differ within a configuration. `command`: the command that repeats the run.
     `version`: of rebuttal. `places`: the folders of configs, besides rebuttal's own, that the run was composed from.
     `report`: the folder of the earlier report that the run is known from; None for one whose own folder was read.
@@ -129,7 +130,7 @@ def gather(folders: Iterable[str | Path]) -> Gathered:
     of it.
     """
     roots = [Path(root) for root in folders]
-    found: dict[str, list[Run]] = {}
+    found: dict[tuple[str, str], list[Run]] = {}
     problems: list[Problem] = []
     configs: dict[str, dict[str, Any]] = {}
     own = sorted({path for root in roots for path in _run_folders(root)})
@@ -140,7 +141,7 @@ def gather(folders: Iterable[str | Path]) -> Gathered:
         if isinstance(run, Problem):
             problems.append(run)
         elif run.report is None or (run.folder.resolve(), run.identity) not in present:
-            found.setdefault(run.identity, []).append(run)
+            found.setdefault((run.experiment, run.identity), []).append(run)
     runs = []
     for same in found.values():
         first = max(same, key=lambda run: len(run.metrics))  # a later version may take more of the same networks
@@ -151,6 +152,24 @@ def gather(folders: Iterable[str | Path]) -> Gathered:
         elsewhere = [run.folder for run in same if run is not first and run.report is None]
         problems += [Problem(folder, "duplicate", f"the same run as {first.folder}") for folder in elsewhere]
     return Gathered(_with_names(runs), problems)
+
+
+def independent_runs(runs: Iterable[Run]) -> tuple[list[Run], list[Run]]:
+    """Return the runs that replicate, and the others. Of a configuration's runs those of one seed are one, and those of
+    two seeds that share a trained network, as they do where a stage has a seed of its own; the first is kept."""
+    seed_of: dict[tuple[str, str], int] = {}
+    seeds: set[tuple[str, int]] = set()
+    independent, others = [], []
+    for run in runs:
+        names = [(run.configuration, network) for network in run.networks]
+        repeats = (run.configuration, run.seed) in seeds
+        if repeats or any(seed_of.get(name, run.seed) != run.seed for name in names):
+            others.append(run)
+            continue
+        independent.append(run)
+        seeds.add((run.configuration, run.seed))
+        seed_of |= dict.fromkeys(names, run.seed)
+    return independent, others
 
 
 def _conflict(run: Run, same: list[Run]) -> Problem:

@@ -14,7 +14,7 @@ from rebuttal.report.claims import LEDGER, read_claims
 from rebuttal.report.comparisons import Contrast, TimeToFit, Trend, contrast_table, time_table, trend_table
 from rebuttal.report.contents import headings, make_charts, make_tables
 from rebuttal.report.declarations import check_claimed, read_declarations, unknown_metrics
-from rebuttal.report.gather import Gathered, gather
+from rebuttal.report.gather import Gathered, gather, independent_runs
 from rebuttal.report.tables import Table, format_verdict
 from rebuttal.report.verdicts import DECISIONS, Verdict, claims_by_region, judge
 
@@ -23,13 +23,15 @@ from rebuttal.report.verdicts import DECISIONS, Verdict, claims_by_region, judge
 class Results:
     """The content of a report.
 
-    `unjudged`: how many runs no verdict is about, because their numbers mean nothing. `overview`: the chart of all
+    `unjudged`: how many runs no verdict is about, because their numbers mean nothing. `repeated`: how many are in no
+    number, because they replicate none (`independent_runs`). `overview`: the chart of all
     judged claims. `headings`: of each experiment with runs, in order. `contrasts`, `times`, `trends`: the tables of
     `rebuttal.report.comparisons`. `unknown`: what is declared of metrics that no run has.
     """
 
     gathered: Gathered
     unjudged: int
+    repeated: int
     verdicts: list[Verdict]
     headings: dict[str, str]
     tables: list[Table]
@@ -65,6 +67,10 @@ class Results:
         notes = [f"runs excluded as {status}: {count}" for status, count in counts.items()]
         if self.unjudged:
             notes.append(f"runs that no claim is judged on (debug=tiny): {self.unjudged}; --debug judges them too")
+        if self.repeated:
+            notes.append(
+                f"runs with the seed or a network of another of their configuration, in no number: {self.repeated}"
+            )
         versions = self.gathered.versions()
         if len(versions) > 1:
             mixed = ", ".join(f"{version} ({count} runs)" for version, count in sorted(versions.items()))
@@ -90,19 +96,21 @@ def find_results(
     comparisons = [spec for one in declared for spec in one.comparisons]
     judged = [run for run in gathered.runs if run.judged or debug]
     verdicts = judge(claims, judged)
-    tables = make_tables(declared, gathered.runs)
+    runs, repeated = independent_runs(gathered.runs)
+    tables = make_tables(declared, runs)
     return Results(
         gathered=gathered,
         unjudged=len(gathered.runs) - len(judged),
+        repeated=len(repeated),
         verdicts=verdicts,
         overview=verdict_chart(verdicts),
-        headings=headings(declared, gathered.runs),
+        headings=headings(declared, runs),
         tables=tables,
-        charts=make_charts(declared, gathered.runs, tables, claims),
-        contrasts=contrast_table([spec for spec in comparisons if isinstance(spec, Contrast)], gathered.runs),
-        times=time_table([spec for spec in comparisons if isinstance(spec, TimeToFit)], gathered.runs),
-        trends=trend_table([spec for spec in comparisons if isinstance(spec, Trend)], gathered.runs),
-        unknown=unknown_metrics(declared, gathered.runs),
+        charts=make_charts(declared, runs, tables, claims),
+        contrasts=contrast_table([spec for spec in comparisons if isinstance(spec, Contrast)], runs),
+        times=time_table([spec for spec in comparisons if isinstance(spec, TimeToFit)], runs),
+        trends=trend_table([spec for spec in comparisons if isinstance(spec, Trend)], runs),
+        unknown=unknown_metrics(declared, runs),
     )
 
 
@@ -137,7 +145,6 @@ def _claim_row(v: Verdict) -> dict[str, object]:
         "high": v.high,
         "comparison": v.claim.comparison,
         "threshold": v.claim.threshold,
-        "test": v.test,
         "p_holm": v.p,
         "effect_size": v.effect,
         "control": v.control,

@@ -3,14 +3,14 @@
 A claim is judged separately for each configuration (runs that differ only in their seed) within its scope; seeds are
 the units of replication. It is about the typical seed, the median: `supported` if the median lies on the claimed side
 of the threshold, `refuted` if it lies on the other, both only if the test says so after Holm's correction over all
-verdicts of the ledger; otherwise `inconclusive`, or `not run` if no run within the scope has the metrics.
+verdicts that have enough seeds for a test; otherwise `inconclusive`, or `not run` if no run within the scope has the
+metrics.
 
-With enough seeds (`seeds_needed`) the test is the sign test, exact for every distribution. With fewer it is a t-test
-that allows for skewness (`strict_t_p`), unless values repeat, are censored or are undefined: then nothing can be
-concluded from fewer.
+The test is the sign test, exact for every distribution. Enough seeds are those with which it can be significant
+(`seeds_that_decide`); whether a verdict has them depends on no value.
 
-A run whose value is undefined counts against both sides. Runs below the fit target, and runs that share a network with
-another seed, are left out and listed.
+A run whose value is undefined or equal to the threshold counts against both sides. Runs below the fit target, and runs
+that share a network with another run, are left out and listed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Literal, get_args
 
 from rebuttal.errors import nearest
 from rebuttal.report.claims import Claim
-from rebuttal.report.gather import Run
+from rebuttal.report.gather import Run, independent_runs
 from rebuttal.report.naming import (
     dataset_name,
     has_settings,
@@ -37,18 +37,15 @@ from rebuttal.statistics import (
     holm,
     median_interval,
     rank_correlation,
-    repeats,
     seeds_needed,
+    seeds_that_decide,
     sign_p,
-    strict_t_p,
 )
 
 SIGNIFICANCE = 0.05
-LEAST_TESTED = 3  # seeds; no test says anything about fewer
 
 Decision = Literal["supported", "refuted", "inconclusive", "not run"]
 DECISIONS: tuple[Decision, ...] = get_args(Decision)
-Test = Literal["sign", "t"]
 
 
 @dataclass(frozen=True)
@@ -57,10 +54,10 @@ class Verdict:
 
     `values`: the known ones, one per run in `runs`, or one per seed for a rank correlation; `undefined`: how many are
     not known; `censored`: how many of the known ones are bounds. `left_out`: runs below the fit target. `shared`: runs
-    that use a trained network of a run in `runs`, so that they replicate nothing.
-    `median`, `low`, `high`: over `values`, with its 95 % interval if all are known. `effect`: Cohen's d. `test`: the
-    test of `p`, which is Holm-adjusted. `needed`: the fewest seeds with which an exact test can decide. `why`: what
-    keeps the claim from being judged, or from being about all that it names, if anything does.
+    that replicate nothing, because they have the seed or a trained network of a run in `runs`.
+    `median`, `low`, `high`: over `values`, with its 95 % interval if all are known. `effect`: Cohen's d. `p`: of the
+    sign test, Holm-adjusted; None with too few seeds for a test. `needed`: the fewest seeds with which it can
+    decide. `why`: what keeps the claim from being judged, or from being about all that it names, if anything does.
     """
 
     claim: Claim
@@ -77,7 +74,6 @@ class Verdict:
     low: float | None = None
     high: float | None = None
     effect: float | None = None
-    test: Test | None = None
     p: float | None = None
     needed: int | None = None
     verdict: Decision = "not run"
@@ -99,7 +95,7 @@ class Verdict:
             "undefined": self.undefined,
             "censored": self.censored,
             "not fitted": len(self.left_out),
-            "sharing a network": len(self.shared),
+            "of the same seed or network": len(self.shared),
         }
         parts = [f"{count} {what}" for what, count in counts.items() if count]
         if self.verdict == "inconclusive" and self.needed is not None and self.n < self.needed:
@@ -114,10 +110,11 @@ def judge(claims: Iterable[Claim], runs: Sequence[Run]) -> list[Verdict]:
     for claim in claims:
         unknown = _unknown_name(claim, models, datasets, experiments) if runs else ""
         verdicts += [_remarked(verdict, unknown) for verdict in _measured(claim, runs)]
-    tests = sum(verdict.n >= LEAST_TESTED for verdict in verdicts)  # what has no test takes no share of the error
-    tested = [_tested(v, seeds_needed(tests + (v.n < LEAST_TESTED), SIGNIFICANCE)) for v in verdicts]
-    adjusted = holm([verdict.p for verdict in tested])
-    return [replace(verdict, p=p, verdict=_decide(verdict, p)) for verdict, p in zip(tested, adjusted)]
+    enough = seeds_that_decide([verdict.n for verdict in verdicts], SIGNIFICANCE)
+    adjusted = holm([sign_p(v.values, v.claim.threshold, v.n) if v.n >= enough else None for v in verdicts])
+    return [
+        replace(v, p=p, needed=_needed(v, verdicts, enough), verdict=_decide(v, p)) for v, p in zip(verdicts, adjusted)
+    ]
 
 
 def claims_by_region(verdicts: Iterable[Verdict]) -> dict[str, list[Verdict]]:
@@ -219,19 +216,6 @@ def _numbers(claim: Claim, configuration: str, group: Sequence[Run]) -> Verdict:
     )
 
 
-def independent_runs(runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
-    """Return the runs that share no trained network with one before them of another seed, and the others."""
-    seed_of: dict[str, int] = {}
-    independent, shared = [], []
-    for run in runs:
-        if any(seed_of.get(network, run.seed) != run.seed for network in run.networks):
-            shared.append(run)
-            continue
-        independent.append(run)
-        seed_of |= dict.fromkeys(run.networks, run.seed)
-    return independent, shared
-
-
 def _has_fitted(claim: Claim, run: Run) -> bool:
     return all((run.metrics.get(name) or 0) >= claim.fit_target for name in claim.fitted)
 
@@ -241,21 +225,26 @@ Found = tuple[float | None, bool]  # a value, None if undefined; and whether it 
 
 def _value(claim: Claim, run: Run) -> Found:
     """Return the claim's number for a run."""
-    number = run.metrics.get(claim.value)
+    number = _ratio(claim, run, claim.value, claim.over)
     if number is not None:
-        return _difference(claim, run, number), False
-    for bound, proves in ((claim.lower_bound, float.__gt__), (claim.upper_bound, float.__lt__)):
-        number = None if bound is None else run.metrics.get(bound)
-        value = None if number is None else _difference(claim, run, number)
-        if value is not None and proves(value, float(claim.threshold)):
-            return value, True
+        return number, False
+    bounds = [(claim.lower_bound, claim.over, float.__gt__), (claim.upper_bound, claim.over, float.__lt__)]
+    if claim.over_lower_bound is not None:
+        bounds.append((claim.value, claim.over_lower_bound, float.__lt__))
+    for value, over, proves in bounds:
+        number = None if value is None else _ratio(claim, run, value, over)
+        if number is not None and proves(number, float(claim.threshold)):
+            return number, True
     return None, False
 
 
-def _difference(claim: Claim, run: Run, number: float) -> float | None:
+def _ratio(claim: Claim, run: Run, value: str, over: str | None) -> float | None:
+    number = run.metrics.get(value)
     minus = run.metrics.get(claim.minus) if isinstance(claim.minus, str) else claim.minus or 0.0
-    over = 1.0 if claim.over is None else run.metrics.get(claim.over)
-    return None if minus is None or over is None or over <= 0 else float((number - minus) / over)
+    divisor = 1.0 if over is None else run.metrics.get(over)
+    if number is None or minus is None or divisor is None or divisor <= 0:
+        return None
+    return float((number - minus) / divisor)
 
 
 def _correlations(claim: Claim, runs: Sequence[Run]) -> list[Found]:
@@ -273,14 +262,11 @@ def _correlations(claim: Claim, runs: Sequence[Run]) -> list[Found]:
     return found
 
 
-def _tested(v: Verdict, needed: int) -> Verdict:
-    """Return the verdict with its test and p, not adjusted; the test is chosen by the number of seeds and by what is
-    known, not by the outcome."""
-    if v.n < LEAST_TESTED:
-        return replace(v, needed=needed)
-    if v.n < needed and not v.undefined and not v.censored and not repeats(v.values):
-        return replace(v, needed=needed, test="t", p=strict_t_p(v.values, v.claim.threshold))
-    return replace(v, needed=needed, test="sign", p=sign_p(v.values, v.claim.threshold, v.n))
+def _needed(verdict: Verdict, verdicts: Sequence[Verdict], enough: int) -> int:
+    """Return the seeds that a verdict needs, if all that have runs of its experiment get as many."""
+    experiment = verdict.claim.experiment
+    tests = sum(v.n >= enough or (v.n > 0 and v.claim.experiment == experiment) for v in verdicts)
+    return seeds_needed(tests, SIGNIFICANCE)
 
 
 def _decide(v: Verdict, p: float | None) -> Decision:

@@ -31,16 +31,17 @@ NOT_COMPARED = {
     "packages",
     "tracker",
 }
+SEEDS = {"seed", "data_seed"}  # in the identities of stages; a seed that is set apart has another name there
 
 
 def configuration(experiment: str, stages: dict[str, Any]) -> str:
     """Return a fingerprint that is equal for runs whose stages' identities differ in seeds only."""
-    return fingerprint([experiment, _without(stages, {"seed"})])
+    return fingerprint([experiment, _without(stages, SEEDS)])
 
 
 def setup(experiment: str, stages: dict[str, Any]) -> str:
     """Return a fingerprint that is equal for runs that differ in seeds and in the corruption of the labels only."""
-    return fingerprint([experiment, _without(stages, {"seed", "corruption"})])
+    return fingerprint([experiment, _without(stages, SEEDS | {"corruption"})])
 
 
 def comparable(config: dict[str, Any]) -> dict[str, Any]:

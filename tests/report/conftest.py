@@ -13,6 +13,8 @@ from rebuttal.report.tables import grouped
 
 OF_NOISE = ("two_stage", "leak", "sample_efficiency")  # whose claims are about random labels
 
+RANDOM = {"_target_": "rebuttal.data.RandomLabels"}
+
 
 @pytest.fixture
 def make_run(tmp_path):
@@ -73,7 +75,9 @@ def study(make_run, tmp_path):
                     for claim in (claim for claim in about if not (claim.models and claim.settings)):
                         metrics |= {name: low for name, (low, _) in claim.where.items()}  # within every region
                         data |= nested(claim.settings).get("dataset", {})
-                    corruption = None if fraction is None else {"_target_": "x.RandomLabels", "fraction": fraction}
+                    corruption = (
+                        None if fraction is None else {"_target_": "rebuttal.data.RandomLabels", "fraction": fraction}
+                    )
                     name = f"{experiment}-{fraction}-{seed}"
                     make_run(name, metrics, seed, experiment, model=resnet, corruption=corruption, **data, **settings)
             of_settings = [claim for claim in about if claim.models and claim.settings]
@@ -116,7 +120,7 @@ def option_of(group, name):
 def parts_of(settings, labels):
     """What `make_run` takes for a run with these settings, by the path of the key, and labels."""
     config = nested(settings)
-    random = {"_target_": "x.RandomLabels", "fraction": 1.0} if labels == "random labels" else None
+    random = RANDOM | {"fraction": 1.0} if labels == "random labels" else None
     parts = {"corruption": random, **{part: config.get(part) for part in ("model", "training", "preprocess")}}
     return parts | config.get("dataset", {})
 

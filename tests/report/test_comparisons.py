@@ -47,3 +47,9 @@ def test_a_trend_over_the_noise_levels_of_a_setup(make_run, tmp_path):
     assert row["runs"] == 15 and row["spearman"] < -0.95
     assert row["lowest_seed"] == pytest.approx(-1) and row["highest_seed"] == pytest.approx(-1)
     assert row["r2_line"] < row["r2_parabola"] == pytest.approx(1) and row["p_parabola"] < 1e-6
+    permuted = {"_target_": "x.PermutedLabels"}  # another kind of labels, of the same setup
+    make_run("p", {"fit/x": 5.0, "fit/level": 1.0}, 0, experiment="corruption", corruption=permuted)
+    own = {"corruption._target_": "x.RandomLabels"}
+    trend = Trend(experiment="corruption", measure="x", metric="fit/x", along="fit/level", settings=own)
+    (again,) = trend_table([trend], gather([tmp_path]).runs).to_dict("records")
+    assert again == row

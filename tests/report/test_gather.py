@@ -6,7 +6,8 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from rebuttal.report.gather import RECORDS, gather
+from rebuttal.report.gather import RECORDS, gather, independent_runs
+from rebuttal.report.results import find_results
 
 
 def test_the_table_has_a_row_per_run_with_settings_and_metrics(make_run, tmp_path):
@@ -54,6 +55,34 @@ def test_excluded_runs_are_listed_with_the_reason_and_the_others_are_counted(mak
     assert found["unfinished"] == ("unfinished", "no metrics.json; rerun its command to resume")
     assert found["truncated"][0] == found["old"][0] == "damaged"
     assert "another version" in found["old"][1]
+
+
+def test_runs_of_two_experiments_are_two_though_their_stages_are_the_same(make_run, tmp_path):
+    one, other = (make_run(name, {"fit/x": 1.0}, experiment=name) for name in ("baseline", "zhang"))
+    stages = json.loads((one / "provenance.json").read_text())["stages"]
+    told = json.loads((other / "provenance.json").read_text())
+    (other / "provenance.json").write_text(json.dumps(told | {"stages": stages}))
+    gathered = gather([tmp_path])
+    assert [run.experiment for run in gathered.runs] == ["baseline", "zhang"] and not gathered.problems
+
+
+def test_runs_that_share_a_network_or_a_seed_are_in_no_table_twice(tmp_path, make_run):
+    """Three seeds, of which two share a network; then the first again, with another seed for a stage of its own."""
+    for seed, network in ((0, "a"), (1, "b"), (2, "b"), (0, "c")):
+        folder = make_run(
+            f"{seed}{network}", {"fit/train_accuracy": 1.0, "fit/test_accuracy": seed / 10}, seed, "zhang"
+        )
+        told = json.loads((folder / "provenance.json").read_text())
+        told |= {"networks": [f"fit/{network}"], "stages": {"fit": [seed, network]}}
+        (folder / "provenance.json").write_text(json.dumps(told))
+    runs = gather([tmp_path]).runs
+    independent, others = independent_runs(runs)
+    assert [run.folder.name for run in independent] == ["0a", "1b"]
+    assert [run.folder.name for run in others] == ["0c", "2b"]
+    results = find_results([tmp_path])
+    assert results.repeated == 2
+    assert "runs with the seed or a network of another of their configuration, in no number: 2" in results.notes()
+    assert {run.folder.name for table in results.tables for run in table.runs} == {"0a", "1b"}
 
 
 def test_ten_thousand_runs_take_under_ten_seconds(make_run, tmp_path):

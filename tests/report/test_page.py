@@ -82,7 +82,7 @@ def test_text_from_a_run_is_escaped(browser, make_run, study, tmp_path):
     open_page(browser, find_results([folder]), tmp_path)
     assert browser.execute_script("return window.broken") is None
     assert EVIL in browser.find_element("css selector", "#problems ~ .wide").text
-    settings = browser.execute_script("return document.querySelector('pre').textContent")
+    settings = browser.execute_script("return [...document.querySelectorAll('pre')].map(one => one.textContent).join()")
     assert "<script>" in settings
 
 

@@ -44,12 +44,12 @@ def verdict(found, **changes):
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ([0.8, 0.81, 0.82], "supported"),
-        ([0.1, 0.12, 0.11], "refuted"),
-        ([0.2, 0.9, 0.5], "inconclusive"),
+        ([0.8, 0.81, 0.82, 0.83, 0.84, 0.85], "supported"),
+        ([0.1, 0.12, 0.11, 0.1, 0.12, 0.11], "refuted"),
+        ([0.2, 0.9, 0.5, 0.2, 0.9, 0.5], "inconclusive"),
+        ([0.998, 0.9981, 0.9982, 0.9983, 0.9984], "inconclusive"),  # however close: a sixth may lie anywhere
         ([0.9], "inconclusive"),
         ([0.9, 0.91], "inconclusive"),  # two seeds show nothing about a third
-        ([1.0, 1.0, 1.0], "inconclusive"),  # no spread: the t-test does not apply, and three signs are too few
         ([1.0] * 5, "inconclusive"),
         ([1.0] * 6, "supported"),  # 2 / 2^6 < 0.05
         ([0.4] * 6, "refuted"),
@@ -64,15 +64,13 @@ def test_the_test_decides(values, expected):
     assert verdict(runs_of(values), comparison="at_most") == opposite
 
 
-def test_zero_spread_never_gives_a_verdict_from_few_seeds():
-    """Two seeds at .991 do not support ≥ .99, nor three correlations at -1 support ≤ -.9."""
+def test_equal_values_never_give_a_verdict_from_few_seeds():
+    """Two seeds at .991 do not support ≥ .99, nor three correlations at -1 support ≤ -.85."""
     (found,) = judge([claim(threshold=0.99)], runs_of([0.991, 0.991]))
     assert found.verdict == "inconclusive" and found.p is None and found.remarks == "at least 6 seeds needed"
     levels = [run(s, f"p{level}", fit__x=-level, fit__level=float(level)) for s in range(3) for level in range(4)]
-    trend = {"against": "fit/level", "comparison": "at_most", "threshold": -0.9}
-    (found,) = judge([claim(**trend)], levels)
-    assert found.values == pytest.approx((-1.0,) * 3)
-    assert (found.verdict, found.test, found.p) == ("inconclusive", "sign", 0.25)
+    (found,) = judge([claim(against="fit/level", comparison="at_most", threshold=-0.85)], levels)
+    assert found.values == (-1.0,) * 3 and (found.verdict, found.p) == ("inconclusive", None)
 
 
 def test_the_seeds_needed_are_those_with_which_a_verdict_is_reached():
@@ -83,14 +81,15 @@ def test_the_seeds_needed_are_those_with_which_a_verdict_is_reached():
         assert {v.verdict for v in judge(ledger, runs_of([0.9] * (needed - 1)))} == {"inconclusive"}
 
 
-def test_what_has_too_few_seeds_for_a_test_takes_no_share_of_the_error():
-    runs = [run(seed, fit__x=1.0, **({"fit__few": 1.0} if seed < 2 else {})) for seed in range(6)]
-    of_two = [claim(id=f"y{i}", where={"fit/few": (1.0, 1.0)}) for i in range(20)]
-    whole, *others = judge([claim(), *of_two], runs)
+@pytest.mark.parametrize("seeds", [1, 2, 3, 5])
+def test_what_has_too_few_seeds_for_a_test_takes_no_share_of_the_error(seeds):
+    runs = [run(seed, fit__x=1.0, **({"fit__few": 1.0} if seed < seeds else {})) for seed in range(6)]
+    of_few = [claim(id=f"y{i}", where={"fit/few": (1.0, 1.0)}) for i in range(20)]
+    whole, *others = judge([claim(), *of_few], runs)
     assert whole.verdict == "supported" and whole.p == pytest.approx(2 / 2**6)
-    assert {(other.verdict, other.n, other.test) for other in others} == {("inconclusive", 2, None)}
-    # Of seven seeds each alone would take its half of the error.
-    assert others[0].needed == judge([claim(), claim(id="d")], runs)[0].needed == 7
+    assert {(other.verdict, other.n, other.p) for other in others} == {("inconclusive", seeds, None)}
+    # If all of them had more seeds, each would take its part of the error.
+    assert others[0].needed == judge([claim(id=f"d{i}") for i in range(21)], runs)[0].needed == 10
 
 
 def test_a_claim_without_runs_is_not_run():
@@ -101,19 +100,19 @@ def test_a_claim_without_runs_is_not_run():
 def test_a_claim_is_judged_within_its_scope_only():
     resnet = yaml.safe_load((CONFIG_DIR / "model/resnet18.yaml").read_text())
     random = {"_target_": "rebuttal.data.RandomLabels", "fraction": 1.0}
-    mlp = [run(s, "mlp", CONFIG, fit__x=0.4 + s / 1000) for s in range(3)]
+    mlp = [run(s, "mlp", CONFIG, fit__x=0.4 + s / 1000) for s in range(8)]
     assert verdict(mlp) == "refuted" and verdict(mlp, models=("resnet18",)) == "not run"
-    both = mlp + [run(s, "r", CONFIG | {"model": resnet}, fit__x=0.9 + s / 1000) for s in range(3)]
+    both = mlp + [run(s, "r", CONFIG | {"model": resnet}, fit__x=0.9 + s / 1000) for s in range(8)]
     (found,) = judge([claim(models=("resnet18",))], both)
     assert found.verdict == "supported" and {r.configuration for r in found.runs} == {"r"}
-    both = mlp + [run(s, "n", CONFIG | {"corruption": random}, fit__x=0.9 + s / 1000) for s in range(3)]
+    both = mlp + [run(s, "n", CONFIG | {"corruption": random}, fit__x=0.9 + s / 1000) for s in range(8)]
     assert {v.configuration: v.verdict for v in judge([claim(labels="random")], both)} == {"n": "supported"}
     assert {v.configuration: v.verdict for v in judge([claim(labels="true")], both)} == {"mlp": "refuted"}
 
 
 def test_an_experiment_or_a_model_that_nothing_is_called_is_named_with_the_nearest():
     mlp = yaml.safe_load((CONFIG_DIR / "model/mlp.yaml").read_text())
-    runs = [replace(one, config=CONFIG | {"model": mlp}) for one in runs_of([0.9, 0.91, 0.92])]
+    runs = [replace(one, config=CONFIG | {"model": mlp}) for one in runs_of([0.9, 0.91, 0.92, 0.93, 0.94, 0.95])]
 
     def remarks(**changes):
         (found,) = judge([claim(**changes)], runs)
@@ -134,7 +133,7 @@ def test_the_user_s_own_experiments_and_models_are_known(tmp_path):
     for group, text in (("experiment", "name: called_so\n"), ("model", "defaults: [mlp]\nhidden: [3]\n")):
         (tmp_path / group).mkdir()
         (tmp_path / group / "own.yaml").write_text(text)
-    runs = [replace(one, places=(tmp_path,)) for one in runs_of([0.9, 0.91, 0.92])]
+    runs = [replace(one, places=(tmp_path,)) for one in runs_of([0.9, 0.91, 0.92, 0.93, 0.94, 0.95])]
     for changes in ({"experiment": "called_so"}, {"models": ("own",)}):
         (found,) = judge([claim(**changes)], runs)
         assert (found.verdict, found.remarks) == ("not run", "")
@@ -143,13 +142,13 @@ def test_the_user_s_own_experiments_and_models_are_known(tmp_path):
 
 
 def test_configurations_are_judged_separately():
-    runs = [run(s, "high", fit__x=0.8 + s / 100) for s in range(3)] + [run(s, "low", fit__x=s / 100) for s in range(3)]
+    runs = [run(s, "high", fit__x=0.8 + s / 100) for s in range(8)] + [run(s, "low", fit__x=s / 100) for s in range(8)]
     assert {v.configuration: v.verdict for v in judge([claim()], runs)} == {"high": "supported", "low": "refuted"}
 
 
 def test_undefined_values_count_against_both_sides_and_are_shown():
     (found,) = judge([claim()], runs_of([0.9, 0.91, None, None]))
-    assert (found.verdict, found.n, found.undefined, found.test, found.p) == ("inconclusive", 4, 2, "sign", 1.0)
+    assert (found.verdict, found.n, found.undefined, found.p) == ("inconclusive", 4, 2, None)
     assert found.low is found.high is None and found.remarks == "2 undefined; at least 6 seeds needed"
     assert verdict(runs_of([0.9] * 6 + [None])) == "inconclusive"  # six of seven: p = 0.125
     assert verdict(runs_of([0.9] * 8 + [None])) == "supported"  # eight of nine: p = 0.039
@@ -188,11 +187,16 @@ def test_a_bound_counts_for_the_side_that_it_proves_only():
     assert found.verdict == "inconclusive" and found.values == ()  # run, but the time is censored
 
 
-def test_bounds_are_not_given_to_the_t_test():
-    values = [(None, 9.0), (None, 9.1), (8.8, 9.2)]
-    runs = [run(s, fit__x=x, fit__steps=bound) for s, (x, bound) in enumerate(values)]
-    (found,) = judge([claim(lower_bound="fit/steps")], runs)
-    assert (found.test, found.censored, found.verdict) == ("sign", 2, "inconclusive")
+def test_a_bound_of_the_divisor_counts_for_the_side_that_it_proves_only():
+    """Noise that is never fitted took more steps than it had: the walk's are less than that many times as many."""
+    runs = [run(s, fit__x=100.0, fit__y=None, fit__steps=1000.0) for s in range(6)]
+    ratio = {"over": "fit/y", "over_lower_bound": "fit/steps"}
+    (found,) = judge([claim(**ratio, threshold=1)], runs)
+    assert (found.values, found.censored, found.verdict) == ((0.1,) * 6, 6, "refuted")
+    (found,) = judge([claim(**ratio, threshold=0.05)], runs)  # at most 0.1 is no evidence about 0.05
+    assert (found.undefined, found.verdict) == (6, "inconclusive")
+    neither = [run(s, fit__x=None, fit__most=100.0, fit__y=None, fit__steps=1000.0) for s in range(6)]
+    assert judge([claim(**ratio, lower_bound="fit/most", threshold=1)], neither)[0].undefined == 6
 
 
 def test_runs_whose_networks_did_not_fit_are_excluded_and_listed():
@@ -205,11 +209,11 @@ def test_runs_whose_networks_did_not_fit_are_excluded_and_listed():
 
 def test_a_claim_may_be_about_runs_of_some_settings_and_their_distance_from_a_number():
     plain, decay = (CONFIG | {"training": {"weight_decay": decay}} for decay in (0.0, 0.1))
-    runs = [run(s, "p", plain, fit__x=0.9 + s / 1000) for s in range(3)]
-    runs += [run(s, "d", decay | {"model": {"hidden": [3]}}, fit__x=0.5 + s / 1000) for s in range(3)]
+    runs = [run(s, "p", plain, fit__x=0.9 + s / 1000) for s in range(6)]
+    runs += [run(s, "d", decay | {"model": {"hidden": [3]}}, fit__x=0.5 + s / 1000) for s in range(6)]
     for settings in ({"training.weight_decay": 0.1}, {"model.hidden": (3,)}):
         (found,) = judge([claim(settings=settings, minus=0.6, threshold=-0.05)], runs)
-        assert found.values == pytest.approx((-0.1, -0.099, -0.098)) and found.verdict == "refuted"
+        assert found.values == pytest.approx([-0.1 + s / 1000 for s in range(6)]) and found.verdict == "refuted"
     assert verdict(runs, settings={"training.weight_decay": 0.2}) == "not run"
 
 
@@ -274,7 +278,17 @@ def test_a_run_that_shares_a_trained_network_with_another_seed_is_no_replication
     runs = [replace(run(s, fit__x=0.9 + s / 100), networks=frozenset(names)) for s, names in enumerate(networks)]
     (found,) = judge([claim()], runs)
     assert [r.seed for r in found.runs] == [0, 1, 3] and [r.seed for r in found.shared] == [2]
-    assert found.n == 3 and found.remarks.startswith("1 sharing a network")
+    assert found.n == 3 and found.remarks.startswith("1 of the same seed or network")
+
+
+def test_runs_of_one_seed_are_one_replicate_though_a_stage_has_seeds_of_its_own():
+    """As in `stages.student.seed=0,1,2`: one teacher, and so one draw of everything but the student."""
+    names = [frozenset({"fit/teacher", f"mimic/{i}"}) for i in range(11)]
+    runs = [replace(run(0, fit__x=0.9), folder=Path(f"r{i}"), networks=names[i]) for i in range(11)]
+    (found,) = judge([claim()], runs)
+    assert (found.n, len(found.shared), found.verdict) == (1, 10, "inconclusive")
+    apart = [run(0, f"p{level}", fit__x=-level, fit__level=float(level)) for level in range(3)]  # of a trend
+    assert not judge([claim(against="fit/level")], apart)[0].shared
 
 
 # Families of values whose median is the threshold, so that every verdict is wrong: each gives (reports, seeds, claims),
@@ -289,6 +303,7 @@ FAMILIES = {
     "discrete": lambda rng, size: rng.integers(-2, 3, size).astype(float),
     "two values": lambda rng, size: rng.choice([-1.0, 1.0], size),
     "mostly tied": lambda rng, size: rng.choice([-1.0, 0.0, 0.0, 0.0, 1.0], size),
+    "two clusters": lambda rng, size: np.where(rng.random(size) < 0.5, 1, -5) + rng.normal(0, 0.001, size),
     "missing at random": lambda rng, size: np.where(rng.random(size) < 0.3, np.nan, rng.normal(0, 1, size)),
     "missing above": lambda rng, size: (lambda x: np.where(x > 0.5, np.nan, x))(rng.normal(0, 1, size)),
     "missing below": lambda rng, size: (lambda x: np.where(x < -0.5, np.nan, x))(rng.normal(0, 1, size)),
@@ -306,20 +321,12 @@ def reports(family, seeds, claims, draws, rng):
 SLOW = [pytest.param(8, 1, marks=pytest.mark.slow), pytest.param(12, 4, marks=pytest.mark.slow)]
 
 
-@pytest.mark.parametrize(("seeds", "claims"), [(3, 1), (5, 1), *SLOW])
+@pytest.mark.parametrize(("seeds", "claims"), [(3, 1), (6, 1), *SLOW])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_at_most_five_percent_of_reports_hold_a_wrong_verdict_of_either_kind(family, seeds, claims):
     found = list(reports(family, seeds, claims, 1000, np.random.default_rng(7)))
     for wrong in ("supported", "refuted"):
         assert sum(any(v.verdict == wrong for v in verdicts) for verdicts in found) <= 50
-
-
-@pytest.mark.parametrize("seeds", [3, 5, 8])
-def test_with_few_seeds_a_skewed_mean_is_not_mistaken_for_a_median(seeds):
-    """The t-test must also hold about the mean: exponential values, at their mean, where plain t is wrong in 11 %."""
-    draws = np.random.default_rng(3).exponential(1, (1000, seeds))
-    found = [judge([claim(threshold=1.0)], runs_of(values))[0] for values in draws]
-    assert sum(v.verdict == "refuted" for v in found) <= 50 and sum(v.verdict == "supported" for v in found) <= 50
 
 
 def test_seeds_that_share_networks_do_not_make_a_verdict():
@@ -354,10 +361,9 @@ def test_no_interval_is_printed_for_fewer_than_five_seeds_or_unknown_values():
 def test_true_effects_are_found():
     rng = np.random.default_rng(2)
     claims = [claim(id=f"c{i}", value=f"fit/m{i}", threshold=0.0) for i in range(28)]
-    for seeds, effect in ((5, 60), (11, 4)):  # in standard deviations; five seeds must rely on a t-test
-        found = 0
-        for _ in range(50):
-            draws = rng.normal(effect, 1, size=(seeds, 28))
-            runs = [run(s, **{f"fit__m{i}": x for i, x in enumerate(draw)}) for s, draw in enumerate(draws)]
-            found += sum(v.verdict == "supported" for v in judge(claims, runs))
-        assert found / (50 * 28) > 0.9
+    found = 0
+    for _ in range(50):
+        draws = rng.normal(4, 1, size=(11, 28))  # 4 standard deviations
+        runs = [run(s, **{f"fit__m{i}": x for i, x in enumerate(draw)}) for s, draw in enumerate(draws)]
+        found += sum(v.verdict == "supported" for v in judge(claims, runs))
+    assert found / (50 * 28) > 0.9
