@@ -46,8 +46,9 @@ class Cost:
     seconds: float
 
 
-def cost(work: Work, device: torch.device) -> Cost:
-    """Estimate the cost of `work` on `device`, where a few of its steps are timed."""
+def cost(work: Work, device: torch.device, threads: int | None = None) -> Cost:
+    """Estimate the cost of `work` on `device`, where a few of its steps are timed with so many CPU threads (None: as
+    many as torch has)."""
     network = empty_network(work.model, work.preprocess, work.source)
     inputs = work.source.examples("test", 0).inputs
     batch = min(work.recipe.batch_size, work.examples)
@@ -62,7 +63,7 @@ def cost(work: Work, device: torch.device) -> Cost:
         flops=work.recipe.epochs * work.examples * both + work.evaluations * work.evaluated * forward,
         memory=data + kept + _peak_bytes(network, inputs, batch, evaluated),
         disk=weights,
-        seconds=_seconds(work, inputs, batch, evaluated, device),
+        seconds=_seconds(work, inputs, batch, evaluated, device, threads),
     )
 
 
@@ -133,8 +134,10 @@ def _storages(tree: Any) -> Iterator[torch.UntypedStorage]:
     return (leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))
 
 
-def _seconds(work: Work, inputs: Tensor, batch: int, evaluated: int, device: torch.device) -> float:
-    with configured(device.type, threads=None):  # as a run computes
+def _seconds(
+    work: Work, inputs: Tensor, batch: int, evaluated: int, device: torch.device, threads: int | None
+) -> float:
+    with configured(device.type, threads):  # as a run computes
         return _seconds_of_training(work, inputs, batch, evaluated, device)
 
 

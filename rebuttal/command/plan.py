@@ -126,8 +126,6 @@ class Row:
 
 def rows(networks: Iterable[Network]) -> list[Row]:
     """Group networks by their work, and time a few steps of each kind of training."""
-    from rebuttal.command.cost import cost
-
     alike: dict[str, list[Network]] = {}
     for network in networks:
         work = network.work
@@ -135,7 +133,13 @@ def rows(networks: Iterable[Network]) -> list[Row]:
         where = [network.kind, work.source.shape, work.source.classes, work.examples, work.evaluated, work.evaluations]
         alike.setdefault(str([*where, *what]), []).append(network)
     timed = track(list(alike.values()), "timing a few steps of each")
-    return [Row(same, cost(same[0].work, same[0].session.device)) for same in timed]
+    return [Row(same, _cost(same[0])) for same in timed]
+
+
+def _cost(network: Network) -> Cost:
+    from rebuttal.command.cost import cost
+
+    return cost(network.work, network.session.device, network.session.settings.threads)
 
 
 def show(arguments: Sequence[str]) -> None:
@@ -191,10 +195,11 @@ def _may_stop(work: Work) -> bool:
 def _device(networks: Iterable[Network]) -> str:
     import torch
 
-    device = next(iter(networks)).session.device
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{torch.get_num_threads()} CPU threads"
+    session = next(iter(networks)).session
+    if session.device.type == "cuda":
+        return torch.cuda.get_device_name(session.device)
+    threads = session.settings.threads or torch.get_num_threads()
+    return f"{threads} CPU thread{'s' if threads > 1 else ''}"
 
 
 def _time(seconds: float) -> str:

@@ -18,6 +18,7 @@ from rebuttal.stages.session import Session
 from rebuttal.store.entries import Artifact
 from rebuttal.training import rehearsal
 from rebuttal.training.recipe import Recipe
+from rebuttal.training.step import autocast
 
 INITIAL_INPUTS = 5000  # at most, from which initial weights are set
 
@@ -89,7 +90,8 @@ def rehearse(model: Model, preprocess: Preprocessing, recipe: Recipe, source: So
         given = rehearsal.augmented(recipe, inputs)
         with user_code(refused):
             network.start_epoch(1)
-            logits = network(given)
+            with autocast(inputs.device, recipe.precision):
+                logits = network(given)
             allowed = f"allowed: ({len(inputs)}, {source.classes})"
             if not isinstance(logits, Tensor):
                 raise TypeError(f"outputs in a {type(logits).__name__}; {allowed}")

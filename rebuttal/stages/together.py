@@ -204,10 +204,12 @@ def _threads(session: Session) -> int:
 
 
 def _bytes(work: Work) -> int:
-    """What a member adds to the memory of a stack: its inputs, and its weights with their copies, gradients and what an
-    optimiser keeps of them."""
-    weights = parameter_count(empty_network(work.model, work.preprocess, work.source))
-    return 4 * (work.examples * math.prod(work.source.shape) + 8 * weights)
+    """What a member adds to the memory of a stack: its inputs, its weights with their copies, gradients and what an
+    optimiser keeps of them, and a step's inputs, outputs of layers and their gradients."""
+    network = empty_network(work.model, work.preprocess, work.source)
+    inputs, batch = math.prod(work.source.shape), min(work.recipe.batch_size, work.examples)
+    outputs = sum(parameter.numel() for parameter in network.parameters() if parameter.ndim == 1)  # a bias each
+    return 4 * (work.examples * inputs + 8 * parameter_count(network) + batch * (2 * inputs + 3 * outputs))
 
 
 def _kind(stage: Stage, session: Session) -> str | None:

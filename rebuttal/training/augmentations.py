@@ -50,7 +50,7 @@ class CropAndFlip:
     flip: bool
 
     def __call__(self, inputs: Tensor, random: Generator) -> Tensor:
-        n, height, width = _images("CropAndFlip", inputs)
+        n, height, width = _images("CropAndFlip", inputs, self.shift)
         down, right = torch.randint(2 * self.shift + 1, (2, n, 1), generator=random)
         mirrored = torch.rand((n, 1), generator=random) < (0.5 if self.flip else 0.0)
         columns = torch.arange(width).expand(n, width)
@@ -69,12 +69,7 @@ class AlternatingFlip:
     by_example: ClassVar[bool] = True
 
     def __call__(self, inputs: Tensor, random: Generator, examples: Tensor | None = None, epoch: int = 1) -> Tensor:
-        n, height, width = _images("AlternatingFlip", inputs)
-        if self.shift >= min(height, width):
-            raise ConfigError(
-                f"training.augmentation.shift={self.shift}: allowed: 0 to {min(height, width) - 1} for images of "
-                f"{height}x{width}"
-            )
+        n, height, width = _images("AlternatingFlip", inputs, self.shift)
         examples = torch.arange(n, device=inputs.device) if examples is None else examples
         mirrored = is_mirrored_first(examples) == (epoch % 2 == 1)
         down, right = torch.randint(-self.shift, self.shift + 1, (2, n, 1), generator=random)
@@ -141,14 +136,21 @@ def is_mirrored_first(examples: Tensor) -> Tensor:
     return (examples * 2654435769) % 2**32 >= 2**31
 
 
-def _images(kind: str, inputs: Tensor) -> tuple[int, int, int]:
-    """Return number, height and width of images (n, C, H, W). Raises `ConfigError` if the inputs are none."""
+def _images(kind: str, inputs: Tensor, shift: int = 0) -> tuple[int, int, int]:
+    """Return number, height and width of images (n, C, H, W). Raises `ConfigError` if the inputs are none, or a shift
+    by so many pixels would leave none of an image."""
     if inputs.ndim != 4:
         raise ConfigError(
             f"training.augmentation={kind}: needs images (C, H, W), but the inputs have shape "
             f"{list(inputs.shape[1:])}; allowed: null"
         )
-    return len(inputs), inputs.shape[2], inputs.shape[3]
+    height, width = inputs.shape[2:]
+    if shift >= min(height, width):
+        raise ConfigError(
+            f"training.augmentation.shift={shift}: allowed: 0 to {min(height, width) - 1} for images of "
+            f"{height}x{width}"
+        )
+    return len(inputs), height, width
 
 
 def _reflected(positions: Tensor, side: int) -> Tensor:

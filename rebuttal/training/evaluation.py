@@ -73,6 +73,8 @@ class HeldBack:
         if not (last or is_due(epoch, "log")):
             return {}
         value = self.loss(predict(network, self.inputs), self.targets).item() - self.floor
+        if not math.isfinite(value):  # the training will say so
+            return {}
         if value < min((row[HELD_BACK] for row in history if HELD_BACK in row), default=math.inf):
             self.best = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
         return {HELD_BACK: value}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -9,7 +10,6 @@ from contextlib import AbstractContextManager, contextmanager
 import torch
 from torch import Tensor, nn
 
-from rebuttal.models.adapt import modes_kept
 from rebuttal.seeds import torch_stream
 
 log = logging.getLogger(__name__)
@@ -61,18 +61,15 @@ def takes_channels_last(network: nn.Module, inputs: Tensor) -> bool:
     shared = len({tensor.untyped_storage().data_ptr() for tensor in tensors}) < len(tensors)  # which moving would end
     if shared or not has_convolutions(network):
         return False
-    before = {buffer: buffer.clone() for buffer in network.buffers()}
     try:
-        with modes_kept(network), channels_last(network), torch_stream(0, "layout"):
-            _run(network.train(), inputs)
-            _run(network.eval(), inputs)
+        tried = copy.deepcopy(network)  # layers may keep what they like of what they see
+        with channels_last(tried), torch_stream(0, "layout"):
+            _run(tried.train(), inputs)
+            _run(tried.eval(), inputs)
         return True
     except Exception as error:  # which others' code may raise as it likes
         log.info("the weights of %s stay as they lie: %s", type(network).__name__, error)
         return False
-    finally:
-        for buffer, value in before.items():
-            buffer.data = value
 
 
 @torch.enable_grad()

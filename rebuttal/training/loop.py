@@ -236,6 +236,7 @@ def epoch_row(
         last = row["epoch"] == recipe.epochs or reached(row, recipe)
         row |= evaluation.after(network, int(row["epoch"]), last, _goal(recipe, history))
         if evaluation.held_back is not None:
+            last = last or reached(row, recipe)  # also by the accuracy, which is known now
             row |= evaluation.held_back.after(network, int(row["epoch"]), last, history)
     return row
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from rebuttal.errors import user_code
 from rebuttal.training import augmentations
 from rebuttal.training.recipe import Recipe
+from rebuttal.training.step import autocast
 
 REHEARSAL_LR = 1e-6  # whether the recipe diverges is for the training to find out
 
@@ -47,7 +48,8 @@ def try_loss(recipe: Recipe, logits: Tensor) -> None:
     """Compute the loss of logits (n, K), and its gradient."""
     with user_code(f"training.loss={type(recipe.loss).__name__}"):
         labels = torch.arange(len(logits), device=logits.device) % logits.shape[1]
-        value = recipe.loss(logits.requires_grad_(), labels)
+        with autocast(logits.device, recipe.precision):
+            value = recipe.loss(logits.requires_grad_(), labels)
         if not isinstance(value, Tensor) or value.ndim:
             raise ValueError("allowed: to return the mean over the batch, a tensor without dimensions")
         value.backward()

@@ -16,9 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from rebuttal.errors import TrainingError
+from rebuttal.models.preprocess import FlattenPixels, Preprocess
 from rebuttal.progress.console import track
 from rebuttal.signals import signals_deferred
 from rebuttal.store.checkpoints import Checkpoint, State
+from rebuttal.store.identity import describe
 from rebuttal.training.loop import (
     batches,
     best_tensors,
@@ -40,6 +42,7 @@ from rebuttal.training.step import Loss
 
 log = logging.getLogger(__name__)
 
+FIXED = (Preprocess, FlattenPixels, nn.Identity)  # layers that give the same in training, at every step
 SEPARABLE = (CrossEntropy, SquaredError, SoftCrossEntropy, LogitError)  # losses that are known for each input
 
 
@@ -47,7 +50,8 @@ def stackable(network: nn.Module, recipe: Recipe) -> bool:
     """Whether a network can be a member: linear layers and ReLU after a fixed preprocessing layer, in float32, with an
     optimiser that treats each weight apart."""
     preprocess, body = _parts(network)
-    plain = _is_plain(body) and not list(preprocess.parameters())
+    fixed = type(preprocess) in FIXED and _is_as_usual(preprocess)
+    plain = fixed and _is_plain(body)
     apart = type(recipe.optimizer) in (SGD, AdamW) and recipe.augmentation is None
     return plain and apart and recipe.precision == "float32" and recipe.compile is None
 
@@ -109,6 +113,8 @@ def train_stacked(members: Sequence[Member], checkpoint: Checkpoint | None = Non
     if state is not None:
         stack.restore(state)
         log.info("%s: resuming from step %d", words, stack.step)
+    if state is None:
+        checkpoint.save(stack.state())  # before a member leaves one of its own: the others must go on as they began
     for member in stack.members:
         for row in member.history:
             member.support.watch(row)
@@ -139,9 +145,7 @@ class _Stack:
         first = members[0]
         self.count = first.recipe.steps_per_epoch(len(first.inputs))
         self.step = 0
-        with torch.inference_mode():
-            prepared = [_parts(member.network)[0].eval()(member.inputs).flatten(1) for member in members]
-        self.inputs = torch.stack([values.clone() for values in prepared])
+        self.inputs = _prepared(members)
         self.targets = torch.stack([member.targets for member in members])
         self.classes = torch.stack([_classes(member) for member in members])
         self.losses = torch.empty(self.count, len(members), device=self.inputs.device)  # of the current epoch
@@ -327,16 +331,27 @@ def _finished(member: Member, losses: Tensor, right: Tensor) -> State:
     return training_state(facts, member.network, best_tensors(member.evaluation), losses, right)
 
 
+def _prepared(members: Sequence[Member]) -> Tensor:
+    """Return the inputs (M, n, d) of the members' first linear layers."""
+    with torch.no_grad():
+        first: Tensor = _parts(members[0].network)[0].eval()(members[0].inputs).flatten(1)
+        every = first.new_empty((len(members), *first.shape))
+        for i, member in enumerate(members):  # one at a time, for the memory
+            every[i] = _parts(member.network)[0].eval()(member.inputs).flatten(1) if i else first
+    return every
+
+
 def _rates(member: Member) -> str:
     recipe = member.recipe
-    return str((recipe.optimizer, recipe.lr, recipe.weight_decay, recipe.schedule, recipe.warmup_epochs, recipe.epochs))
+    parts = (describe(part) for part in (recipe.optimizer, recipe.schedule))
+    return str((*parts, recipe.lr, recipe.weight_decay, recipe.warmup_epochs, recipe.epochs))
 
 
 def _losses(losses: Sequence[Loss], logits: Tensor, targets: Tensor) -> Tensor:
     """Return each member's loss, (M,); members with one loss are computed at once."""
     found: list[tuple[list[int], Tensor]] = []
     for loss in _distinct(losses):
-        of = [i for i, other in enumerate(losses) if other == loss]
+        of = [i for i, other in enumerate(losses) if _same(loss, other)]
         every = len(of) == len(losses)
         x, y = (logits, targets) if every else (logits[of], targets[of])
         found.append((of, _by_member(loss, x, y)))
@@ -356,9 +371,14 @@ def _by_member(loss: Loss, logits: Tensor, targets: Tensor) -> Tensor:
 def _distinct(losses: Sequence[Loss]) -> list[Callable[[Tensor, Tensor], Tensor]]:
     found: list[Callable[[Tensor, Tensor], Tensor]] = []
     for loss in losses:
-        if loss not in found:
+        if not any(_same(loss, other) for other in found):
             found.append(loss)
     return found
+
+
+def _same(one: Loss, other: Loss) -> bool:
+    """Whether two losses are one; a user's may be called equal and not be."""
+    return one is other or (type(one) in SEPARABLE and one == other)
 
 
 def _detached(network: nn.Module) -> list[Tensor]:

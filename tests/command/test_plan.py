@@ -47,12 +47,14 @@ def test_networks_that_serve_several_jobs_are_counted_once(here):
 
 
 def test_the_command_tells_what_it_would_take_and_leaves_nothing(here):
-    done = command("-m", *ONE_NETWORK, "seed=0,1", "hydra.sweeper.params=null", "plan=true", cwd=here)
+    done = command("-m", *ONE_NETWORK, "seed=0,1", "hydra.sweeper.params=null", "plan=true", "threads=1", cwd=here)
     assert done.returncode == 0, done.stderr
     assert "jobs: 2, of which 0 are completely stored" in done.stdout
     weights = 8 * 256 + 256 * 128 + 128 * 64 + 64 * 10 + 256 + 128 + 64 + 10
     assert re.search(rf"fit: MLP .* 60 .* 2 .* 2 .* 0 .* 0 .* {weights:,} ", done.stdout)
-    told = rf"networks to train: 2, .* FLOP, .* of memory .*, {_size(2 * 4 * (weights + 2))} of disk, .* CPU threads"
+    told = (
+        rf"networks to train: 2, .* FLOP, .* of memory .*, {_size(2 * 4 * (weights + 2))} of disk, .* on 1 CPU thread,"
+    )
     assert re.search(told, done.stdout)
     assert not list(here.rglob("*"))
 

@@ -160,6 +160,30 @@ def test_the_best_weights_are_those_of_the_lowest_loss_on_what_is_held_back(reci
     assert F.cross_entropy(network(held_back.inputs), held_back.targets).item() == pytest.approx(losses[best], rel=1e-6)
 
 
+@pytest.mark.parametrize("goal", [0.8, 0.9, 0.95, 1.0])
+def test_the_weights_at_which_a_training_accuracy_ends_it_may_be_the_best(goal, recipe):
+    """Held back are the inputs that are trained on, so that the last weights are the best."""
+    chance = torch.Generator().manual_seed(0)
+    inputs, classes = torch.randn(60, 8, generator=chance), torch.randint(3, (60,), generator=chance)
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 3))
+    held_back = HeldBack(inputs, classes, F.cross_entropy)
+    settings = recipe(lr=0.003, epochs=400, batch_size=60, stop_accuracy=goal)
+    evaluation = Evaluation(inputs, classes, schedule="last", held_back=held_back)
+    history = train(network, inputs, classes, F.cross_entropy, settings, np.random.default_rng(0), evaluation, "x")
+    assert goal <= history[-1]["train_accuracy"] and len(history) < 400
+    assert history[-1]["held_back_loss"] == min(row.get("held_back_loss", 9) for row in history)
+    assert all(torch.equal(held_back.best[name], tensor) for name, tensor in network.state_dict().items())
+
+
+def test_a_loss_that_is_not_finite_is_in_no_row(recipe):
+    """Which a checkpoint could not keep; that the training failed is for the training to say."""
+    network = nn.Linear(2, 2)
+    network.weight.data.fill_(torch.nan)
+    held_back = HeldBack(torch.zeros(4, 2), torch.zeros(4, dtype=torch.long), F.cross_entropy)
+    assert held_back.after(network, 1, True, []) == {} and not held_back.best
+
+
 @pytest.mark.parametrize("stop", [3, 30, 100])
 def test_the_best_weights_survive_a_stop(stop, recipe, tmp_path):
     _, history, whole = overfitting(recipe)

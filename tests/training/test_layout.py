@@ -64,6 +64,20 @@ class Tied(nn.Module):
         return self.linear(self.second(self.first(x)).mean(dim=(2, 3)))
 
 
+class Counting(nn.Module):
+    """It keeps what it has seen, in a new buffer each time and in an attribute."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution, self.calls = nn.Conv2d(3, 2, 6), 0
+        self.register_buffer("mean", torch.zeros(3))
+
+    def forward(self, x):
+        self.calls += 1
+        self.mean = 0.9 * self.mean + 0.1 * x.detach().mean(dim=(0, 2, 3))
+        return self.convolution(x).flatten(1)
+
+
 class Uncopied(nn.Sequential):
     def __deepcopy__(self, memory):
         raise TypeError("there is one of these")
@@ -83,8 +97,8 @@ def lies_last(tensor):
 
 
 REFUSED = dict.fromkeys((Viewed, ViewedInTraining, StandardisedWeights, Tied, linear), False)
-KINDS = {flattened: True} | REFUSED
-COPIES = KINDS | {Tied: True, lambda: Uncopied(*flattened()): False}  # a copy's memory is its own
+KINDS = {flattened: True, Counting: True, lambda: Uncopied(*flattened()): False} | REFUSED
+COPIES = KINDS | {Tied: True}  # a copy's memory is its own
 
 
 @pytest.mark.parametrize(("kind", "takes"), KINDS.items())
@@ -95,7 +109,7 @@ def test_whether_a_network_runs_channels_last_is_found_out_and_nothing_else_chan
     values = {name: value.clone() for name, value in network.state_dict().items()}
     random = torch.get_rng_state()
     assert takes_channels_last(network, X[:2]) == takes
-    assert [module.training for module in network.modules()] == modes
+    assert [module.training for module in network.modules()] == modes and getattr(network, "calls", 0) == 0
     assert torch.equal(torch.get_rng_state(), random)
     assert all(value.is_contiguous() for value in network.state_dict().values())
     assert all(torch.equal(value, values[name]) for name, value in network.state_dict().items())

@@ -1,6 +1,7 @@
 """The parts of a recipe against their formulas and against independent implementations."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pytest
@@ -213,9 +214,11 @@ def test_what_moves_in_is_the_reflected_image_and_all_shifts_come():
     assert len(found) == 50
 
 
-def test_a_shift_that_leaves_nothing_to_reflect_is_refused():
+@pytest.mark.parametrize("kind", [AlternatingFlip, partial(CropAndFlip, flip=False), FlipAndRotate])
+def test_a_shift_that_leaves_nothing_of_an_image_is_refused(kind):
     with pytest.raises(ConfigError, match=r"training.augmentation.shift=6: allowed: 0 to 5 for images of 6x6"):
-        AlternatingFlip(shift=6)(IMAGES, torch.Generator())
+        kind(shift=6)(IMAGES, torch.Generator())
+    assert kind(shift=5)(IMAGES, torch.Generator().manual_seed(0)).shape == IMAGES.shape
 
 
 def test_biases_of_batch_norms_learn_faster_and_shrink_alike(recipe):
@@ -368,6 +371,10 @@ class Part:
         ),
         ({"loss": Part(KeyError("x"))}, "training.loss=Part: KeyError: 'x'"),
         ({"loss": Part(1.0)}, "training.loss=Part: ValueError: allowed"),
+        (  # of logits in the precision of the training
+            {"loss": Part(lambda f, y: torch.zeros(3).index_put((y,), f[:, 0]).sum()), "precision": "bfloat16"},
+            "training.loss=Part: RuntimeError: Index put requires the source and destination dtypes match",
+        ),
         ({"schedule": Part(float("nan"))}, "training.schedule=Part: ValueError: gives nan at epoch 0"),
         ({"schedule": Part("fast")}, "training.schedule=Part: ValueError: gives 'fast'"),
         ({"schedule": Part(-1.0)}, "training.schedule=Part: ValueError: gives -1.0"),

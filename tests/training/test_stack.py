@@ -1,4 +1,5 @@
 import copy
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -7,12 +8,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from rebuttal.models.preprocess import Preprocess
 from rebuttal.store.checkpoints import Checkpoint
 from rebuttal.training import SGD, AdamW, Cosine
 from rebuttal.training.evaluation import Evaluation, HeldBack
 from rebuttal.training.loop import Support, train
 from rebuttal.training.losses import CrossEntropy, Margin, SquaredError
 from rebuttal.training.member import Member
+from rebuttal.training.side_by_side import Task
 from rebuttal.training.stack import stackable, train_stacked
 from rebuttal.training.trial import is_worth_it, trial
 
@@ -200,9 +203,58 @@ def test_a_stack_that_is_stopped_after_any_step_goes_on_to_the_same_bits(stop, r
     ],
 )
 def test_only_what_is_computed_alike_is_stacked(body, fits, recipe):
-    assert stackable(nn.Sequential(Scale(2.0), body), recipe()) == fits
-    assert not stackable(nn.Sequential(Scale(2.0), body), recipe(precision="bfloat16"))
-    assert not stackable(nn.Sequential(nn.Linear(4, 4), body), recipe())
+    fixed = Preprocess((4,), None, "per_channel")
+    assert stackable(nn.Sequential(fixed, body), recipe()) == fits
+    assert not stackable(nn.Sequential(fixed, body), recipe(precision="bfloat16"))
+    # A first layer of the user's may give others in training, or at each step.
+    for first in (nn.Linear(4, 4), nn.BatchNorm1d(4, affine=False), nn.Dropout(0.2), Scale(2.0)):
+        assert not stackable(nn.Sequential(first, body), recipe())
+
+
+@dataclass(frozen=True)
+class Quiet:
+    """A user's schedule, which does not show its factor and, called equal, is not."""
+
+    factor: float = field(repr=False, compare=False)
+
+    def __call__(self, epoch, start, end):
+        return self.factor
+
+
+class QuietLoss(CrossEntropy):
+    """A user's loss that says that it is equal to any other."""
+
+    def __call__(self, logits, labels):
+        return getattr(self, "factor", 1) * super().__call__(logits, labels)
+
+
+def test_parts_of_the_user_s_that_look_alike_are_each_member_s_own(recipe):
+    losses = [QuietLoss(), QuietLoss()]
+    object.__setattr__(losses[1], "factor", 5.0)
+    members = [member(i, recipe(lr=0.01, epochs=3, schedule=Quiet(float(i))), losses[i]) for i in range(2)]
+    expected = [alone(one) for one in members]
+    train_stacked(members)
+    for one, (network, history) in zip(members, expected):
+        assert_alike(one, network, history, 1e-4)
+
+
+def test_a_stack_is_the_same_after_a_kill_before_its_first_checkpoint_was_due(recipe, whole, tmp_path):
+    """A member that had ended before has a checkpoint of its own."""
+
+    def killed(step, steps):
+        if step == 13:  # the third has ended after nine
+            raise KeyboardInterrupt
+
+    members, stack = with_ends(recipe, tmp_path, killed)
+    with pytest.raises(KeyboardInterrupt):
+        Task(members, Checkpoint(stack.path, interval=60)).carry_out()
+    assert members[2].support.checkpoint.is_there() and not members[0].support.checkpoint.is_there()
+    again, stack = with_ends(recipe, tmp_path)
+    Task(again, stack).carry_out()
+    for one, expected in zip(again[:4], whole(recipe)):
+        assert one.history == expected.history
+        pairs = zip(one.network.state_dict().values(), expected.network.state_dict().values())
+        assert all(torch.equal(mine, theirs) for mine, theirs in pairs)
 
 
 def test_a_trial_times_both_ways_and_leaves_the_members_as_they_were(recipe):
