@@ -15,6 +15,8 @@ DOUBLE_INPUTS = 20_000  # above, the factor is in float32: 3.2 GB and as much wh
 STEPS = 200  # of refinement, at most
 TOLERANCE = 1e-10  # ‖Y − Kα‖/‖Y‖ at which refinement ends
 UNSOLVED = 1e-6  # what remains of the equations if that is said as a warning
+REFUSED = 1e-2  # what remains if they have no solution: the float32 factor of a singular matrix shows none by itself
+CELLS = 2**24  # of the matrix that are in float64 in memory at a time
 SHIFT = 1e-5  # of the largest diagonal, added to that of a float32 factor, which rounding would make indefinite
 
 Map = Callable[[Tensor], Tensor]
@@ -44,9 +46,11 @@ def solver(matrix: Tensor, ridge: float, refused: str) -> Map:
     return lambda rest: torch.cholesky_solve(rest.to(factor.dtype), factor).double()
 
 
-def refined(product: Map, solve: Map, y: Tensor) -> tuple[Tensor, float]:
+def refined(product: Map, solve: Map, y: Tensor, refused: str) -> tuple[Tensor, float]:
     """Return w (n, K) with `product`(w) = y, and ‖y − product(w)‖/‖y‖, by conjugate gradients for each column, which
-    `solve`, almost the inverse, preconditions."""
+    `solve`, almost the inverse, preconditions.
+
+    Raises `ConfigError` with the text `refused` if there is no such w."""
     w, rest = torch.zeros_like(y), y
     size = y.norm().clamp(min=torch.finfo(y.dtype).tiny)
     direction = step = solve(rest)
@@ -59,7 +63,10 @@ def refined(product: Map, solve: Map, y: Tensor) -> tuple[Tensor, float]:
             break
         step = solve(rest)
         direction = step + ((rest * step).sum(dim=0) / power).nan_to_num() * direction
-    return w, ((y - product(w)).norm() / size).item()
+    residual = ((y - product(w)).norm() / size).item()
+    if not residual <= REFUSED:
+        raise ConfigError(refused)
+    return w, residual
 
 
 def say(log: logging.Logger, name: str, residual: float, logits: Tensor, labels: Tensor) -> None:

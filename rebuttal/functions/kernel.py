@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from rebuttal.config import checked
 from rebuttal.data.examples import in_unit_range
-from rebuttal.functions.equations import precision_for, refined, require_factor, say, solver
+from rebuttal.functions.equations import CELLS, precision_for, refined, require_factor, say, solver
 from rebuttal.stages.fit import Fit
 from rebuttal.stages.function import Logits
 from rebuttal.stages.session import Session
@@ -20,7 +20,6 @@ from rebuttal.stages.session import Session
 log = logging.getLogger(__name__)
 
 BANDWIDTH_INPUTS = 1000  # the training inputs whose mean squared distance decides gamma
-CELLS = 2**24  # of the kernel between inputs and training inputs that are in memory at a time
 
 
 @checked
@@ -46,8 +45,11 @@ class Kernel:
     def needs(self, session: Session) -> tuple[()]:
         return ()
 
-    def function(self, session: Session) -> Logits:
+    def check(self, session: Session) -> None:
         require_factor("kernel", session.open(self.fit.dataset).identity("train")["size"], session.device)
+
+    def function(self, session: Session) -> Logits:
+        self.check(session)
         examples = self.fit.training_examples(session)
         x = in_unit_range(examples.inputs).flatten(1)
         y = F.one_hot(examples.labels, session.open(self.fit.dataset).classes).double()
@@ -109,5 +111,5 @@ def interpolated(x: Tensor, y: Tensor, gamma: float, ridge: float) -> tuple[Inte
         f"{gamma:.4g} is too small; allowed: a larger gamma, or ridge above 0"
     )
     solve = solver(matrix, ridge, refused)
-    weights, residual = refined(lambda w: kernel_product(x, x, w, gamma) + ridge * w, solve, y - offset)
+    weights, residual = refined(lambda w: kernel_product(x, x, w, gamma) + ridge * w, solve, y - offset, refused)
     return Interpolant(x, weights, offset, gamma, residual).eval(), residual

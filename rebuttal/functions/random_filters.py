@@ -13,8 +13,9 @@ from torch.nn import functional as F
 
 from rebuttal.config import checked
 from rebuttal.data.examples import in_unit_range
+from rebuttal.device import require_memory
 from rebuttal.errors import ConfigError
-from rebuttal.functions.equations import precision_for, refined, require_factor, say, solver
+from rebuttal.functions.equations import CELLS, precision_for, refined, require_factor, say, solver
 from rebuttal.seeds import generator
 from rebuttal.stages.fit import Fit
 from rebuttal.stages.function import Logits
@@ -49,11 +50,19 @@ class RandomFilters:
     def needs(self, session: Session) -> tuple[()]:
         return ()
 
-    def function(self, session: Session) -> Logits:
+    def check(self, session: Session) -> None:
         source = session.open(self.fit.dataset)
         size = source.identity("train")["size"]
         self._check(source.shape, size)
         require_factor("random_filters", size, session.device)
+        block = min(BLOCK, self.filters) * self.pool**2  # of features, twice: as drawn and as a product has them
+        weights = self.filters * source.shape[0] * self.side**2
+        what = f"function=random_filters: filters={self.filters}, side={self.side}, pool={self.pool}: filters, features"
+        require_memory(16 * (weights + size * block), what, session.device)
+
+    def function(self, session: Session) -> Logits:
+        self.check(session)
+        source = session.open(self.fit.dataset)
         examples = self.fit.training_examples(session)
         y = F.one_hot(examples.labels, source.classes).double()
         function, residual = fitted(self.features(examples.inputs), examples.inputs, y, self.ridge)
@@ -129,8 +138,10 @@ def fitted(features: Features, images: Tensor, y: Tensor, ridge: float) -> tuple
     """Return the function that fits targets (n, K), and ‖Y − Kα‖/‖Y‖ of the centred targets, K = ΦΦᵀ."""
     n, offset = len(images), y.mean(dim=0)
     matrix = torch.zeros(n, n, dtype=precision_for(n), device=images.device)
+    size = max(1, CELLS // n)
     for block in features.stacked(images):
-        matrix += (block @ block.T).to(matrix)
+        for part, rows in zip(block.split(size), matrix.split(size)):
+            rows += (part @ block.T).to(rows)
     refused = (
         f"function=random_filters: the features of {n:,} training inputs are dependent: some are equal, or there are "
         "too few filters; allowed: more filters, or ridge above 0"
@@ -140,6 +151,6 @@ def fitted(features: Features, images: Tensor, y: Tensor, ridge: float) -> tuple
         blocks = features.stacked(images)
         return ridge * alpha + sum(block @ (block.T @ alpha) for block in blocks)
 
-    alpha, residual = refined(product, solver(matrix, ridge, refused), y - offset)
+    alpha, residual = refined(product, solver(matrix, ridge, refused), y - offset, refused)
     weights = torch.cat([block.T @ alpha for block in features.stacked(images)])
     return Readout(features, weights, offset, residual).eval(), residual

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rebuttal.config import checked
 from rebuttal.measures.agreement import label_recall
-from rebuttal.stages.function import FunctionOption
+from rebuttal.stages.function import FunctionOption, check_function
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome, Stage
 from rebuttal.store.entries import Artifact
@@ -33,7 +33,7 @@ class Accuracy:
     function: FunctionOption
 
     def check(self, session: Session) -> None:
-        self.function.fit.check(session)
+        check_function(self.function, session)
 
     def identity(self, session: Session) -> dict[str, Any]:
         fit = self.function.fit

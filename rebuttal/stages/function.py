@@ -48,4 +48,13 @@ class Function(Protocol):
         ...
 
 
+def check_function(function: Function, session: Session) -> None:
+    """Raise `ConfigError` for a function that cannot be had, before anything is trained: what the stage that it belongs
+    to raises, and its own `check(session)`, if it has one."""
+    function.fit.check(session)
+    own = getattr(function, "check", None)
+    if callable(own):
+        own(session)
+
+
 FunctionOption = Annotated[Function, Offers("function", 1, "an option of the group function")]

@@ -10,7 +10,7 @@ from rebuttal.config import checked
 from rebuttal.data.dataset import Dataset, DatasetOption
 from rebuttal.errors import ConfigError
 from rebuttal.measures.agreement import AGREEMENT, agreement, confusion, label_recall
-from rebuttal.stages.function import FunctionOption, Logits
+from rebuttal.stages.function import FunctionOption, Logits, check_function
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome, Stage, kappa_in_words
 from rebuttal.store.entries import Artifact
@@ -44,7 +44,7 @@ class Judge:
             if tuple(shape) != tuple(expected):
                 raise ConfigError(f"stages.*.also.{name}: inputs of shape {list(shape)}; allowed: {list(expected)}")
         for function in (self.student, self.teacher):
-            function.fit.check(session)
+            check_function(function, session)
 
     def identity(self, session: Session) -> dict[str, Any]:
         return {

@@ -19,7 +19,7 @@ from rebuttal.measures.layers import faster, unsupported
 from rebuttal.measures.measure import Findings, MeasureOption, Probes, Subject
 from rebuttal.progress.console import track
 from rebuttal.seeds import generator
-from rebuttal.stages.function import FunctionOption
+from rebuttal.stages.function import FunctionOption, check_function
 from rebuttal.stages.networks import empty_network
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome, Stage
@@ -84,7 +84,7 @@ class Measure:
                 raise ConfigError(f"stages.*.only={name}: no such measure; allowed: {', '.join(self.measures)}")
         train = session.open(self.dataset).identity("train")
         for name, function in self.functions.items():
-            function.fit.check(session)
+            check_function(function, session)
             if session.open(function.fit.dataset).identity("train") != train or function.fit.data_seed != self.seed:
                 raise ConfigError(
                     f"stages.*.functions.{name}: was fitted to inputs other than the training inputs of "

@@ -18,7 +18,7 @@ from rebuttal.measures.agreement import AGREEMENT, agreement, centred, confusion
 from rebuttal.models.model import Model, ModelOption
 from rebuttal.models.preprocess import CropAndNormalise, PreprocessOption
 from rebuttal.seeds import derive, generator, torch_stream
-from rebuttal.stages.function import FunctionOption, Logits
+from rebuttal.stages.function import FunctionOption, Logits, check_function
 from rebuttal.stages.networks import Network, empty_network, new_network, parameter_count, restore_network
 from rebuttal.stages.questions import permutation, with_boundary
 from rebuttal.stages.regions import phase
@@ -104,7 +104,7 @@ class Mimic:
                 f"dataset.shape={list(own.shape)}: the student's inputs must have the shape of its teacher's; "
                 f"allowed: {list(teachers.shape)}"
             )
-        self.teacher.fit.check(session)
+        check_function(self.teacher, session)
         self.teacher.identity(session)
         self._check_size(session)
         empty_network(self._model, self.preprocess, teachers)
@@ -125,6 +125,7 @@ class Mimic:
             "target": self.target,
             "temperature": self.temperature if self.target == "soft" else None,
             "initialisation": self.initialisation,
+            **({"initial": self.teacher.fit.initial_identity(session)} if self.initialisation == "teacher" else {}),
             "seed": self.seed,
             **({"boundary": self.boundary} if self.boundary else {}),
             **({"shuffled": True} if self.shuffled else {}),

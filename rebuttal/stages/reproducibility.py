@@ -15,7 +15,7 @@ from rebuttal.errors import ConfigError
 from rebuttal.measures.agreement import cohen_kappa, confusion
 from rebuttal.measures.plane import Plane
 from rebuttal.seeds import generator
-from rebuttal.stages.function import FunctionOption, Logits
+from rebuttal.stages.function import FunctionOption, Logits, check_function
 from rebuttal.stages.measure import KINDS, probe_count, probe_inputs
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome, Stage, kappa_in_words
@@ -54,7 +54,7 @@ class Reproducibility:
                 f"stages.*.other: takes inputs of shape {list(shapes[1])}; allowed: {list(shapes[0])}, as stages.*.one"
             )
         for function in (self.one, self.other):
-            function.fit.check(session)
+            check_function(function, session)
         if probe_count(session, self.one.fit.dataset, self.probes) < 3:
             raise ConfigError("dataset.test_size: a plane needs 3 probes; allowed: 3 or more, also in train_size")
 

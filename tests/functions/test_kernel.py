@@ -70,6 +70,12 @@ def test_pieces_give_what_the_whole_gives(fit, session, monkeypatch):
     assert torch.allclose(Kernel(fit=fit).function(session)(x), whole, atol=1e-10)
 
 
+def test_a_gamma_that_is_too_small_is_refused_also_with_a_float32_factor(fit, session, monkeypatch):
+    monkeypatch.setattr(equations, "DOUBLE_INPUTS", 100)
+    with pytest.raises(ConfigError, match=r"matrix of 200 training inputs is singular: .* or gamma=1e-07 is too small"):
+        Kernel(fit=fit, gamma=1e-7).function(session)
+
+
 def test_the_usual_gamma_is_two_over_the_mean_squared_distance():
     x = torch.rand(40, 6)
     squares = [(x[i] - x[j]).square().sum().item() for i in range(40) for j in range(i)]

@@ -1,13 +1,17 @@
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
+from rebuttal.data import UniformNoise
 from rebuttal.data.labels import RandomLabels
+from rebuttal.errors import ConfigError
 from rebuttal.functions.hash import HashFunction
 from rebuttal.functions.kernel import Kernel
 from rebuttal.functions.nearest_neighbour import NearestNeighbour
 from rebuttal.functions.networks import Trained
+from rebuttal.functions.random_filters import RandomFilters
 from rebuttal.functions.theorem1 import Theorem1
 from rebuttal.measures.agreement import wilson
 from rebuttal.stages import Accuracy
@@ -40,6 +44,15 @@ def test_what_a_function_says_of_its_solution(fit, session):
     assert kernel["weights"] == 60 * 10 and kernel["residual"] < 1e-10 and kernel["largest_weight"] is None
     squares = torch.pdist(DATA.examples("train", 0).inputs.double()).square()
     assert kernel["gamma"] == pytest.approx(2 / squares.mean().item())
+
+
+@pytest.mark.parametrize("kind", [Kernel, partial(RandomFilters, ridge=1.0)])
+def test_what_does_not_fit_into_memory_is_refused_before_anything_is_computed(kind, fit, mimic, session):
+    data = UniformNoise(shape=(1, 8, 8), train_size=10**6, student_size=1, test_size=1)
+    function = kind(fit=replace(fit, dataset=data))
+    for stage in (Accuracy(function=function), replace(mimic, teacher=function)):
+        with pytest.raises(ConfigError, match=r"matrix of 1,000,000 training inputs .* GiB; allowed: at most this"):
+            stage.check(session)
 
 
 def test_it_is_counted_once_and_found_again(fit, session, monkeypatch):

@@ -9,6 +9,7 @@ from rebuttal.data import UniformNoise
 from rebuttal.data.labels import true_labels
 from rebuttal.errors import ConfigError
 from rebuttal.functions.hash import Hash
+from rebuttal.functions.nearest_neighbour import NearestNeighbour
 from rebuttal.functions.networks import Trained, Untrained
 from rebuttal.measures.agreement import agreement
 from rebuttal.models import MLP, VGG11, AirBench
@@ -112,6 +113,18 @@ def test_a_student_may_have_its_teacher_s_initial_weights(mimic, fit, session):
     assert not torch.allclose(predict(other.network(session), held_out), predict(begun, held_out), atol=0.1)
     with pytest.raises(ConfigError, match="initialisation=teacher: the student has another architecture"):
         replace(student, model=MLP(hidden=(3,))).check(session)
+
+
+@pytest.mark.parametrize("kind", [Hash, NearestNeighbour])
+def test_the_initial_weights_of_a_teacher_without_a_network_are_those_of_its_stage(kind, mimic, fit, session):
+    def student(**own):
+        return replace(mimic, initialisation="teacher", teacher=kind(fit=replace(fit, **own)))
+
+    one, other = student(), student(initialisation=1)
+    assert one.teacher.identity(session) == other.teacher.identity(session)
+    assert one.identity(session) != other.identity(session)
+    weights = (next(each.network(session).parameters()) for each in (one, other))
+    assert not torch.equal(*weights)
 
 
 def test_batch_norm_statistics_of_new_inputs(recipe, session):
