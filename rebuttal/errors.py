@@ -299,7 +299,16 @@ def _refused_override(error: ConfigCompositionException) -> str:
     if unknown := re.search(r"config group '(.*)' does not exist", message):
         group, groups = unknown.group(1), config_groups()
         return f"{group}: no such group; allowed: {_listed(groups)}{nearest(group, groups)}"
+    if absent := re.search(r"^Could not override '(.*?)'\..*use \+(.+)$", message, flags=re.DOTALL):
+        return _unused_group(*absent.groups())
     return _joined(error)
+
+
+def _unused_group(group: str, override: str) -> str:
+    """Name the experiments that have a choice of the group, which the one at hand does not have."""
+    having = [path.stem for path in (CONFIG_DIR / "experiment").glob("*.yaml") if f"/{group}: " in path.read_text()]
+    allowed = f"with experiment={' | '.join(sorted(having))}" if having else "the groups in its defaults"
+    return f"{override}: the experiment has no choice of {group}; allowed: {allowed}"
 
 
 def _is_key_error(cause: OmegaConfBaseException) -> bool:

@@ -17,6 +17,7 @@ LINES = {
     "stages.studnt.target=soft": ("stages.studnt.target=soft: unknown key; ", "; nearest: stages.student"),
     "hydra/lancher=local": ("hydra/lancher=local: unknown key; ", "; nearest: hydra/launcher"),
     "modl@stages.teacher.model=mlp": ("modl: no such group; allowed: compare, corruption, ", "; nearest: model"),
+    "row=mlp_1x512": ("row=mlp_1x512: the experiment has no choice of row; ", "allowed: with experiment=zhang"),
     "model=resnet81": ("model=resnet81: no such option; allowed: airbench, alexnet_small, ", "; nearest: resnet18"),
     "experiment=two_stages": ("experiment=two_stages: no such option; ", "; nearest: two_stage"),
     "hydra/launcher=slrum": ("hydra/launcher=slrum: no such option; ", "; nearest: slurm"),

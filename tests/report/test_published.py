@@ -232,15 +232,47 @@ def test_there_are_claims_about_every_row_of_zhang_s_tables():
             assert claim.labels == row.labels.split()[0] and of_model.items() <= claim.settings.items()
 
 
+def whole_run(*overrides):
+    """A run of `experiment=zhang` on all images."""
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        config = resolve(compose("train", ["experiment=zhang", *overrides]))
+    sizes = {"fit/train_size": 50_000.0, "fit/test_size": 10_000.0, "fit/classes": 10.0}
+    metrics = sizes | {"fit/train_accuracy": 1.0, "fit/test_accuracy": 0.5}
+    return Run(Path("run"), "zhang", 0, "k", "k", config, metrics)
+
+
+OTHER_RECIPES = ["training.optimizer.nesterov=true", "training.optimizer.momentum=0.5", "training/optimizer=adam"]
+OTHER_RECIPES += ["training/loss=label_smoothing", "training/loss=margin", "training/schedule=cosine"]
+OTHER_RECIPES += ["training.warmup_epochs=1", "training.stop_loss=1.5", "training.batch_size=64", "training.epochs=30"]
+OTHER_RECIPES += ["preprocess.crop=32", "preprocess.normalisation=per_channel", "dataset.pixels=shuffled"]
+
+
+@pytest.mark.parametrize("change", [*OTHER_RECIPES, "training.lr=0.02", "training.precision=bfloat16"])
+def test_no_claim_about_the_paper_s_recipe_is_judged_on_another(change):
+    claims = [claim for claim in read_claims() if claim.experiment == "zhang"]
+    assert any(verdict.n for verdict in judge(claims, [whole_run("row=mlp_1x512")]))
+    assert not any(verdict.n for verdict in judge(claims, [whole_run("row=mlp_1x512", change)]))
+
+
+@pytest.mark.parametrize("change", ["flip=false", "shift=4", "degrees=5"])
+def test_nor_on_another_augmentation(change):
+    claims, row = [claim for claim in read_claims() if claim.experiment == "zhang"], "row=inception_random_flip_rotate"
+    assert any(verdict.n for verdict in judge(claims, [whole_run(row)]))
+    assert not any(verdict.n for verdict in judge(claims, [whole_run(row, f"training.augmentation.{change}")]))
+
+
+@pytest.mark.parametrize("change", [None, *OTHER_RECIPES])
+def test_the_table_compares_with_the_paper_only_what_has_its_recipe(change):
+    (table,) = [one.tables[0] for one in read_declarations() if one.experiment == "zhang"]
+    (shown,) = table.tables([whole_run("row=mlp_1x512", *([change] if change else []))])
+    differences = [cells[shown.columns.index("test: difference")] for _, cells in shown.rows]
+    assert any(differences) == (change is None)
+
+
 def test_each_row_s_command_makes_a_run_that_its_claims_and_no_others_are_about():
     claims, found = [claim for claim in read_claims() if claim.experiment == "zhang"], []
     for option in sorted((CONFIG_DIR / "row").glob("*.yaml")):
-        with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-            config = resolve(compose("train", ["experiment=zhang", f"row={option.stem}"]))
-        sizes = {"fit/train_size": 50_000.0, "fit/test_size": 10_000.0, "fit/classes": 10.0}
-        metrics = sizes | {"fit/train_accuracy": 1.0, "fit/test_accuracy": 0.5}
-        verdicts = judge(claims, [Run(option, "zhang", 0, option.stem, option.stem, config, metrics)])
-        about = {v.claim.region for v in verdicts if v.n}
+        about = {v.claim.region for v in judge(claims, [whole_run(f"row={option.stem}")]) if v.n}
         assert len(about) == (0 if option.stem.endswith("_pixels") else 1), option.stem
         found += about
     assert sorted(found) == sorted(claim.region for claim in claims if claim.id in ("zhang_fits", "zhang_fails"))
