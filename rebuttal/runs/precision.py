@@ -130,7 +130,8 @@ def _trial(model: Model, device: torch.device) -> dict[str, float] | None:
                 for precision, seconds in times.items():
                     seconds.append(_seconds(network, inputs, precision, takes_layout))
         except Exception as error:  # of any model, which may be for other images
-            log.info("precision of %s: not tried (%s: %s)", type(model).__name__, type(error).__name__, error)
+            name, why = type(model).__name__, f"{type(error).__name__}: {error}"
+            log.warning("training.precision=auto: %s is in float32, without a trial on %s (%s)", name, SHAPE, why)
             return None
     found = {precision: min(seconds[1:]) for precision, seconds in times.items()}
     log.info("precision of %s: a step of %d images takes %s", type(model).__name__, BATCH, _in_words(found))
