@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from importlib import import_module
 from inspect import isfunction, signature
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast
 
 import pydantic
 import pydantic.dataclasses
@@ -40,6 +40,8 @@ from rebuttal.errors import (
 )
 
 T = TypeVar("T")
+Arguments = Annotated[dict[str, Any], pydantic.BeforeValidator(lambda given: {} if given is None else given)]
+"""What something is called with, by name. Its default in a config is null: keys are only added to what has none."""
 
 # The packages whose classes and functions a config may name.
 TARGETS = tuple(

@@ -119,7 +119,8 @@ class ImageSource:
                 f"dataset.train_size={train_size} leaves of {len(self._train)} training images"
             )
         if wanted is not None and wanted > available:
-            raise ConfigError(f"dataset.{split}_size={wanted}: only {available} images are available")
+            allowed = f"allowed: 1 to {available}, or null"
+            raise ConfigError(f"dataset.{split}_size={wanted}: only {available} examples are available; {allowed}")
         return wanted or available
 
 

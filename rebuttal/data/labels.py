@@ -10,7 +10,9 @@ from pydantic import Field
 from torch import Tensor
 
 from rebuttal.config import checked
-from rebuttal.seeds import generator
+from rebuttal.data.dataset import Corruption
+from rebuttal.errors import ConfigError, user_code
+from rebuttal.seeds import generator, torch_stream
 
 
 @checked
@@ -31,6 +33,26 @@ class RandomLabels:
         corrupted = labels.numpy().copy()
         corrupted[chosen] = drawn[chosen]
         return torch.from_numpy(corrupted)
+
+
+def corrupted(corruption: Corruption, labels: Tensor, classes: int, seed: int) -> Tensor:
+    """Return the labels (n,) that a corruption gives instead of the true `labels`, which it may change and nothing else
+    sees, on their device; what a user's own draws from torch's global stream is decided by `seed`.
+
+    Raises `ConfigError` if it raises anything, or gives what are no labels of these examples."""
+    name = f"corruption={type(corruption).__name__}"
+    with user_code(name), torch_stream(seed, "corruption", "global"):
+        given = corruption(labels.cpu().clone(), classes, seed)
+    allowed = f"allowed: {len(labels)} whole numbers from 0 to {classes - 1}, as int64"
+    if not isinstance(given, Tensor):
+        raise ConfigError(f"{name}: gives a {type(given).__name__}; {allowed}")
+    if given.dtype != torch.int64 or given.shape != labels.shape:
+        kind = str(given.dtype).removeprefix("torch.")
+        raise ConfigError(f"{name}: gives {kind} of shape {[*given.shape]}; {allowed}")
+    wrong = given[(given < 0) | (given >= classes)]
+    if len(wrong):
+        raise ConfigError(f"{name}: gives the label {wrong[0].item()}; {allowed}")
+    return given.to(labels.device)
 
 
 def true_labels() -> RandomLabels:

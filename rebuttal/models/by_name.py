@@ -10,19 +10,16 @@ from difflib import get_close_matches
 from functools import lru_cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from math import gcd
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import BeforeValidator
 from torch import nn
 
-from rebuttal.config import checked
+from rebuttal.config import Arguments, checked
 from rebuttal.errors import ConfigError
 from rebuttal.models.adapt import Blueprint, adapted
 from rebuttal.models.images import require_image
 from rebuttal.store.identity import canonical, describe
-
-Arguments = Annotated[dict[str, Any], BeforeValidator(lambda given: {} if given is None else given)]
 
 PATCHES = 7  # along each side of an image, at least, where the small stem chooses the size of patches
 MAX_PATCH = 16  # pixels, where it does

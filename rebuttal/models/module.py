@@ -11,10 +11,10 @@ from typing import Any
 
 from torch import nn
 
-from rebuttal.config import checked
+from rebuttal.config import Arguments, checked
 from rebuttal.errors import ConfigError
 from rebuttal.models.adapt import Blueprint, adapted, on_meta
-from rebuttal.models.by_name import Arguments, require_untrained
+from rebuttal.models.by_name import require_untrained
 from rebuttal.store.identity import canonical, describe
 
 CLASSES = ("num_classes", "n_classes", "classes", "num_labels", "num_outputs", "out_features", "output_dim", "out_dim")

@@ -102,7 +102,7 @@ class Preprocess(nn.Module):
             # From the norm, because torch.std along rows is ten times slower on the CPU.
             std: Tensor = torch.linalg.vector_norm(flat, dim=1, keepdim=True) * floor
             return (flat / std.clamp(min=floor)).reshape(x.shape)
-        return x
+        return x.clone()  # the model may change in place what it is given, which is the dataset's
 
 
 class FlattenPixels(nn.Flatten):

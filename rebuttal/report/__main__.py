@@ -42,9 +42,11 @@ def report(
     Raises `ConfigError` for an invalid ledger or declaration, `UserError` if there is no finished run."""
     results = find_results(folders, ledger, debug, declarations)
     if not results.gathered.runs:
+        excluded = results.gathered.problems
+        first = f", the first is {excluded[0].status}: {excluded[0].folder}: {excluded[0].why}" if excluded else ""
         raise UserError(
-            f"no finished run below {', '.join(map(str, folders))} "
-            f"({len(results.gathered.problems)} excluded); allowed: folders written by python -m rebuttal.train"
+            f"no finished run below {', '.join(map(str, folders))} ({len(excluded)} excluded{first}); "
+            "allowed: folders written by python -m rebuttal.train"
         )
     write_report(results, out)
     return results

@@ -231,7 +231,7 @@ def _read(folder: Path, configs: dict[str, dict[str, Any]]) -> Run | Problem:
     if not (folder / "metrics.json").exists():
         return Problem(folder, "unfinished", "no metrics.json; rerun its command to resume")
     try:
-        metrics = from_json((folder / "metrics.json").read_bytes())
+        metrics = _numbers(from_json((folder / "metrics.json").read_bytes()))
         provenance = from_json((folder / "provenance.json").read_bytes())
         config = provenance["config"]
         key = provenance.get("configuration") or fingerprint(comparable(config))
@@ -244,7 +244,7 @@ def _read(folder: Path, configs: dict[str, dict[str, Any]]) -> Run | Problem:
             configuration=key,
             identity=fingerprint(provenance["stages"]),
             config=configs[key],
-            metrics=dict(metrics),
+            metrics=metrics,
             setup=provenance.get("setup") or _setup(config),
             networks=frozenset(provenance.get("networks", ())),
             judged=config.get("judged", True),
@@ -256,6 +256,16 @@ def _read(folder: Path, configs: dict[str, dict[str, Any]]) -> Run | Problem:
         return Problem(folder, "damaged", f"provenance.json: no key {error}; written by another version?")
     except (OSError, ValueError, TypeError) as error:
         return Problem(folder, "damaged", f"{type(error).__name__}: {error}")
+
+
+def _numbers(metrics: Any) -> dict[str, float | None]:
+    """Return the metrics of a run. Raises `ValueError` for what are none."""
+    if not isinstance(metrics, dict):
+        raise ValueError("metrics.json: is no table of numbers")
+    wrong = [name for name, value in metrics.items() if not isinstance(value, (int, float, type(None)))]
+    if wrong:
+        raise ValueError(f"metrics.json: {wrong[0]} is {metrics[wrong[0]]!r}, no number")
+    return metrics
 
 
 def _command(folder: Path, provenance: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from pydantic import NonNegativeInt
 from rebuttal.config import checked
 from rebuttal.data.dataset import CorruptionOption, DatasetOption
 from rebuttal.data.examples import Examples
-from rebuttal.data.labels import true_labels
+from rebuttal.data.labels import corrupted, true_labels
 from rebuttal.errors import ConfigError
 from rebuttal.measures.agreement import wilson
 from rebuttal.models.model import ModelOption
@@ -125,7 +125,7 @@ class Fit:
         seed = self.seeds.of("labels", self.seed)
         if self.relabelling:
             seed = derive(seed, "relabelling", str(self.relabelling))
-        labels = self.corruption(examples.labels.cpu(), classes, seed).to(examples.labels.device)
+        labels = corrupted(self.corruption, examples.labels, classes, seed)
         return self.chosen(Examples(examples.inputs, labels))
 
     def chosen(self, examples: Examples) -> Examples:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from rebuttal.config import checked
 from rebuttal.data.dataset import Dataset, DatasetOption
 from rebuttal.data.examples import in_unit_range
-from rebuttal.errors import ConfigError
+from rebuttal.errors import ConfigError, UserError
 from rebuttal.measures.layers import faster, unsupported
 from rebuttal.measures.measure import Findings, MeasureOption, Probes, Subject
 from rebuttal.progress.console import track
@@ -151,6 +152,12 @@ class Measure:
     ) -> Artifact:
         def compute() -> Artifact:
             found = measure(subject(), self._probes(session, function, name, inputs()))
+            for number, value in found.numbers.items():
+                if value is not None and not math.isfinite(value):
+                    raise UserError(
+                        f"stages.*.measures.{name}: {number} of {function} is {value}; allowed: finite numbers, "
+                        "None where one is undefined"
+                    )
             return Artifact({"numbers": found.numbers}, found.arrays)
 
         return session.store.get_or_make("measure", self._identity(session, function, name), compute)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -75,6 +76,11 @@ class DecisionRegions:
         size = session.open(self.teacher.dataset).identity("train")["size"]
         if size < 3:
             raise ConfigError(f"dataset.train_size={size}: a slice goes through 3 training inputs; allowed: 3 or more")
+        shape = session.open(self.teacher.dataset).shape
+        if math.prod(shape) < 2:
+            raise ConfigError(
+                f"dataset.shape={list(shape)}: a slice is a plane; allowed: inputs of two numbers or more"
+            )
 
     def identity(self, session: Session) -> list[Any]:
         return [self.teacher.identity(session), self.student.identity(session), self.resolution]

@@ -113,6 +113,7 @@ class Session:
         key = canonical([source.identity(split), split, seed])
         if key not in self._examples:
             drawn = source.examples(split, seed)
+            _check_examples(drawn, dataset)
             _check_labels(drawn.labels, source.classes, dataset)
             _check_inputs(drawn.inputs, split, dataset)
             self._make_room(drawn.nbytes)
@@ -124,6 +125,18 @@ class Session:
         """Drop the least recently used examples until `size` more bytes fit."""
         while len(self._examples) >= KEPT_SPLITS and size + sum(e.nbytes for e in self._examples.values()) > KEPT_BYTES:
             del self._examples[next(iter(self._examples))]
+
+
+def _check_examples(drawn: object, dataset: Dataset) -> None:
+    """Raise `ConfigError` for what are no inputs with a label each."""
+    name = f"dataset={type(dataset).__name__}"
+    if not isinstance(drawn, Examples):
+        raise ConfigError(f"{name}: its examples are a {type(drawn).__name__}; allowed: rebuttal.data.Examples")
+    if drawn.labels.ndim != 1 or len(drawn.inputs) != len(drawn.labels):
+        raise ConfigError(
+            f"{name}: has {len(drawn.inputs)} inputs and labels of shape {[*drawn.labels.shape]}; allowed: a label for "
+            "each input"
+        )
 
 
 def _check_inputs(inputs: Tensor, split: Split, dataset: Dataset) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
+from dataclasses import field
 from typing import Annotated, Any, ClassVar, Protocol
 
 import torch
@@ -17,7 +18,7 @@ from torch import nn
 from torch.nn import Parameter
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from rebuttal.config import Offers, checked
+from rebuttal.config import Arguments, Offers, checked
 from rebuttal.errors import ConfigError, nearest
 
 Momentum = Annotated[float, Field(ge=0, lt=1)]
@@ -84,7 +85,7 @@ class TorchOptimizer:
     """An optimiser of `torch.optim` by its `name`, such as RMSprop, with further `arguments`."""
 
     name: str
-    arguments: dict[str, Any]
+    arguments: Arguments = field(default_factory=dict)
 
     def __call__(self, parameters: Iterable[Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:
         known = {name: kind for name, kind in vars(torch.optim).items() if _is_optimizer(kind)}

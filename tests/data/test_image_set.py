@@ -61,9 +61,9 @@ def test_an_arrangement_is_a_permutation():
 @pytest.mark.parametrize(
     ("settings", "split", "message"),
     [
-        ({"train_size": 91}, "train", r"dataset\.train_size=91: only 90 images"),
-        ({"test_size": 31}, "test", r"dataset\.test_size=31: only 30 images"),
-        ({"train_size": 80, "student_size": 11}, "student", r"dataset\.student_size=11: only 10 images"),
+        ({"train_size": 91}, "train", r"dataset\.train_size=91: only 90 examples"),
+        ({"test_size": 31}, "test", r"dataset\.test_size=31: only 30 examples"),
+        ({"train_size": 80, "student_size": 11}, "student", r"dataset\.student_size=11: only 10 examples"),
         ({}, "student", r"dataset\.train_size=null leaves of 90"),
         ({"classes": 4}, "train", r"dataset\.classes=4: allowed: 2 to 3"),
     ],

@@ -56,6 +56,15 @@ def test_other_vectors_and_images_are_normalised_as_before():
         assert layer.mean.shape == (1, 1, 1)
 
 
+@pytest.mark.parametrize("crop", [None, 4])
+@pytest.mark.parametrize("normalisation", ["none", "per_channel", "per_image"])
+def test_what_a_model_changes_in_place_is_not_the_dataset_s(crop, normalisation):
+    x = torch.rand(5, 3, 6, 6)
+    before = x.clone()
+    Preprocess((3, 6, 6), crop, normalisation)(x).sub_(1).relu_()
+    assert torch.equal(x, before)
+
+
 def test_bytes_and_floats_are_the_same_input():
     x = torch.randint(0, 256, (5, 3, 6, 6), dtype=torch.uint8)
     for normalisation in ("none", "per_image"):

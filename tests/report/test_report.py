@@ -69,6 +69,18 @@ def test_deleted_and_damaged_runs_are_listed_and_the_others_are_unchanged(runs, 
     assert list(problems["status"]) == ["damaged", "unfinished"]
 
 
+def test_numbers_that_are_none_are_damage_and_if_nothing_is_left_the_reason_is_told(runs, tmp_path):
+    copy = tmp_path / "runs"
+    shutil.copytree(runs, copy)
+    for seed, text in (("0", '{"student/kappa": "abc"}'), ("1", '{"student/kappa": [1]}')):
+        (copy / seed / "metrics.json").write_text(text)
+    done = report(copy, "--out", tmp_path / "out")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    why = f"damaged: {copy / '0'}: ValueError: metrics.json: student/kappa is 'abc', no number"
+    assert line.startswith(f"rebuttal: no finished run below {copy} (2 excluded, the first is {why}); allowed: ")
+
+
 def test_an_invalid_ledger_is_reported_in_one_line(runs, tmp_path):
     (tmp_path / "claims.yaml").write_text("- {id: x, statment: y}")
     done = report(runs, "--claims", tmp_path / "claims.yaml", "--out", tmp_path / "out")

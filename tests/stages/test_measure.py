@@ -1,3 +1,4 @@
+import math
 from dataclasses import dataclass, replace
 
 import pytest
@@ -5,7 +6,7 @@ import torch
 from torch import nn
 
 from rebuttal.data import UniformNoise
-from rebuttal.errors import ConfigError
+from rebuttal.errors import ConfigError, UserError
 from rebuttal.functions.hash import Hash
 from rebuttal.functions.matched import Matched
 from rebuttal.functions.networks import Trained, Untrained
@@ -18,7 +19,7 @@ from rebuttal.measures import (
     PathNorm,
 )
 from rebuttal.measures.gradients import jacobian, norms
-from rebuttal.measures.measure import Subject
+from rebuttal.measures.measure import Findings, Subject
 from rebuttal.models import AlexNet
 from rebuttal.progress import console
 from rebuttal.stages.measure import Measure
@@ -87,6 +88,24 @@ def test_between_lies_on_segments_and_noise_fills_the_unit_cube(stage, session):
     assert torch.allclose(share.amax(dim=1), share.amin(dim=1), atol=1e-3)
     assert (share > -1e-3).all() and (share < 1 + 1e-3).all()
     assert 0 <= inputs["noise"].min() < 0.05 and 0.95 < inputs["noise"].max() <= 1
+
+
+@dataclass(frozen=True)
+class Divided:
+    """A user's measure."""
+
+    by: float
+
+    def __call__(self, subject, probes):
+        return Findings({"ratio": math.nan if self.by == 0 else 1 / self.by})
+
+
+def test_a_number_that_is_not_finite_is_refused_by_its_name(stage, session):
+    with pytest.raises(
+        UserError, match=r"^stages.\*.measures.own: ratio of trained is nan; allowed: finite numbers, None"
+    ):
+        replace(stage, measures={"own": Divided(0.0)}).run(session)
+    assert replace(stage, measures={"own": Divided(2.0)}).run(session).metrics["trained_ratio"] == 0.5
 
 
 def test_an_unfitted_network_is_marked(stage, fit, session):

@@ -59,6 +59,70 @@ def test_a_wrong_label_is_refused_in_one_line(session, labels, what):
     assert str(caught.value) == f"dataset=Own: {what}; allowed: whole numbers from 0 to 2, as int64"
 
 
+@dataclass(frozen=True)
+class Slip:
+    """A user's corruption, which does what `made` says."""
+
+    made: str
+
+    def __call__(self, labels, classes, seed):
+        labels += 1  # in place
+        labels %= classes
+        return {
+            "right": lambda: labels,
+            "drawn": lambda: torch.randint(classes, labels.shape),
+            "fewer": lambda: labels[:-1],
+            "larger": lambda: labels + classes,
+            "floats": lambda: labels.float(),
+            "a list": lambda: labels.tolist(),
+            "raised": lambda: 1 / 0,
+        }[self.made]()
+
+
+def test_a_corruption_may_change_the_labels_that_it_is_given(session, fit):
+    """They are its own: the dataset's, and the next network's, are as they were."""
+    true = fit.training_examples(session).labels.clone()
+    slipped = replace(fit, corruption=Slip("right"))
+    for _ in range(2):
+        assert torch.equal(slipped.training_examples(session).labels, (true + 1) % 10)
+    assert torch.equal(session.examples(fit.dataset, "train", 0).labels, true)
+    assert torch.equal(fit.training_examples(session).labels, true)
+
+
+def test_what_a_corruption_draws_from_torch_s_stream_is_the_same_each_time(session, fit):
+    drawn = replace(fit, corruption=Slip("drawn"))
+    before = torch.get_rng_state()
+    one, again = (drawn.training_examples(session).labels for _ in range(2))
+    assert torch.equal(one, again) and torch.equal(torch.get_rng_state(), before)
+    assert not torch.equal(one, replace(drawn, seed=1).training_examples(session).labels)
+
+
+@pytest.mark.parametrize(
+    ("made", "what"),
+    [
+        ("fewer", "gives int64 of shape [59]; allowed: 60 whole numbers from 0 to 9, as int64"),
+        ("larger", "gives the label "),
+        ("floats", "gives float32 of shape [60]; allowed: "),
+        ("a list", "gives a list; allowed: "),
+        ("raised", "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_corruption_that_gives_no_labels_is_refused_in_one_line(session, fit, made, what):
+    with pytest.raises(ConfigError) as caught:
+        replace(fit, corruption=Slip(made)).training_examples(session)
+    assert str(caught.value).startswith(f"corruption=Slip: {what}") and "\n" not in str(caught.value)
+
+
+def test_a_dataset_that_has_not_a_label_for_each_input_is_refused_in_one_line(session, monkeypatch):
+    given = Examples(torch.zeros(4, 2), torch.tensor([0, 1, 2]))
+    monkeypatch.setattr(Own, "examples", lambda self, split, seed: given)
+    with pytest.raises(ConfigError, match=r"^dataset=Own: has 4 inputs and labels of shape \[3\]; allowed: a label"):
+        session.examples(Own(given.labels), "train", 0)
+    monkeypatch.setattr(Own, "examples", lambda self, split, seed: (given.inputs, given.labels))
+    with pytest.raises(ConfigError, match=r"^dataset=Own: its examples are a tuple; allowed: rebuttal.data.Examples"):
+        session.examples(Own(given.labels), "test", 0)
+
+
 INPUTS = torch.arange(12, dtype=torch.float32).reshape(6, 2)
 
 
