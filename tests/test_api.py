@@ -32,6 +32,15 @@ def test_the_run_s_files_are_left_where_asked(tmp_path):
     assert json.loads((tmp_path / "run/metrics.json").read_text())["fit/epochs"] == 2
 
 
+def test_a_run_with_a_relative_store_is_loaded_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rebuttal.run("baseline", ONE, folder="run")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    network = rebuttal.load(tmp_path / "run").network("fit")
+    assert isinstance(network, torch.nn.Module) and not list((tmp_path / "elsewhere").iterdir())
+
+
 def test_the_baseline_replication_is_a_row_a_network(tmp_path, capsys):
     save_images(tmp_path / "images", {f"{s}/{c}": 60 for s in ("train", "test") for c in "ab"}, size=(32, 32))
     overrides = ["debug=tiny", "dataset=image_folder", f"dataset.root={tmp_path / 'images'}", f"store={tmp_path}"]

@@ -64,7 +64,7 @@ def load(
         nodes, used, seed, name = dict(config["stages"]), str(config["store"]), config["seed"], config["name"]
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{folder}/{PROVENANCE}: lacks {error}; allowed: what a run of rebuttal wrote") from None
-    began_in = _working_folder(folder)
+    began_in = _working_folder(folder, provenance)
     project = find_project()
     own = tuple(dict.fromkeys([*listed, *project.packages]))
     nodes = _placed(nodes, began_in, None if root is None else str(as_path(root, "root")))
@@ -308,12 +308,13 @@ def _finished(folder: Path, name: str) -> dict[str, Any]:
     return content
 
 
-def _working_folder(folder: Path) -> Path:
-    """Where a run was started, which its relative paths refer to; here, if Hydra did not start it."""
+def _working_folder(folder: Path, provenance: dict[str, Any]) -> Path:
+    """Where a run was started, which its relative paths refer to; here, if neither Hydra nor the run says it."""
     try:
         return Path(OmegaConf.load(folder / ".hydra" / "hydra.yaml").hydra.runtime.cwd)
     except (OSError, ValueError, TypeError, AttributeError, YAMLError, OmegaConfBaseException):
-        return Path()
+        said = provenance.get("cwd")
+        return Path(said) if isinstance(said, str) else Path()
 
 
 def _there(path: str, began_in: Path) -> str:

@@ -37,6 +37,7 @@ def provenance(
     return {
         **_essence(config, found),
         "command": sys.argv,  # of this process
+        "cwd": str(Path.cwd()),  # which relative paths of the config refer to
         "overrides": overrides,
         "process": origin(),  # which wrote this file; each network has its own origin, below
         "device": session.device.type,
