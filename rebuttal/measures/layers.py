@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from rebuttal.errors import ConfigError
 from rebuttal.models.blocks import Concatenation, Residual
 from rebuttal.models.preprocess import FlattenPixels, Preprocess, centre_crop
-from rebuttal.training.layout import has_convolutions, takes_channels_last
+from rebuttal.training.layout import has_convolutions, lay_out, takes_channels_last
 
 if TYPE_CHECKING:
     from torchvision.models.resnet import BasicBlock, ResNet
@@ -270,7 +270,10 @@ def faster(network: nn.Module, inputs: Tensor) -> nn.Module:
     except Exception as error:  # which others' code may raise as it likes
         log.info("%s is measured without a copy: %s", type(network).__name__, error)
         return found
-    return copied.to(memory_format=torch.channels_last) if takes_channels_last(copied, inputs[:2]) else found
+    if not takes_channels_last(copied, inputs[:2]):
+        return found
+    lay_out(copied, torch.channels_last)
+    return copied
 
 
 def fused(network: nn.Module) -> nn.Module:

@@ -41,7 +41,7 @@ class SegmentCrossings:
             count = min(self.pairs, len(inputs) // 2)
             starts, stops = inputs[order[:count]], inputs[order[count : 2 * count]]
             apart = (stops != starts).flatten(1).any(dim=1)  # between equal inputs there is no segment
-            if count and not apart.any():
+            if not apart.any():
                 names = ("class_changes", "total_variation", "region_changes")
                 found |= Findings({f"{name}_{kind}": None for name in names})
                 continue
@@ -50,7 +50,7 @@ class SegmentCrossings:
             batch = max(1, EVALUATION_BATCH // self.points)
             walks = [self._walk(subject, *ends) for ends in zip(starts.split(batch), stops.split(batch))]
             lengths = (stops - starts).flatten(1).norm(dim=1).double().cpu()
-            for name in walks[0] if walks else ():
+            for name in walks[0]:
                 values = torch.cat([walk[name] for walk in walks]) / lengths
                 found |= distribution(f"{name}_{kind}", values, scale if name == "total_variation" else None)
             if subject.network is not None and relus_of(subject.network) is None:

@@ -25,10 +25,10 @@ def channels_last(
         yield
         return
     try:
-        _lay_out(network, optimizer, torch.channels_last)
+        lay_out(network, torch.channels_last, optimizer)
         yield
     finally:
-        _lay_out(network, optimizer, torch.contiguous_format)
+        lay_out(network, torch.contiguous_format, optimizer)
 
 
 def layout_of_steps(
@@ -63,7 +63,8 @@ def takes_channels_last(network: nn.Module, inputs: Tensor) -> bool:
         return False
     try:
         tried = copy.deepcopy(network)  # layers may keep what they like of what they see
-        with channels_last(tried), torch_stream(0, "layout"):
+        lay_out(tried, torch.channels_last)
+        with torch_stream(0, "layout"):
             _run(tried.train(), inputs)
             _run(tried.eval(), inputs)
         return True
@@ -83,7 +84,8 @@ def _run(network: nn.Module, inputs: Tensor) -> None:
         torch.autograd.grad(total, of, allow_unused=True)
 
 
-def _lay_out(network: nn.Module, optimizer: torch.optim.Optimizer | None, layout: torch.memory_format) -> None:
+def lay_out(network: nn.Module, layout: torch.memory_format, optimizer: torch.optim.Optimizer | None = None) -> None:
+    """Lay out the tensors of four dimensions, others than which torch refuses to, of a network and its optimiser."""
     for tensor in (*network.parameters(), *network.buffers()):
         if tensor.ndim == 4:
             tensor.data = tensor.data.contiguous(memory_format=layout)

@@ -88,6 +88,10 @@ def flattened():
     return nn.Sequential(*parts)
 
 
+def of_pixels():
+    return Network(Preprocess(tuple(X.shape[1:]), crop=None, normalisation="none"), flattened())
+
+
 def linear():
     return nn.Sequential(nn.Flatten(), nn.Linear(108, 2))
 
@@ -133,7 +137,7 @@ def test_every_network_trains_in_every_precision_and_lies_as_ever_afterwards(kin
 @pytest.mark.parametrize("inputs", [X, PIXELS], ids=["floats", "pixels"])
 @pytest.mark.parametrize(("precision", "last"), [("float32", False), ("bfloat16", True)])
 def test_steps_are_channels_last_in_bfloat16_and_evaluation_always(precision, last, inputs, recipe):
-    network = Network(Preprocess(tuple(X.shape[1:]), crop=None, normalisation="none"), flattened())
+    network = of_pixels()
     seen = set()
 
     def look(module, given, _):
@@ -189,8 +193,7 @@ def test_the_layout_changes_no_value_of_network_or_optimiser():
 
 
 def test_a_frozen_network_of_stored_pixels_runs_channels_last():
-    network = Network(Preprocess(tuple(X.shape[1:]), crop=None, normalisation="none"), flattened())
-    assert takes_channels_last(network.eval().requires_grad_(False), PIXELS[:2])
+    assert takes_channels_last(of_pixels().eval().requires_grad_(False), PIXELS[:2])
 
 
 @pytest.mark.parametrize(("kind", "takes"), COPIES.items())
@@ -200,6 +203,13 @@ def test_what_is_measured_is_the_same_function_and_the_network_stays_as_it_is(ki
     assert torch.allclose(measured(X), network(X), rtol=1e-5, atol=1e-6)
     assert any(p.ndim == 4 and lies_last(p) for p in measured.parameters()) == takes
     assert all(p.is_contiguous() and p.requires_grad for p in network.parameters())
+
+
+def test_a_network_with_tensors_of_five_dimensions_is_measured_channels_last():
+    network = flattened().eval()
+    network.register_buffer("five", torch.rand(1, 2, 1, 2, 2))
+    measured = faster(network, X)
+    assert lies_last(measured[0].weight) and torch.equal(measured.five, network.five)
 
 
 def test_keller_jordan_s_network_is_measured_channels_last():
