@@ -154,9 +154,10 @@ def exponent_interval(by_seed: Sequence[Sequence[NeededSize]], draws: int = 1000
     law = power_law([one for seed in by_seed for one in seed])
     if law is None:
         return None, None, None
-    own = [power_law(seed) for seed in by_seed]
-    if not any(one.beyond for seed in by_seed for one in seed) and None not in own:
-        return mean_interval([one.exponent for one in own if one is not None])
+    if not any(one.beyond for seed in by_seed for one in seed):
+        own = [of_seed.exponent for seed in by_seed if (of_seed := power_law(seed)) is not None]
+        if len(own) == len(by_seed):
+            return mean_interval(own)
     if len(by_seed) < LEAST_RESAMPLED:
         return law.exponent, None, None
     rng = np.random.default_rng(0)

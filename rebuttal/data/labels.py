@@ -49,10 +49,15 @@ def corrupted(corruption: Corruption, labels: Tensor, classes: int, seed: int) -
     if given.dtype != torch.int64 or given.shape != labels.shape:
         kind = str(given.dtype).removeprefix("torch.")
         raise ConfigError(f"{name}: gives {kind} of shape {[*given.shape]}; {allowed}")
-    wrong = given[(given < 0) | (given >= classes)]
-    if len(wrong):
-        raise ConfigError(f"{name}: gives the label {wrong[0].item()}; {allowed}")
+    require_classes(given, classes, f"{name}: gives", allowed)
     return given.to(labels.device)
+
+
+def require_classes(labels: Tensor, classes: int, what: str, allowed: str) -> None:
+    """Raise `ConfigError`, from `what` to `allowed`, for a label outside 0 … `classes` − 1."""
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if len(wrong) > 0:
+        raise ConfigError(f"{what} the label {wrong[0].item()}; {allowed}")
 
 
 def true_labels() -> RandomLabels:

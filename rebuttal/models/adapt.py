@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -149,14 +149,15 @@ def _built(blueprint: Blueprint) -> nn.Module:
 def _tried(network: nn.Module, shape: tuple[int, ...], training: bool = False) -> _Trial:
     """Run the network on two inputs of zeros, and leave every module in the mode in which it was."""
     ran: list[str] = []
+    modes = [(module, module.training) for module in network.modules()]
     hooks = [
         module.register_forward_pre_hook(lambda _module, _inputs, name=name: ran.append(name))
         for name, module in network.named_modules()
         if next(module.children(), None) is None
     ]
     try:
-        with modes_kept(network), torch.no_grad():
-            network.train(training)
+        network.train(training)
+        with torch.no_grad():
             return _Trial(ran, network(torch.zeros(2, *shape)))
     except Exception as error:  # others' code may raise anything
         if isinstance(error, UserError) or out_of_memory(error):
@@ -165,15 +166,6 @@ def _tried(network: nn.Module, shape: tuple[int, ...], training: bool = False) -
     finally:
         for hook in hooks:
             hook.remove()
-
-
-@contextmanager
-def modes_kept(network: nn.Module) -> Iterator[None]:
-    """After the block every module is in the mode, of training or evaluation, in which it was."""
-    modes = [(module, module.training) for module in network.modules()]
-    try:
-        yield
-    finally:
         for module, mode in modes:
             module.training = mode
 

@@ -35,10 +35,9 @@ class Run:
     `configuration`: a fingerprint, equal for runs that differ only in their seed; `name` is its readable name. `setup`:
     equal also for other corruptions of the labels. `identity`: of its stages, equal for duplicates. `networks`: the
     names of the trained networks that its numbers come from. `judged`: False for a run whose numbers mean nothing
-    (debug=tiny).
-    `config`: without the keys that may differ within a configuration. `command`: the command that repeats the run.
-    `version`: of rebuttal. `places`: the folders of configs, besides rebuttal's own, that the run was composed from.
-    `report`: the folder of the earlier report that the run is known from; None for one whose own folder was read.
+    (debug=tiny). `config`: without the keys that may differ within a configuration. `command`: the command that repeats
+    the run. `version`: of rebuttal. `places`: the folders of configs, besides rebuttal's own, that the run was composed
+    from. `report`: the folder of the earlier report that the run is known from; None for one whose own folder was read.
     """
 
     folder: Path

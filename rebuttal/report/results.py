@@ -24,9 +24,9 @@ class Results:
     """The content of a report.
 
     `unjudged`: how many runs no verdict is about, because their numbers mean nothing. `repeated`: how many are in no
-    number, because they replicate none (`independent_runs`). `overview`: the chart of all
-    judged claims. `headings`: of each experiment with runs, in order. `contrasts`, `times`, `trends`: the tables of
-    `rebuttal.report.comparisons`. `unknown`: what is declared of metrics that no run has.
+    number, because they replicate none (`independent_runs`). `overview`: the chart of all judged claims. `headings`: of
+    each experiment with runs, in order. `contrasts`, `times`, `trends`: the tables of `rebuttal.report.comparisons`.
+    `unknown`: what is declared of metrics that no run has.
     """
 
     gathered: Gathered

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from rebuttal.config import LIMIT, checked
 from rebuttal.data.dataset import Dataset, Source
 from rebuttal.data.examples import Examples, Split
+from rebuttal.data.labels import require_classes
 from rebuttal.device import resolve
 from rebuttal.errors import ConfigError
 from rebuttal.progress.status_file import StatusFile
@@ -158,6 +159,4 @@ def _check_labels(labels: Tensor, classes: int, dataset: Dataset) -> None:
     name, allowed = f"dataset={type(dataset).__name__}", f"allowed: whole numbers from 0 to {classes - 1}, as int64"
     if labels.dtype != torch.int64:
         raise ConfigError(f"{name}: its labels are {str(labels.dtype).removeprefix('torch.')}; {allowed}")
-    wrong = labels[(labels < 0) | (labels >= classes)]
-    if len(wrong) > 0:
-        raise ConfigError(f"{name}: it has the label {wrong[0].item()}; {allowed}")
+    require_classes(labels, classes, f"{name}: it has", allowed)

@@ -75,9 +75,7 @@ def study(make_run, tmp_path):
                     for claim in (claim for claim in about if not (claim.models and claim.settings)):
                         metrics |= {name: low for name, (low, _) in claim.where.items()}  # within every region
                         data |= nested(claim.settings).get("dataset", {})
-                    corruption = (
-                        None if fraction is None else {"_target_": "rebuttal.data.RandomLabels", "fraction": fraction}
-                    )
+                    corruption = None if fraction is None else RANDOM | {"fraction": fraction}
                     name = f"{experiment}-{fraction}-{seed}"
                     make_run(name, metrics, seed, experiment, model=resnet, corruption=corruption, **data, **settings)
             of_settings = [claim for claim in about if claim.models and claim.settings]
