@@ -223,10 +223,19 @@ def _check_whole(arguments: Sequence[str], at: int, multirun: bool) -> None:
         return
     if option := _as_option(words[1]):
         raise ConfigError(f"{words[1]}: is not of the form key=value; write {option}")
+    if (apart := _in_one_word(words[1:])) is not None:
+        raise ConfigError(f"{' '.join(words[1:])}: the shell splits arguments at blanks; write {shlex.quote(apart)}")
     key, _, value = text.partition("=")
     joined = f"{key.strip()}={re.sub(' ?, ?', ',', value.strip())}"
     corrected = joined if _parsed(joined) else next(_corrections(joined, multirun), text)
     raise ConfigError(f"{text}: the shell splits arguments at blanks; write {shlex.quote(corrected)}")
+
+
+def _in_one_word(words: Sequence[str]) -> str | None:
+    """`seed=1` for the words `seed = 1`; None for words that are no override with blanks around its sign."""
+    key, sign, value = " ".join(words).partition("=")
+    override = f"{key.strip()}={value.strip()}"
+    return override if sign and value and _parsed(override) is not None and _is_known(override) else None
 
 
 def _is_stray(word: str) -> bool:

@@ -22,11 +22,12 @@ from rebuttal.seeds import generator
 from rebuttal.stages.networks import empty_network, new_network, parameter_count, weight_bytes
 from rebuttal.stages.stage import Work
 from rebuttal.training.evaluation import EVALUATION_BATCH, predict
-from rebuttal.training.layout import layout_of_evaluation, takes_channels_last
+from rebuttal.training.layout import channels_last, layout_of_evaluation, takes_channels_last
 from rebuttal.training.loop import Support, train
 from rebuttal.training.optimizers import SGD
 from rebuttal.training.recipe import Recipe
 from rebuttal.training.schedules import Constant
+from rebuttal.training.step import autocast
 
 TIMED_SECONDS = 1.0
 TIMED_BATCHES = 4  # distinct batches used for timing
@@ -61,7 +62,7 @@ def cost(work: Work, device: torch.device, threads: int | None = None) -> Cost:
     return Cost(
         parameters=parameter_count(network),
         flops=work.recipe.epochs * work.examples * both + work.evaluations * work.evaluated * forward,
-        memory=data + kept + _peak_bytes(network, inputs, batch, evaluated),
+        memory=data + kept + _peak_bytes_of(work, network, inputs, batch, evaluated, device),
         disk=weights,
         seconds=_seconds(work, inputs, batch, evaluated, device, threads),
     )
@@ -86,20 +87,33 @@ def _states(recipe: Recipe) -> int:
     return int(recipe.optimizer.momentum > 0) if isinstance(recipe.optimizer, SGD) else 2
 
 
-def _peak_bytes(network: nn.Module, inputs: Tensor, batch: int, evaluated: int) -> int:
-    """Peak bytes of the gradients and intermediate tensors of a training step followed by an evaluation."""
+def _peak_bytes_of(
+    work: Work, empty: nn.Module, inputs: Tensor, batch: int, evaluated: int, device: torch.device
+) -> int:
+    """Peak bytes of the gradients and intermediate tensors of a training step followed by an evaluation. In bfloat16
+    they are counted at work: autocast passes over tensors on the meta device."""
+    precision = work.recipe.precision
+    if precision != "bfloat16":
+        return _peak_bytes(empty, _like(inputs, batch), _like(inputs, evaluated), precision)
+    network = new_network(work.model, work.preprocess, work.source, 0, "cost").to(device)
+    trained, judged = _repeated(inputs, batch).to(device), _repeated(inputs, evaluated).to(device)
+    with channels_last(network, when=takes_channels_last(network, trained[:2])):
+        return _peak_bytes(network, trained, judged, precision)
 
+
+def _peak_bytes(network: nn.Module, trained: Tensor, judged: Tensor, precision: str) -> int:
     def step() -> None:
-        given = _like(inputs, batch)
-        _loss(network, given).backward()
+        given = trained.clone()  # a batch is a copy; what is judged is a view of the data, which are counted elsewhere
+        with autocast(given.device, precision):
+            loss = _loss(network.train(), given)
+        loss.backward()
 
     network.zero_grad()
-    part = _like(inputs, evaluated)  # a view: the inputs are counted as data
     with _LiveBytes() as living:
         step()
         network.eval()
         with torch.no_grad():
-            network(part)
+            network(judged)
     return int(living.peak)
 
 

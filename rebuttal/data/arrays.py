@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zipfile import is_zipfile
 
 import numpy as np
 import torch
@@ -146,9 +147,10 @@ def _chosen(names: Iterable[str], what: str) -> tuple[str, ...]:
 
 def _load_npz(path: Path) -> dict[str, Array]:
     with path.open("rb") as opened:  # which np.load leaves open if it fails
+        if not is_zipfile(opened):
+            raise ValueError("it is no zip archive of .npy arrays, as .npz files are")
+        opened.seek(0)
         file = np.load(opened, allow_pickle=False)
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise ValueError("it is one .npy array under the name of an .npz file")
         return {name: file[name] for name in _chosen(file.files, "it has the arrays")}
 
 
@@ -159,7 +161,12 @@ def _load_folder(folder: Path) -> dict[str, Array]:
     if not arrays and all(splits.values()):
         return _load_tables(splits)
     names = _chosen(arrays, "the folder has the .npy files")
-    return {name: np.load(arrays[name], allow_pickle=False) for name in names}
+    return {name: _load_array(arrays[name]) for name in names}
+
+
+def _load_array(path: Path) -> Array:
+    with path.open("rb") as opened:
+        return np.asarray(np.lib.format.read_array(opened, allow_pickle=False))  # np.load takes any text for a pickle
 
 
 def _load_safetensors(path: Path) -> dict[str, Array]:

@@ -39,7 +39,8 @@ def report(
 
     `debug`: judge runs of debug size too. `declarations`: folders that declare tables and figures.
 
-    Raises `ConfigError` for an invalid ledger or declaration, `UserError` if there is no finished run."""
+    Raises `ConfigError` for an invalid ledger or declaration, `UserError` if there is no finished run or `out` cannot
+    be written."""
     results = find_results(folders, ledger, debug, declarations)
     if not results.gathered.runs:
         excluded = results.gathered.problems
@@ -48,7 +49,10 @@ def report(
             f"no finished run below {', '.join(map(str, folders))} ({len(excluded)} excluded{first}); "
             "allowed: folders written by python -m rebuttal.train"
         )
-    write_report(results, out)
+    try:
+        write_report(results, out)
+    except OSError as error:
+        raise UserError(f"--out={out}: cannot be written: {error}; allowed: a folder with room, of your own") from error
     return results
 
 

@@ -53,6 +53,8 @@ CORRECTED = {
     "training.crop=None": None,
     "toy": "toy",
     "experiment=toy mlp": "mlp",
+    "experiment=toy seed = 1": 1,
+    "experiment=toy seed =1": 1,
 }
 
 

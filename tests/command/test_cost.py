@@ -11,7 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from rebuttal.command.cost import cost
 from rebuttal.data import UniformNoise
-from rebuttal.models import MLP, VGG11, ResNet18
+from rebuttal.models import MLP, VGG11, AlexNet, ResNet18
 from rebuttal.models.preprocess import CropAndNormalise
 from rebuttal.stages.networks import new_network
 from rebuttal.stages.stage import Work
@@ -60,22 +60,25 @@ def most_allocated(work, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("model", "optimizer", "batch", "evaluated", "scratch"),
+    ("model", "optimizer", "batch", "evaluated", "scratch", "precision"),
     [
-        (MLP(hidden=(400, 300, 50)), AdamW(), 32, 150, 0.0),  # most of it for weights
-        (MLP(hidden=(400, 300, 50)), SGD(), 32, 150, 0.0),
-        (MLP(hidden=(400, 300, 50)), SGD(momentum=0.0), 32, 150, 0.0),
-        (MLP(hidden=(20, 10)), SGD(), 90, 90, 0.0),  # … for a step
-        (MLP(hidden=(20, 10)), SGD(), 8, 500, 0.0),  # … for the evaluation
-        pytest.param(ResNet18(), SGD(), 32, 32, 0.1, marks=pytest.mark.slow),
-        (ResNet18(), SGD(), 2, 64, 0.1),
-        pytest.param(VGG11(), AdamW(), 64, 64, 0.1, marks=pytest.mark.slow),
+        (MLP(hidden=(400, 300, 50)), AdamW(), 32, 150, 0.0, "float32"),  # most of it for weights
+        (MLP(hidden=(400, 300, 50)), SGD(), 32, 150, 0.0, "float32"),
+        (MLP(hidden=(400, 300, 50)), SGD(momentum=0.0), 32, 150, 0.0, "float32"),
+        (MLP(hidden=(20, 10)), SGD(), 90, 90, 0.0, "float32"),  # … for a step
+        (MLP(hidden=(20, 10)), SGD(), 8, 500, 0.0, "float32"),  # … for the evaluation
+        pytest.param(ResNet18(), SGD(), 32, 32, 0.1, "float32", marks=pytest.mark.slow),
+        (ResNet18(), SGD(), 2, 64, 0.1, "float32"),
+        (MLP(hidden=(400, 300, 50)), SGD(), 90, 90, 0.0, "bfloat16"),
+        (ResNet18(), SGD(), 4, 8, 0.1, "bfloat16"),
+        pytest.param(AlexNet(), SGD(), 64, 64, 0.1, "bfloat16", marks=pytest.mark.slow),
+        pytest.param(VGG11(), AdamW(), 64, 64, 0.1, "float32", marks=pytest.mark.slow),
     ],
 )
-def test_the_memory_is_what_the_allocator_gives(work, tmp_path, model, optimizer, batch, evaluated, scratch):
+def test_the_memory_is_what_the_allocator_gives(work, tmp_path, model, optimizer, batch, evaluated, scratch, precision):
     """But for what the convolutions' library takes for itself."""
     shape = (3, 32, 32)
-    settings = {"epochs": 2, "batch_size": batch, "optimizer": optimizer, "lr": 1e-6}
+    settings = {"epochs": 2, "batch_size": batch, "optimizer": optimizer, "lr": 1e-6, "precision": precision}
     asked = work(model, shape, batch, evaluated, **settings)
     inputs, labels = torch.rand(evaluated, *shape), torch.randint(10, (evaluated,))
 

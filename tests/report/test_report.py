@@ -89,6 +89,14 @@ def test_an_invalid_ledger_is_reported_in_one_line(runs, tmp_path):
     assert line.startswith("rebuttal: claims[0]")
 
 
+def test_a_place_that_cannot_be_written_is_named_in_one_line(runs, tmp_path):
+    out = tmp_path / ("long" * 100)
+    done = report(runs, "--out", out)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"rebuttal: --out={out}: cannot be written: ") and "; allowed: " in line
+
+
 def test_a_folder_without_runs_is_reported_in_one_line(tmp_path):
     done = report(tmp_path / "nothing", "--out", tmp_path / "out")
     assert done.returncode == 2
