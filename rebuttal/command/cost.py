@@ -84,7 +84,7 @@ def _flops(work: Callable[[], object]) -> int:
 
 def _states(recipe: Recipe) -> int:
     """The number of values that the optimiser keeps for each weight; of one that is not known here, two."""
-    return int(recipe.optimizer.momentum > 0) if isinstance(recipe.optimizer, SGD) else 2
+    return int(recipe.optimizer.momentum > 0) if type(recipe.optimizer) is SGD else 2
 
 
 def _peak_bytes_of(

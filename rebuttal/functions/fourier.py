@@ -22,7 +22,7 @@ BANDWIDTH_INPUTS = 1000  # the training inputs whose mean distance is the bandwi
 @checked
 class Fourier:
     """A random smooth function: random Fourier features (Rahimi & Recht 2007) of a Gaussian kernel whose bandwidth ℓ is
-    the mean distance between training inputs (the first 1,000).
+    the mean distance between training inputs (the first 1,000), 1 where there are none that differ.
 
     f(x) = √(2/m) Σ_i a_i cos(ω_i·x + b_i), ω_i ~ N(0, I/ℓ²), b_i uniform on [0, 2π), a_i standard normal in R^K,
     m = `features`: close to a sample of a Gaussian process with that kernel.
@@ -40,7 +40,8 @@ class Fourier:
         source = session.open(self.fit.dataset)
         examples = session.examples(self.fit.dataset, "train", self.fit.data_seed)
         inputs = in_unit_range(examples.inputs[:BANDWIDTH_INPUTS]).flatten(1)
-        bandwidth = torch.pdist(inputs.double()).mean().item()
+        distances = torch.pdist(inputs.double())
+        bandwidth = distances.mean().item() if distances.any() else 1.0
         rng = generator(self.fit.seed, "fourier")
         size = inputs.shape[1]
         drawn = (rng.standard_normal((size, self.features)) / bandwidth, rng.random(self.features) * 2 * np.pi)
@@ -56,4 +57,6 @@ class Fourier:
 
     def identity(self, session: Session) -> Any:
         data = self.fit.data_identity(session)["train"]
-        return {"function": "fourier", "version": 1, "train": data, "features": self.features, "seed": self.fit.seed}
+        apart = self.fit.seeds.identity("data")  # by which the inputs are drawn whose distances decide the bandwidth
+        own = {"features": self.features, "seed": self.fit.seed}
+        return {"function": "fourier", "version": 1, "train": data, **own, **apart}

@@ -61,19 +61,24 @@ class Kernel:
 
     def identity(self, session: Session) -> Any:
         settings = {"gamma": self.gamma, "ridge": self.ridge}
-        return {"function": "kernel", "version": 1, "data": self.fit.data_identity(session), **settings}
+        return {"function": "kernel", "version": 2, "data": self.fit.data_identity(session), **settings}
 
 
 class Interpolant(nn.Module):
     """x (n, *shape) ↦ Σ_i `weights`_i exp(−`gamma`‖x − `centres`_i‖²) + `offset`, in float64 (n, K), from `centres`
     (m, d) and `weights` (m, K). `solution`: what the stage `accuracy` reports of it."""
 
+    centres: Tensor
+    weights: Tensor
+    offset: Tensor
+
     def __init__(self, centres: Tensor, weights: Tensor, offset: Tensor, gamma: float, residual: float):
         super().__init__()
         self.gamma = gamma
         self.solution = {"weights": weights.numel(), "residual": residual, "gamma": gamma}
-        # As parameters: what a backward pass keeps of them is not counted for each input.
-        self.centres, self.weights, self.offset = (nn.Parameter(t, False) for t in (centres, weights, offset))
+        # No parameters: nobody trained them, and measures of weights are of trained ones.
+        for name, tensor in (("centres", centres), ("weights", weights), ("offset", offset)):
+            self.register_buffer(name, tensor)
 
     def forward(self, x: Tensor) -> Tensor:
         rows = in_unit_range(x).flatten(1).to(self.centres)

@@ -16,7 +16,7 @@ from rebuttal.training.evaluation import predict
 @checked
 class Matched:
     """The function `of`, multiplied by a constant so that its logits on the held-out inputs have the spread of those of
-    `to`: the two then differ in shape, not in scale."""
+    `to`: the two then differ in shape, not in scale. One that is constant there stays as it is."""
 
     of: FunctionOption
     to: FunctionOption
@@ -33,13 +33,18 @@ class Matched:
     def fitted(self) -> bool:
         return False
 
+    @property
+    def teaches(self) -> bool:
+        return bool(getattr(self.of, "teaches", True))
+
     def needs(self, session: Session) -> tuple[Stage, ...]:
         return (*self.of.needs(session), *self.to.needs(session))
 
     def function(self, session: Session) -> Logits:
         inputs = session.examples(self.to.fit.dataset, "test", self.to.fit.data_seed).inputs
         inner = self.of.function(session)
-        scale = spread(predict(self.to.function(session), inputs)) / spread(predict(inner, inputs))
+        own = spread(predict(inner, inputs))
+        scale = spread(predict(self.to.function(session), inputs)) / own if own > 0 else 1.0
         return lambda x: scale * inner(x)
 
     def identity(self, session: Session) -> Any:

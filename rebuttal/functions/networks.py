@@ -88,11 +88,12 @@ def relabelled(fit: Fit) -> Trained:
 
 @checked
 class Student:
-    """The student of a `mimic` or `best_student` stage."""
+    """The student of a `mimic` or `best_student` stage. It teaches no other: see `Mimic`."""
 
     mimic: Mimic | BestStudent
     differentiable: ClassVar[bool] = True
     fitted: ClassVar[bool] = False
+    teaches: ClassVar[bool] = False
 
     @property
     def fit(self) -> Fit:

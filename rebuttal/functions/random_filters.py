@@ -94,16 +94,21 @@ class RandomFilters:
     def identity(self, session: Session) -> Any:
         settings = {"filters": self.filters, "side": self.side, "pool": self.pool, "ridge": self.ridge}
         data = self.fit.data_identity(session)
-        return {"function": "random_filters", "version": 1, "data": data, "seed": self.fit.seed, **settings}
+        return {"function": "random_filters", "version": 2, "data": data, "seed": self.fit.seed, **settings}
 
 
 class Features(nn.Module):
     """Images (n, C, H, W), floats or uint8 pixels ↦ features, a block of filters at a time."""
 
+    weight: Tensor
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, weight: Tensor, mean: Tensor, std: Tensor, pool: int):
         super().__init__()
         self.pool = pool
-        self.weight, self.mean, self.std = (nn.Parameter(t, False) for t in (weight, mean, std))
+        for name, tensor in (("weight", weight), ("mean", mean), ("std", std)):
+            self.register_buffer(name, tensor)
 
     def blocks(self, images: Tensor) -> Iterator[Tensor]:
         """Yield the features (n, block·pool²) of each block of filters, in float64."""
@@ -120,11 +125,15 @@ class Features(nn.Module):
 class Readout(nn.Module):
     """Images ↦ their features times `weights` (features, K), plus `offset`."""
 
+    weights: Tensor
+    offset: Tensor
+
     def __init__(self, features: Features, weights: Tensor, offset: Tensor, residual: float):
         super().__init__()
         self.solution = {"weights": weights.numel(), "residual": residual}
         self.features = features
-        self.weights, self.offset = nn.Parameter(weights, False), nn.Parameter(offset, False)
+        self.register_buffer("weights", weights)
+        self.register_buffer("offset", offset)
 
     def forward(self, x: Tensor) -> Tensor:
         weights = self.weights.split(BLOCK * self.features.pool**2)

@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from torch import Tensor
 
 from rebuttal.config import checked
-from rebuttal.measures.gradients import jacobian
+from rebuttal.measures.gradients import gradient, jacobian
 from rebuttal.measures.margins import margin
 from rebuttal.measures.measure import Findings, Probes, Subject, chunks, distribution, evaluate, logits_at
 
@@ -108,7 +108,7 @@ def _leads(subject: Subject, points: Tensor, classes: Tensor, memory: int) -> tu
         part = part.detach().requires_grad_()
         with torch.enable_grad():
             lead = -margin(subject.function(part), classes[start : start + len(part)])
-        gradients.append(torch.autograd.grad(lead.sum(), part)[0])
+        gradients.append(gradient(lead, part))
         leads.append(lead.detach())
         start += len(part)
     return torch.cat(leads), torch.cat(gradients)

@@ -22,8 +22,6 @@ from rebuttal.training.losses import LossOption
 
 log = logging.getLogger(__name__)
 
-TOLERANCE = 1e-6  # of the eigenvalue: where Lanczos stops
-
 Product = Callable[[Tensor], Tensor]  # from v (P,) to Hv (P,)
 
 _NOT_TWICE = re.compile("differentiate twice|derivative for .* is not implemented")
@@ -35,19 +33,21 @@ class Sharpness:
     the labels that the network was given; absolute, in units of the loss for a weight changed by 1, so that it changes
     when weights are rescaled without changing the function (Dinh et al. 2017):
 
-    `hessian_top`: its largest eigenvalue (sharpness; compare Jiang et al. 2020), by at most `iterations` steps of
-    Lanczos's method; `hessian_top_error`: a bound on the distance from it to an eigenvalue of H.
+    `hessian_top`: its largest eigenvalue (sharpness; compare Jiang et al. 2020), by Lanczos's method until the bound
+    is `tolerance` times the eigenvalue, and in at most `iterations` steps; `hessian_top_error`: that bound on the
+    distance from it to an eigenvalue of H. The eigenvalue itself is nearer, as a rule by the square of the tolerance.
     `hessian_trace`: its trace by Hutch++ (Meyer et al. 2021) with `products` products, exact if a third
     of them is at least the rank of H; `_low`, `_high`: the 95 % interval over its random vectors.
 
     Undefined for functions that are no networks; None if its layers or the loss (`Margin`) cannot be differentiated
-    twice, or overflow. A ReLU's kinks, where much of the curvature may be, count for nothing. Cost: `iterations` +
-    `products` products Hv, each two backward passes through every train probe; the memory of `products`/3 copies of the
-    weights.
+    twice, or overflow. A ReLU's kinks, where much of the curvature may be, count for nothing. Cost: up to `iterations`
+    and `products` products Hv, each two backward passes through every train probe; the memory of `products`/3 copies of
+    the weights.
     """
 
     loss: LossOption
     iterations: PositiveInt
+    tolerance: Annotated[float, Field(gt=0, lt=1)]
     products: Annotated[int, Field(ge=6)]
 
     def __call__(self, subject: Subject, probes: Probes) -> Findings:
@@ -55,7 +55,7 @@ class Sharpness:
             return Findings()
         hessian = Hessian(subject, subject.network, self.loss, probes)
         try:
-            top, error = top_eigenvalue(hessian, hessian.signs(), self.iterations)
+            top, error = top_eigenvalue(hessian, hessian.signs(), self.iterations, self.tolerance)
             found = Findings({"hessian_top": top, "hessian_top_error": error}) | trace(hessian, self.products // 3)
         except RuntimeError as error:
             if not _NOT_TWICE.search(str(error)):
@@ -102,9 +102,9 @@ class Hessian:
         return torch.cat([torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in leaves])
 
 
-def top_eigenvalue(product: Product, start: Tensor, iterations: int) -> tuple[float, float]:
+def top_eigenvalue(product: Product, start: Tensor, iterations: int, tolerance: float) -> tuple[float, float]:
     """Return the largest eigenvalue of a symmetric matrix, from its products and a vector to start from (P,), and the
-    distance from it within which there is an eigenvalue.
+    distance from it within which there is an eigenvalue, which ends the search at `tolerance` times the eigenvalue.
 
     Without orthogonalising again: that repeats eigenvalues that were found, but needs three vectors only, and the
     largest stays right (Paige 1980)."""
@@ -120,7 +120,7 @@ def top_eigenvalue(product: Product, start: Tensor, iterations: int) -> tuple[fl
             return math.nan, math.nan
         values, vectors = scipy.linalg.eigh_tridiagonal(diagonal, beside)
         error = length * abs(vectors[-1, -1])
-        if error <= TOLERANCE * abs(values[-1]):
+        if error <= tolerance * abs(values[-1]):
             break
         beside.append(length)
         before, vector = vector, image / length

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -15,7 +16,7 @@ from rebuttal.errors import ConfigError
 from rebuttal.measures.gradients import margin_gradients
 from rebuttal.measures.measure import Findings, Probes, Subject, chunks, distribution, evaluate, logits_at
 from rebuttal.measures.plane import Plane
-from rebuttal.measures.spectra import Spectrum, hann
+from rebuttal.measures.spectra import DIRECTIONS, Spectrum, hann
 from rebuttal.training.evaluation import EVALUATION_BATCH
 
 MIN_LOW_BINS = 12  # below the cutoff of a slice: with fewer, the window decides the share of the energy there
@@ -29,8 +30,8 @@ class GradientSpectrum:
     beside `gradient_low_share_white`, that of white noise; `gradient_low_to_high_<kind>`, energy below over
     energy above; `gradient_centroid_<kind>`, their mean frequency; `gradient_<direction>_<kind>`, directional
     shares, beside `gradient_<direction>_white`. The array `gradient_profile_<kind>` is the mean radial profile
-    in `bins` rings, each gradient divided by its energy. Images only; undefined for functions that are not
-    differentiable.
+    in `bins` rings, each gradient divided by its energy. Probes without a gradient are left out; None if all are.
+    Images only; undefined for functions that are not differentiable.
     """
 
     cutoff: Annotated[float, Field(gt=0, lt=0.7)]
@@ -48,21 +49,26 @@ class GradientSpectrum:
         return found
 
     def _findings(self, spectrum: Spectrum, kind: str) -> Findings:
+        white = spectrum.white()
+        found = Findings({"gradient_low_share_white": white.low_share(self.cutoff).item()})
+        found |= Findings(
+            {f"gradient_{name}_white": share.item() for name, share in white.directional_shares().items()}
+        )
+        spectrum = Spectrum(spectrum.power[spectrum.power.flatten(1).any(dim=1)])
+        if not len(spectrum.power):
+            names = ("low_share", "centroid", *DIRECTIONS, "low_to_high")
+            return found | Findings({f"gradient_{name}_{kind}": None for name in names})
         low = spectrum.low_share(self.cutoff)
-        found = distribution(f"gradient_low_share_{kind}", low)
+        found |= distribution(f"gradient_low_share_{kind}", low)
         found |= distribution(f"gradient_centroid_{kind}", spectrum.centroid())
         for direction, share in spectrum.directional_shares().items():
             found |= distribution(f"gradient_{direction}_{kind}", share)
-        white = spectrum.white()
-        numbers: dict[str, float | None] = {
-            f"gradient_low_to_high_{kind}": low_to_high(low.mean().item()),
-            "gradient_low_share_white": white.low_share(self.cutoff).item(),
-        }
-        for direction, share in white.directional_shares().items():
-            numbers[f"gradient_{direction}_white"] = share.item()
         _, profile = spectrum.radial_profile(self.bins)
-        energy = spectrum.power.mean(dim=(-2, -1)).clamp(min=torch.finfo(torch.float64).tiny)
-        return found | Findings(numbers, {f"gradient_profile_{kind}": (profile / energy[:, None]).mean(dim=0).cpu()})
+        mean_profile = (profile / spectrum.power.mean(dim=(-2, -1))[:, None]).mean(dim=0)
+        ratio = low_to_high(low.mean().item())
+        return found | Findings(
+            {f"gradient_low_to_high_{kind}": ratio}, {f"gradient_profile_{kind}": mean_profile.cpu()}
+        )
 
 
 def _margin_gradients_in_chunks(subject: Subject, inputs: Tensor, memory: int) -> Tensor:
@@ -81,7 +87,7 @@ class SliceSpectrum:
     are left out. `slice_low_bins_<kind>`, on the smallest slice: the FFT bins up to `cutoff` beyond the window's main
     lobe around frequency 0, two bins wide on each side; of two opposite bins, which are equal, one counts. Share and
     ratio are undefined (None) with fewer than 12 of them (raise `cutoff` or `extent`), and if `cutoff` is above the
-    largest frequency along an axis (raise `resolution`).
+    largest frequency along an axis (raise `resolution`). Three probes on one line give no slice; None if there is none.
 
     Arrays of the first slice: `slice_values_<kind>`, the logit that varies most on it, (resolution, resolution);
     `slice_power_<kind>`, the spectrum, zero frequency in the middle; `slice_extent_<kind>`, (left, right, bottom, top).
@@ -98,15 +104,18 @@ class SliceSpectrum:
         for kind, inputs in probes.inputs.items():
             if len(inputs) < 3:
                 raise ConfigError(f"stages.*.probes={len(inputs)}: a slice goes through 3 probes; allowed: 3 or more")
-            planes = [self._plane(inputs, probes.rng) for _ in range(self.planes)]
+            planes = [plane.resized(self.extent) for plane in self._planes(inputs, probes.rng)]
             values = [slice_values(subject, plane, self.resolution) for plane in planes]
             spectra = [slice_spectrum(v, plane) for v, plane in zip(values, planes)]
-            found |= self._findings(spectra, kind) | self._arrays(values[0], spectra[0], planes[0], kind)
+            found |= self._findings(spectra, kind)
+            found |= self._arrays(values[0], spectra[0], planes[0], kind) if planes else Findings()
         return found
 
     def _findings(self, spectra: list[Spectrum], kind: str) -> Findings:
-        bins = min(low_bins(spectrum, self.cutoff) for spectrum in spectra)
-        resolved = bins >= MIN_LOW_BINS and all(self.cutoff <= spectrum.nyquist for spectrum in spectra)
+        bins = min((low_bins(spectrum, self.cutoff) for spectrum in spectra), default=None)
+        resolved = (
+            bins is not None and bins >= MIN_LOW_BINS and all(self.cutoff <= spectrum.nyquist for spectrum in spectra)
+        )
         varying = [spectrum for spectrum in spectra if spectrum.power.any()]
         found = Findings({f"slice_{name}_{kind}": None for name in ("centroid", "low_share", "low_to_high")})
         if varying:
@@ -117,11 +126,15 @@ class SliceSpectrum:
             found |= Findings({f"slice_low_to_high_{kind}": low_to_high(low.mean().item())})
         return found | Findings({f"slice_low_bins_{kind}": bins})
 
-    def _plane(self, inputs: Tensor, rng: np.random.Generator) -> Plane:
-        corners = torch.from_numpy(rng.choice(len(inputs), size=3, replace=False)).to(inputs.device)
-        chosen = inputs[corners]
-        plane = Plane.through(chosen) if self.through == "probes" else Plane.random(chosen[:2], rng)
-        return plane.resized(self.extent)
+    def _planes(self, inputs: Tensor, rng: np.random.Generator) -> list[Plane]:
+        if self.through == "probes":
+            return Plane.some(inputs, self.planes, rng)
+        found = []
+        for _ in range(self.planes):
+            chosen = inputs[torch.from_numpy(rng.choice(len(inputs), size=3, replace=False)).to(inputs.device)]
+            with suppress(ConfigError):  # two equal probes
+                found.append(Plane.random(chosen[:2], rng))
+        return found
 
     def _arrays(self, values: Tensor, spectrum: Spectrum, plane: Plane, kind: str) -> Findings:
         arrays = {
@@ -167,7 +180,8 @@ def low_to_high(low_share: float) -> float | None:
 class LineSpectrum:
     """f along lines of `length` through the first `lines` probes, `points` points each, mean removed, Hann
     window, 1-D FFT, summed over the logits: `line_<direction>_centroid_<kind>`, the mean frequency in cycles per
-    unit of length.
+    unit of length; of a function that varies less than once along the line it is that of the window. Lines along which
+    f is constant are left out; None if all are.
 
     Directions: `random`, uniform; `gradient`, that of the margin; and for images `low_pass` and `high_pass`,
     random images with all energy below, or above, `cutoff` cycles per pixel.
@@ -177,13 +191,15 @@ class LineSpectrum:
     length: PositiveFloat
     points: Annotated[int, Field(ge=8)]
     cutoff: Annotated[float, Field(gt=0, lt=0.5)]
+    version: ClassVar[int] = 2
 
     def __call__(self, subject: Subject, probes: Probes) -> Findings:
         found = Findings()
         for kind, all_inputs in probes.inputs.items():
             inputs = all_inputs[: self.lines]
-            for name, direction in self._directions(subject, inputs, probes).items():
-                found |= distribution(f"line_{name}_centroid_{kind}", self.centroids(subject, inputs, direction))
+            for direction, along in self._directions(subject, inputs, probes).items():
+                name, centroids = f"line_{direction}_centroid_{kind}", self.centroids(subject, inputs, along)
+                found |= distribution(name, centroids) if len(centroids) else Findings({name: None})
         return found
 
     def _directions(self, subject: Subject, inputs: Tensor, probes: Probes) -> dict[str, Tensor]:
@@ -198,20 +214,28 @@ class LineSpectrum:
         return {name: _normalised(direction) for name, direction in directions.items()}
 
     def centroids(self, subject: Subject, inputs: Tensor, direction: Tensor) -> Tensor:
-        """Return the mean frequency (n,) of f along `direction` (n, *shape) through each input."""
+        """Return the mean frequency of f along `direction` (n, *shape) through each input, if f varies there."""
         at = torch.linspace(-self.length / 2, self.length / 2, self.points, dtype=torch.float64)
-        window, spacing = hann(self.points), self.length / (self.points - 1)
-        frequency = torch.fft.rfftfreq(self.points, spacing, dtype=torch.float64)
-        batch = max(1, EVALUATION_BATCH // self.points)
+        spacing, batch = self.length / (self.points - 1), max(1, EVALUATION_BATCH // self.points)
         found = []
         for x, u in zip(inputs.split(batch), direction.split(batch)):
             lines = x[:, None] + at.to(x).reshape(-1, *[1] * (x.ndim - 1)) * u[:, None]
             values = evaluate(subject, lines.flatten(0, 1)).double().cpu().reshape(len(x), self.points, -1)
-            values = (values - values.mean(dim=1, keepdim=True)) * window[:, None]
-            power = torch.fft.rfft(values, dim=1).abs().square().sum(dim=2)
-            total = power.sum(dim=1).clamp(min=torch.finfo(power.dtype).tiny)
-            found.append((power * frequency).sum(dim=1) / total)
+            found.append(mean_frequencies(values, spacing))
         return torch.cat(found)
+
+
+def mean_frequencies(values: Tensor, spacing: float) -> Tensor:
+    """Return the mean frequency, in cycles per unit of `spacing`, of those of the series (n, points, K) that are not
+    constant: their power under a Hann window, summed over K."""
+    window = hann(values.shape[1])[:, None]
+    values = values - values[:, :1]  # a constant becomes 0 exactly
+    values = values - (values * window).sum(dim=1, keepdim=True) / window.sum()  # see `slice_spectrum`
+    power = torch.fft.fft(values * window, dim=1).abs().square().sum(dim=2)
+    power = power[power.any(dim=1)]
+    frequency = torch.fft.fftfreq(values.shape[1], spacing, dtype=torch.float64).abs()
+    found: Tensor = (power * frequency).sum(dim=1) / power.sum(dim=1)
+    return found
 
 
 @checked

@@ -45,9 +45,19 @@ def jacobian(subject: Subject, inputs: Tensor) -> tuple[Tensor, Tensor]:
         logits = subject.function(inputs)
     rows = logits.new_empty(*logits.shape, inputs[0].numel(), dtype=inputs.dtype)
     for k, one_hot in enumerate(torch.eye(logits.shape[1], dtype=logits.dtype, device=logits.device)):
-        (row,) = torch.autograd.grad(logits, inputs, one_hot.expand_as(logits), retain_graph=True)
-        rows[:, k] = row.flatten(1)
+        rows[:, k] = gradient(logits, inputs, one_hot.expand_as(logits)).flatten(1)
     return logits.detach(), rows
+
+
+def gradient(outputs: Tensor, inputs: Tensor, cotangents: Tensor | None = None) -> Tensor:
+    """Return the gradient at `inputs` of the sum of the outputs, each times its cotangent; 0 where they do not depend
+    on the inputs. The graph stays, for further ones."""
+    if not outputs.requires_grad:  # a constant function
+        return torch.zeros_like(inputs)
+    found: Tensor = torch.autograd.grad(
+        outputs, inputs, torch.ones_like(outputs) if cotangents is None else cotangents, True, materialize_grads=True
+    )[0]
+    return found
 
 
 def margin_gradients(subject: Subject, inputs: Tensor) -> Tensor:
@@ -55,8 +65,7 @@ def margin_gradients(subject: Subject, inputs: Tensor) -> Tensor:
     inputs = inputs.detach().requires_grad_()
     with torch.enable_grad():
         top = subject.function(inputs).topk(2, dim=1).values
-        found: Tensor = torch.autograd.grad((top[:, 0] - top[:, 1]).sum(), inputs)[0]
-    return found
+    return gradient(top[:, 0] - top[:, 1], inputs)
 
 
 @dataclass(frozen=True)
@@ -106,20 +115,19 @@ def gram_of(jacobians: Tensor) -> Tensor:
 
 
 def norms(logits: Tensor, jacobians: Tensor) -> dict[str, Tensor]:
-    """Return the four norms of `GradientNorms`, (n,) each, from logits (n, K) and Jacobians (n, K, d)."""
-    return norms_of(logits, gram_of(jacobians))
+    """Return the four norms of `GradientNorms`, (n,) each, from logits (n, K) and Jacobians (n, K, d).
 
-
-def norms_of(logits: Tensor, gram: Tensor) -> dict[str, Tensor]:
-    """Return `norms` from logits (n, K) and Gram matrices (n, K, K): as ‖AJ‖_F² = tr(A JJᵀ Aᵀ), they decide them."""
+    As ‖AJ‖_F² = tr(A JJᵀ Aᵀ), Gram matrices decide them: for the differences of logits, of which margin and softmax
+    consist, those of J less its mean over the classes, which would cancel afterwards."""
+    gram, centred = gram_of(jacobians), gram_of(jacobians - jacobians.mean(dim=1, keepdim=True))
     top, runner_up = logits.topk(2, dim=1).indices.T
     each = torch.arange(len(logits), device=logits.device)
-    margin = gram[each, top, top] + gram[each, runner_up, runner_up] - 2 * gram[each, top, runner_up]
+    margin = centred[each, top, top] + centred[each, runner_up, runner_up] - 2 * centred[each, top, runner_up]
     p = logits.double().softmax(dim=1)
     softmax = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
     return {
         "margin_gradient": margin.clamp(min=0).sqrt(),
         "jacobian_frobenius": gram.diagonal(dim1=1, dim2=2).sum(dim=1).sqrt(),
         "jacobian_spectral": torch.linalg.eigvalsh(gram)[:, -1].clamp(min=0).sqrt(),
-        "softmax_jacobian": (softmax @ gram @ softmax).diagonal(dim1=1, dim2=2).sum(dim=1).clamp(min=0).sqrt(),
+        "softmax_jacobian": (softmax @ centred @ softmax).diagonal(dim1=1, dim2=2).sum(dim=1).clamp(min=0).sqrt(),
     }

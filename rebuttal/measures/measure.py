@@ -53,9 +53,9 @@ class Subject:
 class Probes:
     """The points at which a subject is evaluated, and the resources for it.
 
-    `inputs`: points of each kind, float32 (n, *shape). `labels`: (n,), the labels that the network was given for the
-    inputs of kind `train`, which need not be the true ones. `memory`: bytes that a measure may use at a time. `rng`:
-    for the random draws of the measure itself.
+    `inputs`: points of each kind, float32 (n, *shape). `labels`: (n,), the labels that the network, or the teacher of a
+    student, was given for the inputs of kind `train`, which need not be the true ones. `memory`: bytes that a measure
+    may use at a time. `rng`: for the random draws of the measure itself.
     """
 
     inputs: dict[str, Tensor]
@@ -146,15 +146,15 @@ def chunks(subject: Subject, inputs: Tensor, memory: int, copies: int = 1) -> It
 
 
 def saved_bytes(subject: Subject, inputs: Tensor) -> int:
-    """Return the bytes of the tensors other than weights that autograd saves for one of the inputs."""
+    """Return the bytes of the tensors that autograd saves for one of the inputs, less what the function holds."""
     return subject.once(("saved", inputs.shape[1:], inputs.dtype), lambda: _saved_bytes(subject, inputs[:1].clone()))
 
 
 def _saved_bytes(subject: Subject, one: Tensor) -> int:
     saved = 0
-    weights = (
-        {p.data_ptr() for p in subject.function.parameters()} if isinstance(subject.function, nn.Module) else set()
-    )
+    function = subject.function
+    held = (*function.parameters(), *function.buffers()) if isinstance(function, nn.Module) else ()
+    weights = {tensor.data_ptr() for tensor in held}
 
     def count(tensor: Tensor) -> Tensor:
         nonlocal saved

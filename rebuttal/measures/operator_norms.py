@@ -121,8 +121,8 @@ def _largest_eigenpair(gram: Callable[[np.ndarray], np.ndarray], start: np.ndarr
 def frobenius_norm(part: Affine) -> float:
     """Return ‖A‖_F, exact. Each tap of a convolution counts as often as it is applied to the input without padding."""
     module = part.module
-    if isinstance(module, nn.Linear):
-        return float(module.weight.norm().item())
+    if isinstance(module, nn.Linear):  # which is applied to each row of an input
+        return float(module.weight.norm().item() * prod(part.shape[:-1]) ** 0.5)
     if isinstance(module, nn.Conv2d):
         taps = module.weight.square().sum(dim=1)  # (out, kh, kw)
         if (norm := part.batch_norm) is not None:

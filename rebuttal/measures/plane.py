@@ -32,7 +32,7 @@ class Plane:
         flat = inputs.flatten(1).double()
         edges = flat[1:] - flat[0]
         axes, triangle = torch.linalg.qr(edges.T)
-        if triangle.diagonal().abs().min() <= 1e-6 * edges.norm():
+        if edges.shape[1] < 2 or triangle.diagonal().abs().min() <= 1e-6 * edges.norm():
             raise ConfigError(
                 "dataset: the three inputs of a 2-D slice lie on one line; allowed: three that span a plane"
             )
@@ -51,7 +51,7 @@ class Plane:
     def some(cls, inputs: Tensor, count: int, rng: np.random.Generator) -> list[Plane]:
         """Return planes through `count` random triples of the inputs (n, *shape), without those of triples that lie on
         one line."""
-        if len(inputs) < 3 or inputs[0].numel() < 2:
+        if len(inputs) < 3:
             return []
         planes = []
         for corners in [rng.choice(len(inputs), size=3, replace=False) for _ in range(count)]:

@@ -221,7 +221,7 @@ class Fit:
 
 def _preprocess_identity(preprocess: Any) -> Any:
     """In the form of when there was one class of preprocessing, for that one: measures stored then are found."""
-    if isinstance(preprocess, CropAndNormalise):
+    if type(preprocess) is CropAndNormalise:
         return [preprocess.crop, preprocess.normalisation]
     return describe(preprocess)
 

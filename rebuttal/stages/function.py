@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 from torch import Tensor
 
 from rebuttal.config import Offers
+from rebuttal.errors import UserError
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Stage
 
@@ -46,6 +47,17 @@ class Function(Protocol):
     def identity(self, session: Session) -> Any:
         """Return everything that decides its values, as JSON-serialisable values."""
         ...
+
+
+def finite(logits: Tensor, key: str) -> Tensor:
+    """Return logits (n, K) of the function that `key` chose. Raises `UserError` if some are not finite: NaN would pass
+    for the largest of them."""
+    wrong = int((~logits.isfinite()).any(dim=1).sum())
+    if wrong:
+        raise UserError(
+            f"{key}: its outputs at {wrong} of {len(logits)} inputs are not finite; allowed: finite numbers"
+        )
+    return logits
 
 
 def check_function(function: Function, session: Session) -> None:

@@ -10,7 +10,7 @@ from rebuttal.config import checked
 from rebuttal.data.dataset import Dataset, DatasetOption
 from rebuttal.errors import ConfigError
 from rebuttal.measures.agreement import AGREEMENT, agreement, confusion, label_recall
-from rebuttal.stages.function import FunctionOption, Logits, check_function
+from rebuttal.stages.function import FunctionOption, Logits, check_function, finite
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome, Stage, kappa_in_words
 from rebuttal.store.entries import Artifact
@@ -38,11 +38,18 @@ class Judge:
     also: dict[str, DatasetOption]
 
     def check(self, session: Session) -> None:
-        expected = session.open(self.teacher.fit.dataset).shape
-        for name, dataset in self.also.items():
-            shape = session.open(dataset).shape
-            if tuple(shape) != tuple(expected):
-                raise ConfigError(f"stages.*.also.{name}: inputs of shape {list(shape)}; allowed: {list(expected)}")
+        taught, own = session.open(self.teacher.fit.dataset), session.open(self.student.fit.dataset)
+        others = {"student": own} | {f"also.{name}": session.open(dataset) for name, dataset in self.also.items()}
+        for name, source in others.items():
+            if tuple(source.shape) != tuple(taught.shape):
+                raise ConfigError(
+                    f"stages.*.{name}: inputs of shape {list(source.shape)}; allowed: {list(taught.shape)}, as "
+                    "stages.*.teacher"
+                )
+        if own.classes != taught.classes:
+            raise ConfigError(
+                f"stages.*.student: {own.classes} classes; allowed: {taught.classes}, as stages.*.teacher"
+            )
         for function in (self.student, self.teacher):
             check_function(function, session)
 
@@ -93,7 +100,8 @@ class Judge:
         tables: dict[str, list[list[int]]] = {}
         for name, dataset in self._datasets().items():
             inputs = session.examples(dataset, "test", seed).inputs
-            student_logits, teacher_logits = predict(student, inputs), predict(teacher, inputs)
+            student_logits = finite(predict(student, inputs), "stages.*.student")
+            teacher_logits = finite(predict(teacher, inputs), "stages.*.teacher")
             suffix = f"_{name}" if name else ""
             metrics |= {f"{key}{suffix}": value for key, value in agreement(teacher_logits, student_logits).items()}
             tables[name or "held out"] = confusion(teacher_logits, student_logits).tolist()

@@ -17,10 +17,10 @@ from rebuttal.data.dataset import Dataset, DatasetOption
 from rebuttal.data.examples import in_unit_range
 from rebuttal.errors import ConfigError, UserError
 from rebuttal.measures.layers import faster, unsupported
-from rebuttal.measures.measure import Findings, MeasureOption, Probes, Subject
+from rebuttal.measures.measure import Findings, MeasureOption, Probes, Subject, logits_at
 from rebuttal.progress.console import track
 from rebuttal.seeds import generator
-from rebuttal.stages.function import FunctionOption, check_function
+from rebuttal.stages.function import FunctionOption, check_function, finite
 from rebuttal.stages.networks import empty_network
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome, Stage
@@ -124,7 +124,7 @@ class Measure:
         """Return the findings of all chosen measures for one function."""
         inputs = cache(lambda: self._inputs(session))  # the same tensors for all measures, which share what they need
         # Built once, and only if a result is missing.
-        subject = cache(lambda: self._subject(session, function, inputs()["train"]))
+        subject = cache(lambda: self._subject(session, function, inputs()))
         found = Findings()
         for name, measure in track(self._chosen(), f"measures of {function}"):
             artifact = self._artifact(session, function, name, measure, subject, inputs)
@@ -163,12 +163,13 @@ class Measure:
         return session.store.get_or_make("measure", self._identity(session, function, name), compute)
 
     def _identity(self, session: Session, function: str, measure: str) -> Any:
-        source = session.open(self.dataset)
+        source, chosen = session.open(self.dataset), self.measures[measure]
+        version = getattr(chosen, "version", 1)  # of one measure: raised when it alone gives other results
         return {
             "stage": "measure",
             "version": VERSION,
             "function": self.functions[function].identity(session),
-            "measure": [measure, describe(self.measures[measure])],
+            "measure": [measure, describe(chosen), *([version] if version > 1 else [])],
             "train": source.identity("train"),
             "test": source.identity("test"),
             "labels": self.functions[function].fit.data_identity(session),
@@ -203,12 +204,15 @@ class Measure:
     def _count(self, session: Session) -> int:
         return probe_count(session, self.dataset, self.probes)
 
-    def _subject(self, session: Session, name: str, inputs: Tensor) -> Subject:
+    def _subject(self, session: Session, name: str, inputs: dict[str, Tensor]) -> Subject:
         chosen = self.functions[name]
         function = chosen.function(session)
         network = function if isinstance(function, nn.Module) else None
-        function = function if network is None else faster(network, inputs)
-        return Subject(function, network, chosen.differentiable, session.open(chosen.fit.dataset).classes)
+        function = function if network is None else faster(network, inputs["train"])
+        subject = Subject(function, network, chosen.differentiable, session.open(chosen.fit.dataset).classes)
+        for of_kind in inputs.values():
+            finite(logits_at(subject, of_kind), f"stages.*.functions.{name}")
+        return subject
 
     def _inputs(self, session: Session) -> dict[str, Tensor]:
         return probe_inputs(session, self.dataset, self._count(session), self.seed)

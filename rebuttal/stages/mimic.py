@@ -12,14 +12,21 @@ from torch import Tensor, nn
 
 from rebuttal.config import checked
 from rebuttal.data.dataset import Dataset, DatasetOption
-from rebuttal.data.examples import Examples
+from rebuttal.data.examples import Examples, in_unit_range
 from rebuttal.errors import ConfigError, TrainingError
 from rebuttal.measures.agreement import AGREEMENT, agreement, centred, confusion, label_recall
 from rebuttal.models.model import Model, ModelOption
 from rebuttal.models.preprocess import CropAndNormalise, PreprocessOption
 from rebuttal.seeds import derive, generator, torch_stream
-from rebuttal.stages.function import FunctionOption, Logits, check_function
-from rebuttal.stages.networks import Network, empty_network, new_network, parameter_count, restore_network
+from rebuttal.stages.function import FunctionOption, Logits, check_function, finite
+from rebuttal.stages.networks import (
+    Network,
+    body_shapes,
+    empty_network,
+    new_network,
+    parameter_count,
+    restore_network,
+)
 from rebuttal.stages.questions import permutation, with_boundary
 from rebuttal.stages.regions import phase
 from rebuttal.stages.seeds import StudentSeeds
@@ -104,14 +111,26 @@ class Mimic:
                 f"dataset.shape={list(own.shape)}: the student's inputs must have the shape of its teacher's; "
                 f"allowed: {list(teachers.shape)}"
             )
+        if not getattr(self.teacher, "teaches", True):
+            raise ConfigError(
+                f"stages.*.teacher={type(self.teacher).__name__}: it has seen the inputs that its student would get, "
+                "in the same order and from the same initial weights; allowed: functions other than students"
+            )
         check_function(self.teacher, session)
         self.teacher.identity(session)
+        self._check_new(session)
         self._check_size(session)
         empty_network(self._model, self.preprocess, teachers)
-        if self.initialisation == "teacher" and describe(self._model) != describe(self.teacher.fit.model):
+        if self.initialisation == "teacher" and not self._is_like_its_teacher(session):
             raise ConfigError(
-                "stages.*.initialisation=teacher: the student has another architecture; allowed: own, or model=null"
+                "stages.*.initialisation=teacher: the student has another architecture, or crop; allowed: own, or "
+                "those of its teacher"
             )
+
+    def _is_like_its_teacher(self, session: Session) -> bool:
+        fit, source = self.teacher.fit, session.open(self.teacher.fit.dataset)
+        own = body_shapes(self._model, self.preprocess, source)
+        return describe(self._model) == describe(fit.model) and own == body_shapes(fit.model, fit.preprocess, source)
 
     def identity(self, session: Session) -> dict[str, Any]:
         return {
@@ -225,7 +244,7 @@ class Mimic:
         teacher = self.teacher.function(session)
         inputs = self._inputs(teacher, session)
         held_out = session.examples(self.teacher.fit.dataset, "test", self._data_seed).inputs
-        logits, held_out_logits = predict(teacher, inputs), predict(teacher, held_out)
+        logits, held_out_logits = (finite(predict(teacher, x), "stages.*.teacher") for x in (inputs, held_out))
         if self.shuffled:
             logits = logits[permutation("shuffled", self.seed, len(logits))]
         targets, loss = self._objective(logits)
@@ -296,8 +315,15 @@ class Mimic:
             return None
         examples = self.teacher.fit.training_examples(session)
         if self.share is None:
-            return examples
+            return examples if self.dataset is None else self._without_seen(examples, session)
         rows = self._order(len(examples))[self.size(session) :]
+        return Examples(examples.inputs[rows], examples.labels[rows])
+
+    def _without_seen(self, examples: Examples, session: Session) -> Examples:
+        """Leave out what is among the inputs of the student's own dataset, which may be made of its teacher's."""
+        inputs = session.examples(self._dataset, "student", self._data_seed).inputs
+        seen = {row.tobytes() for row in in_unit_range(inputs).cpu().numpy()}
+        rows = [i for i, row in enumerate(in_unit_range(examples.inputs).cpu().numpy()) if row.tobytes() not in seen]
         return Examples(examples.inputs[rows], examples.labels[rows])
 
     def _inputs(self, teacher: Logits, session: Session) -> Tensor:
@@ -318,6 +344,21 @@ class Mimic:
             return session.open(self._dataset).identity("student")
         return {"share": self.share, "train": session.open(self.teacher.fit.dataset).identity("train")}
 
+    def _check_new(self, session: Session) -> None:
+        """Raise `ConfigError` if the student's inputs are of the same images as its teacher's and not all left over by
+        them."""
+        if self.share is not None or self.dataset is None:
+            return
+        own = session.open(self._dataset).identity("student")
+        theirs = session.open(self.teacher.fit.dataset).identity("train")
+        of_both = [{k: v for k, v in one.items() if k not in ("split", "start", "size")} for one in (own, theirs)]
+        start = own.get("start")
+        if of_both[0] == of_both[1] and isinstance(start, int) and start < theirs["size"]:
+            raise ConfigError(
+                f"stages.*.dataset.train_size={start}: the student's inputs are those that this leaves, and its "
+                f"teacher was trained on {theirs['size']}; allowed: at least {theirs['size']}"
+            )
+
     def _held_back(self, size: int) -> int:
         """How many of `size` inputs are held back."""
         return max(1, round(self.held_back * size)) if self.held_back else 0
@@ -327,7 +368,7 @@ class Mimic:
         if not self.held_back:
             return slice(None), slice(0)
         new = size - round(self.boundary * size)  # the others lie near each other: one would know much of the next
-        order, count = permutation("held back", self.seed, new), min(self._held_back(size), new)
+        order, count = permutation("held back", self.seed, new), self._held_back(size)
         return torch.cat([order[count:], torch.arange(new, size)]), order[:count]
 
     def _check_size(self, session: Session) -> None:
@@ -343,6 +384,12 @@ class Mimic:
         if self._held_back(size) >= size:
             raise ConfigError(
                 f"stages.*.held_back={self.held_back}: of {size} inputs none is left to train on; allowed: less, or 0"
+            )
+        new = size - round(self.boundary * size)
+        if self._held_back(size) > new:
+            raise ConfigError(
+                f"stages.*.held_back={self.held_back}: of {size} inputs, {new} are not made by stages.*.boundary="
+                f"{self.boundary}, and only these are held back; allowed: less, or 0"
             )
 
     def _train(self, session: Session) -> Artifact:
@@ -372,8 +419,9 @@ class Mimic:
 
 
 def _parameters(teacher: Logits) -> int:
-    """How many parameters a teacher has; 0 if it is no network."""
-    return parameter_count(teacher) if isinstance(teacher, nn.Module) else 0
+    """How many parameters a teacher has, trained or found by solving equations; 0 if it has none."""
+    solved: int = getattr(teacher, "solution", {}).get("weights", 0)
+    return solved or (parameter_count(teacher) if isinstance(teacher, nn.Module) else 0)
 
 
 def _choose(member: Member) -> Metrics:

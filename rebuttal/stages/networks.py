@@ -111,6 +111,11 @@ def _some(n: int) -> Tensor:
     return torch.randperm(n, generator=torch.Generator().manual_seed(0))[:INITIAL_INPUTS]
 
 
+def body_shapes(model: Model, preprocess: Preprocessing, source: Source) -> dict[str, tuple[int, ...]]:
+    """The shapes of a network's weights and buffers after its first layer, by name: what `load_state_dict` compares."""
+    return {name: tuple(t.shape) for name, t in empty_network(model, preprocess, source).body.state_dict().items()}
+
+
 def weight_bytes(network: nn.Module) -> int:
     """Bytes of everything that the store keeps of a network."""
     return sum(tensor.nbytes for tensor in network.state_dict().values())

@@ -15,17 +15,17 @@ from rebuttal.errors import ConfigError
 from rebuttal.measures.agreement import cohen_kappa, confusion
 from rebuttal.measures.plane import Plane
 from rebuttal.seeds import generator
-from rebuttal.stages.function import FunctionOption, Logits, check_function
+from rebuttal.stages.function import FunctionOption, Logits, check_function, finite
 from rebuttal.stages.measure import KINDS, probe_count, probe_inputs
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome, Stage, kappa_in_words
-from rebuttal.statistics import interval_metrics, interval_of
+from rebuttal.statistics import Interval, interval_metrics, interval_of
 from rebuttal.training.evaluation import predict
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-VERSION = 1  # raised when the same settings give another result
+VERSION = 2  # raised when the same settings give another result
 
 
 @checked
@@ -37,8 +37,10 @@ class Reproducibility:
 
     Metrics by kind of probes: `reproducibility_<kind>`, the share of points of equal class (Somepalli et al. 2022), as
     a mean over planes with its 95 % t-interval; `kappa_<kind>`, Cohen's kappa of all points of the planes, which is 0
-    where the classes are unrelated, however often one of them is predicted. None if no three probes span a plane; kappa
-    also if both give one and the same class everywhere. Cost: 8 · `planes` · `resolution`² forward passes.
+    where the classes are unrelated, however often one of them is predicted, with the 95 % t-interval of a jackknife
+    that leaves out a plane at a time, because the points of one are neighbours. None if no three probes span a plane;
+    kappa also if both give one and the same class everywhere, its interval if they do without one of the planes. Cost:
+    8 · `planes` · `resolution`² forward passes.
     """
 
     one: FunctionOption
@@ -98,7 +100,10 @@ class Reproducibility:
     def _table(self, functions: list[Logits], plane: Plane) -> np.ndarray:
         """Return the confusion (K, K) of the two functions on one plane."""
         points = plane.grid(self.resolution)
-        return confusion(*_alike(predict(functions[0], points), predict(functions[1], points)))
+        one, other = (
+            finite(predict(function, points), f"stages.*.{name}") for function, name in zip(functions, ("one", "other"))
+        )
+        return confusion(*_alike(one, other))
 
 
 def _alike(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
@@ -111,10 +116,21 @@ def _alike(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
 def _scores(tables: list[np.ndarray], kind: str) -> Metrics:
     shares = [float(np.trace(table) / table.sum()) for table in tables]
     interval = interval_of(shares) if shares else (None, None, None)
-    kappas = cohen_kappa(np.sum(tables, axis=0)) if tables else dict.fromkeys(("kappa", "kappa_low", "kappa_high"))
-    return interval_metrics(f"reproducibility_{kind}", interval) | {
-        f"kappa_{kind}{name.removeprefix('kappa')}": value for name, value in kappas.items()
-    }
+    return interval_metrics(f"reproducibility_{kind}", interval) | interval_metrics(f"kappa_{kind}", _kappa(tables))
+
+
+def _kappa(tables: list[np.ndarray]) -> Interval:
+    """Return the kappa of all planes, with the interval of a jackknife over them (Efron & Stein 1981)."""
+    count = len(tables)
+    whole = cohen_kappa(np.sum(tables, axis=0))["kappa"] if tables else None
+    if whole is None or count < 2:
+        return whole, None, None
+    without = [cohen_kappa(np.sum(tables[:i] + tables[i + 1 :], axis=0))["kappa"] for i in range(count)]
+    _, low, high = interval_of([None if one is None else count * whole - (count - 1) * one for one in without])
+    if low is None or high is None:
+        return whole, None, None
+    half = (high - low) / 2
+    return whole, whole - half, whole + half
 
 
 def _words(m: Metrics) -> str:

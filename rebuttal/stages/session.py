@@ -98,12 +98,17 @@ class Session:
                 f"dataset={type(dataset).__name__}: is not hashable; allowed: frozen dataclasses of hashable values"
             ) from None
         if not known:
-            self._sources[dataset] = dataset.open(self._cache)
+            source = dataset.open(self._cache)
+            if source.classes < 2:
+                raise ConfigError(
+                    f"dataset={type(dataset).__name__}: its number of classes is {source.classes}; allowed: 2 or more"
+                )
+            self._sources[dataset] = source
         return self._sources[dataset]
 
     def examples(self, dataset: Dataset, split: Split, seed: int) -> Examples:
         """Return the examples of a split, on the device. Raises `ConfigError` for labels other than int64 in 0 … K − 1
-        and inputs that are not finite.
+        and inputs other than uint8 or finite float32.
 
         Examples are cached by identity, so that datasets that differ only in other splits share them. Above
         `KEPT_BYTES` the least recently used are dropped, to be drawn again when needed: a curve over sizes and seeds
@@ -141,9 +146,15 @@ def _check_examples(drawn: object, dataset: Dataset) -> None:
 
 
 def _check_inputs(inputs: Tensor, split: Split, dataset: Dataset) -> None:
-    """Raise `ConfigError` for an input that is not finite, after which every number would be NaN."""
-    if not inputs.is_floating_point():
+    """Raise `ConfigError` for inputs of another type than functions take, and for one that is not finite, after which
+    every number would be NaN."""
+    if inputs.dtype == torch.uint8:
         return
+    if inputs.dtype != torch.float32:
+        raise ConfigError(
+            f"dataset={type(dataset).__name__}: its inputs are {str(inputs.dtype).removeprefix('torch.')}; allowed: "
+            "float32, or uint8 for pixels"
+        )
     wrong = (~inputs.flatten(1).isfinite().all(dim=1)).nonzero().flatten().tolist()
     if wrong:
         value = next(v for v in inputs[wrong[0]].flatten().tolist() if not math.isfinite(v))

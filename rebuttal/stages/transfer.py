@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rebuttal.config import checked
 from rebuttal.errors import ConfigError
 from rebuttal.stages.fit import Fit
-from rebuttal.stages.networks import Network
+from rebuttal.stages.networks import Network, body_shapes
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome, Stage
 from rebuttal.store.identity import describe
@@ -63,14 +63,14 @@ class Transfer:
         for stage in (self.fit, self.start):
             stage.check(session)
         kinds = [
-            [describe(stage.model), list(source.shape), source.classes]
+            [describe(stage.model), source.classes, body_shapes(stage.model, stage.preprocess, source)]
             for stage in (self.fit, self.start)
             for source in [session.open(stage.dataset)]
         ]
         if kinds[0] != kinds[1]:
             raise ConfigError(
-                "stages.*.start: has another architecture, shape of inputs or number of classes than stages.*.fit; "
-                "allowed: the same"
+                "stages.*.start: has another architecture, shape of inputs (after a crop) or number of classes than "
+                "stages.*.fit; allowed: the same"
             )
 
     def identity(self, session: Session) -> list[Any]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, TypeVar, cast
 
 from rebuttal.data.dataset import Dataset, resized
 from rebuttal.errors import ConfigError
 from rebuttal.seeds import derive
 from rebuttal.stages.best_student import BestStudent
+from rebuttal.stages.fit import Fit
+from rebuttal.stages.function import Function
 from rebuttal.stages.mimic import Mimic
 from rebuttal.statistics import interval_metrics
 
@@ -52,7 +54,17 @@ def repeated(student: Learner, repeat: int) -> Learner:
 def _repeated(student: Mimic, repeat: int) -> Mimic:
     seed = derive(student.seed, "repeat", str(repeat))
     teacher = student.teacher
-    return replace(student, teacher=changed(teacher, fit=replace(teacher.fit, seed=seed)), seed=seed)
+    return replace(student, teacher=_with_fit(teacher, replace(teacher.fit, seed=seed)), seed=seed)
+
+
+def _with_fit(teacher: Function, fit: Fit) -> Function:
+    """Return a teacher of another training. Raises `ConfigError` for one whose `fit` is that of other functions."""
+    if not any(field.name == "fit" for field in fields(cast(Any, teacher))):
+        raise ConfigError(
+            f"stages.*.student.teacher={type(teacher).__name__}: a curve trains other teachers of its kind; allowed: a "
+            "function with a field fit, such as Trained"
+        )
+    return changed(teacher, fit=fit)
 
 
 def with_sizes(student: Learner, train_size: int, student_size: int) -> Learner:
@@ -96,6 +108,6 @@ def _with_datasets(student: Learner, change: Callable[[Dataset], Dataset]) -> Le
         teacher = mimic.teacher
         fit = replace(teacher.fit, dataset=change(teacher.fit.dataset))
         own = None if mimic.dataset is None else change(mimic.dataset)
-        return replace(mimic, teacher=changed(teacher, fit=fit), dataset=own)
+        return replace(mimic, teacher=_with_fit(teacher, fit), dataset=own)
 
     return changed_mimic(student, change_both)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from importlib.metadata import version
-from types import ModuleType
 from typing import Any
 
 from rebuttal.errors import ConfigError, not_frozen
+from rebuttal.store.source import source_digest
 
 
 def canonical(value: Any) -> str:
@@ -93,33 +92,3 @@ def _class_identity(kind: Any) -> dict[str, str]:
     if package == "torch":
         return {"kind": f"{kind.__module__}.{kind.__qualname__}", "version": version("torch").partition("+")[0]}
     return {"kind": f"{kind.__module__}.{kind.__qualname__}", "source": source_digest(kind)}
-
-
-def source_digest(kind: Any) -> str:
-    """Return a digest of the source of the module of a class or function, and of every module of the same package that
-    it uses, directly or through others."""
-    package = kind.__module__.partition(".")[0]
-    pending, used = [kind.__module__], set()
-    while pending:
-        name = pending.pop()
-        if name in sys.modules and name not in used:
-            used.add(name)
-            pending += [found for found in _modules_used(sys.modules[name]) if found.partition(".")[0] == package]
-    digest = hashlib.sha256()
-    for name in sorted(used):
-        digest.update(_source(sys.modules[name], kind).encode())
-    return digest.hexdigest()[:32]
-
-
-def _modules_used(module: ModuleType) -> set[str]:
-    """The modules that a module's global names come from, and the packages around them."""
-    names = {v.__name__ if isinstance(v, ModuleType) else getattr(v, "__module__", None) for v in vars(module).values()}
-    known = {name for name in names if isinstance(name, str)}
-    return known | {name.rpartition(".")[0] for name in (*known, module.__name__) if "." in name}
-
-
-def _source(module: ModuleType, kind: Any) -> str:
-    try:
-        return inspect.getsource(module)
-    except (OSError, TypeError):  # no file, as in a notebook
-        return "".join(inspect.getsource(kind)) if module.__name__ == kind.__module__ else ""

@@ -199,13 +199,18 @@ class _Training:
 
     def state(self) -> State:
         facts = {"step": self.step, "history": self.history, "order": self._shuffle_state}
+        facts["groups"] = [kept_of_group(group) for group in self.optimizer.param_groups]
         further = optimizer_tensors(self.optimizer) | best_tensors(self.evaluation)
         return training_state(facts, self.network, further, self.losses, self.right)
 
     def restore(self, state: State) -> None:
         tensors = state.tensors
+        for epoch in range(1, len(state.facts["history"]) + 1):
+            _start_epoch(self.network, epoch)  # which may have frozen weights; what it did to them is overwritten
         self.network.load_state_dict(_with_prefix("network", tensors))
         restore_optimizer(self.optimizer, tensors)
+        for group, kept in zip(self.optimizer.param_groups, state.facts.get("groups", ())):  # not of earlier versions
+            group.update(kept)
         restore_best(self.evaluation, tensors)
         self.losses.copy_(tensors["losses"])
         self.right.copy_(tensors.get("right", self.right))  # checkpoints of earlier versions do not have it
@@ -264,6 +269,11 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, name: str = "optimizer")
     """What an optimiser keeps of each parameter, by `<name>.<number>.<key>`."""
     kept = optimizer.state_dict()["state"].items()
     return {f"{name}.{i}.{key}": tensor for i, values in kept for key, tensor in values.items() if tensor is not None}
+
+
+def kept_of_group(group: dict[str, Any]) -> dict[str, Any]:
+    """The numbers that an optimiser keeps of a group of parameters, such as its count of steps: what JSON holds."""
+    return {name: value for name, value in group.items() if isinstance(value, (bool, int, float))}
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], name: str = "optimizer") -> None:

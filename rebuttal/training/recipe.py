@@ -94,22 +94,22 @@ class Recipe:
 
 
 def _optimizer(option: Any) -> dict[str, Any]:
-    if isinstance(option, SGD):
+    if type(option) is SGD:  # not a class of the user's made of it, whose source and fields count
         return {"optimizer": "nesterov" if option.nesterov else "sgd", "momentum": option.momentum}
-    if isinstance(option, AdamW) and option == AdamW(beta1=option.beta1):
+    if type(option) is AdamW and option == AdamW(beta1=option.beta1):
         return {"optimizer": "adam", "momentum": option.beta1}
     return {"optimizer": describe(option)}
 
 
 def _schedule(option: Any) -> dict[str, Any]:
-    if isinstance(option, (Constant, Cosine)):
+    if type(option) in (Constant, Cosine):
         return {"schedule": type(option).__name__.lower(), "decay": 1.0}
-    if isinstance(option, Exponential):
+    if type(option) is Exponential:
         return {"schedule": "exponential", "decay": option.decay}
     return {"schedule": describe(option)}
 
 
 def _preprocess(option: Any) -> dict[str, Any]:
-    if isinstance(option, CropAndNormalise):
+    if type(option) is CropAndNormalise:
         return {"crop": option.crop, "normalisation": option.normalisation}
     return {"preprocess": describe(option)}

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rebuttal.errors import user_code
 from rebuttal.training import augmentations
+from rebuttal.training.loop import kept_of_group
 from rebuttal.training.recipe import Recipe
 from rebuttal.training.step import autocast
 
@@ -37,11 +39,23 @@ def try_optimizer(recipe: Recipe, network: nn.Module) -> None:
         optimizer = replace(recipe, lr=REHEARSAL_LR).make_optimizer(network)
         if not isinstance(optimizer, torch.optim.Optimizer):
             raise TypeError(f"returned a {type(optimizer).__name__}; allowed: a torch.optim.Optimizer")
+        before = [dict(group) for group in optimizer.param_groups]
         optimizer.step()
+        _check_groups(before, optimizer.param_groups)
         for values in optimizer.state_dict()["state"].values():
             for name, value in values.items():
                 if not isinstance(value, (Tensor, type(None))):
                     raise ValueError(f"keeps {name} as a {type(value).__name__}; allowed: tensors, for checkpoints")
+
+
+def _check_groups(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> None:
+    """Raise `ValueError` if a step changes what a checkpoint does not keep of a group, see `kept_of_group`."""
+    for old, new in zip(before, after):
+        for name in new.keys() - {"params"}:
+            is_kept = name in kept_of_group(new) or name not in new
+            if not is_kept and new[name] is not old.get(name):
+                kind = type(new[name]).__name__
+                raise ValueError(f"keeps {name} of a group as a {kind}; allowed: numbers, or tensors of a parameter")
 
 
 def try_loss(recipe: Recipe, logits: Tensor) -> None:

@@ -83,6 +83,12 @@ def test_the_usual_gamma_is_two_over_the_mean_squared_distance():
     assert usual_gamma(x[:1]) == usual_gamma(torch.ones(3, 2)) == 1.0
 
 
+def test_nothing_of_it_was_trained(fit, session):
+    """So that no measure of weights takes the training inputs for them; a student's r counts the weights solved for."""
+    function = Kernel(fit=fit).function(session)
+    assert not list(function.parameters()) and function.solution["weights"] == function.weights.numel()
+
+
 def test_far_away_it_is_the_frequency_of_the_classes(fit, session):
     known = fit.training_examples(session)
     f = Kernel(fit=fit).function(session)

@@ -1,10 +1,12 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
-from rebuttal.data import UniformNoise
+from rebuttal.data import RandomWalk, UniformNoise
 from rebuttal.data.labels import random_labels
+from rebuttal.functions import nearest_neighbour
 from rebuttal.functions.fourier import Fourier
 from rebuttal.functions.hash import Hash
 from rebuttal.functions.kernel import Kernel
@@ -16,6 +18,7 @@ from rebuttal.functions.theorem1 import Theorem1
 from rebuttal.measures.measure import spread
 from rebuttal.models import MLP
 from rebuttal.stages import Fit
+from rebuttal.stages.seeds import Seeds
 from rebuttal.training.evaluation import predict
 
 DATA = UniformNoise(shape=(30,), train_size=200, test_size=500)
@@ -34,6 +37,23 @@ def test_the_nearest_neighbour_gives_each_input_the_label_of_the_closest(fit, se
     by_hand = torch.stack([((known.inputs - one) ** 2).sum(dim=1).argmin() for one in x[:50]])
     assert torch.equal(f(x[:50]).argmax(dim=1), known.labels[by_hand])
     assert torch.equal(f(x).sum(dim=1), torch.ones(500))
+
+
+@pytest.mark.parametrize("block", [4096, 70])
+def test_the_nearest_is_found_among_inputs_that_are_close_together_or_far_from_0(fit, session, monkeypatch, block):
+    """Steps of a walk, and a feature around 1,000: ‖x − y‖² is a small difference of large numbers."""
+    monkeypatch.setattr(nearest_neighbour, "BLOCK", block)
+    rng = np.random.default_rng(0)
+    walk = torch.from_numpy(rng.random(3072) + np.cumsum(rng.normal(0, 1e-4, (300, 3072)), axis=0)).float()
+    feature = torch.from_numpy(rng.normal(1000, 1, (300, 1))).float()
+    for inputs in (walk, feature):
+        assert torch.equal(nearest_neighbour.nearest_of(inputs, inputs), torch.arange(300))
+        x = inputs + 0.3 * torch.randn(inputs.shape, generator=torch.Generator().manual_seed(0)) * 1e-4
+        by_hand = [((inputs.double() - one.double()) ** 2).sum(dim=1).argmin().item() for one in x]
+        assert nearest_neighbour.nearest_of(x, inputs).tolist() == by_hand
+    walked = replace(fit, dataset=RandomWalk(shape=(3, 32, 32), train_size=600, value="grey_level"))
+    known = walked.training_examples(session)
+    assert torch.equal(NearestNeighbour(fit=walked).function(session)(known.inputs).argmax(dim=1), known.labels)
 
 
 @pytest.mark.parametrize("size", [200, 20])
@@ -59,6 +79,22 @@ def test_fourier_is_as_smooth_as_its_kernel(fit, session):
         # over the 10 independent outputs and 500 places
         covariance = (f(x) * there).mean() / f(x).square().mean()
         assert covariance.item() == pytest.approx(torch.exp(torch.tensor(-(share**2) / 2)).item(), abs=0.12)
+
+
+def test_fourier_of_other_inputs_is_another_function(fit, session):
+    """Its bandwidth is theirs, also where their seed alone differs."""
+    one, other = (Fourier(fit=replace(fit, seeds=Seeds(data=seed))) for seed in (1, 2))
+    x = DATA.examples("test", 0).inputs
+    assert not torch.equal(one.function(session)(x), other.function(session)(x))
+    assert one.identity(session) != other.identity(session)
+    single = Fourier(fit=replace(fit, dataset=replace(DATA, train_size=1)))  # no distance to take the mean of
+    assert single.function(session)(x).isfinite().all()
+
+
+def test_a_constant_is_matched_as_it_is(fit, session):
+    one = replace(fit, dataset=replace(DATA, train_size=1))
+    nearest, x = NearestNeighbour(fit=one), DATA.examples("test", 0).inputs
+    assert torch.equal(Matched(of=nearest, to=Trained(fit=fit)).function(session)(x), nearest.function(session)(x))
 
 
 @pytest.mark.parametrize("kind", [Hash, NearestNeighbour, Fourier, Linear, Kernel, Theorem1])

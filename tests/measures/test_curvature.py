@@ -17,7 +17,7 @@ from tests.measures.conftest import linear, subject
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.randn(30, 6, dtype=torch.float64, generator=GENERATOR)
 Y = torch.randint(4, (30,), generator=GENERATOR)
-MEASURE = Sharpness(loss=CrossEntropy(), iterations=60, products=300)
+MEASURE = Sharpness(loss=CrossEntropy(), iterations=60, tolerance=1e-6, products=300)
 
 
 def probes(memory=2**28, seed=0, inputs=X, labels=Y):
@@ -49,7 +49,9 @@ def full_hessian(network, loss, inputs=X, labels=Y):
 def test_of_a_small_network_it_equals_the_full_hessian(loss):
     network = small_network()
     full = full_hessian(network, loss)
-    found = Sharpness(loss=loss, iterations=100, products=3 * len(full))(subject(network, 4), probes()).numbers
+    found = Sharpness(loss=loss, iterations=100, tolerance=1e-6, products=3 * len(full))(
+        subject(network, 4), probes()
+    ).numbers
     assert found["hessian_top"] == pytest.approx(torch.linalg.eigvalsh(full)[-1].item(), rel=1e-5)
     assert found["hessian_trace"] == pytest.approx(full.trace().item(), rel=1e-5)
     assert found["hessian_top_error"] < 1e-5 * found["hessian_top"]
@@ -65,7 +67,9 @@ def test_its_products_eigenvalue_and_trace_are_those_of_curvlinops():
     vectors = torch.randn(theirs.shape[1], 7, dtype=torch.float64, generator=GENERATOR)
     assert torch.allclose(torch.stack([ours(v) for v in vectors.T], dim=1), theirs @ vectors, rtol=1e-5, atol=1e-12)
     matrix = theirs @ torch.eye(theirs.shape[1], dtype=torch.float64)
-    found = Sharpness(loss=CrossEntropy(), iterations=100, products=3 * len(matrix))(subject(network, 4), probes())
+    found = Sharpness(loss=CrossEntropy(), iterations=100, tolerance=1e-6, products=3 * len(matrix))(
+        subject(network, 4), probes()
+    )
     assert found.numbers["hessian_top"] == pytest.approx(torch.linalg.eigvalsh(matrix)[-1].item(), rel=1e-5)
     assert found.numbers["hessian_trace"] == pytest.approx(matrix.trace().item(), rel=1e-5)
 
@@ -81,7 +85,9 @@ def test_a_product_is_that_of_the_full_hessian_whatever_the_memory(memory):
 def test_the_squared_error_of_a_linear_network_has_a_known_spectrum():
     """The mean over n inputs and K classes: H = 2/(nK) · X̃ᵀX̃ ⊗ I_K, X̃ = (x, 1)."""
     weight = torch.randn(4, 6, dtype=torch.float64, generator=GENERATOR)
-    found = Sharpness(loss=SquaredError(), iterations=60, products=90)(subject(linear(weight), 4), probes()).numbers
+    found = Sharpness(loss=SquaredError(), iterations=60, tolerance=1e-6, products=90)(
+        subject(linear(weight), 4), probes()
+    ).numbers
     extended = torch.cat([X, torch.ones(30, 1, dtype=torch.float64)], dim=1)
     assert found["hessian_top"] == pytest.approx(2 / 120 * torch.linalg.matrix_norm(extended, 2).item() ** 2, rel=1e-6)
     assert found["hessian_trace"] == pytest.approx(2 / 30 * extended.square().sum().item(), rel=1e-9)
@@ -97,15 +103,29 @@ def test_one_softmax_at_weight_zero_has_a_known_hessian():
 
 def test_lanczos_finds_the_largest_eigenvalue_not_the_largest_in_size():
     values = torch.linspace(-5, 2, 40, dtype=torch.float64)
-    top, error = top_eigenvalue(lambda v: values * v, torch.ones(40, dtype=torch.float64), 200)
+    top, error = top_eigenvalue(lambda v: values * v, torch.ones(40, dtype=torch.float64), 200, 1e-6)
     assert top == pytest.approx(2.0, rel=1e-6) and error <= 2e-6
-    early, bound = top_eigenvalue(lambda v: values * v, torch.ones(40, dtype=torch.float64), 6)
+    early, bound = top_eigenvalue(lambda v: values * v, torch.ones(40, dtype=torch.float64), 6, 1e-6)
     assert early < 2.0 and (values - early).abs().min() <= bound  # what is said of it is true before it converges
 
 
+@pytest.mark.parametrize("tolerance", [1e-2, 1e-3, 1e-4])
+def test_the_eigenvalue_is_right_to_the_square_of_the_tolerance_at_which_lanczos_ends(tolerance):
+    values = 100 / torch.arange(1, 2001, dtype=torch.float64)
+    products = []
+
+    def product(vector):
+        products.append(vector)
+        return values * vector
+
+    top, bound = top_eigenvalue(product, torch.ones(2000, dtype=torch.float64), 100, tolerance)
+    assert bound <= tolerance * top < top and len(products) <= 12
+    assert abs(top - 100) <= 2 * bound**2 / (100 - 50)  # Kato and Temple, by the distance to the next eigenvalue
+
+
 def test_lanczos_ends_where_the_space_does():
-    assert top_eigenvalue(torch.zeros_like, torch.ones(5), 10) == (0.0, 0.0)
-    assert top_eigenvalue(lambda v: 3 * v, torch.ones(1), 10) == (3.0, 0.0)
+    assert top_eigenvalue(torch.zeros_like, torch.ones(5), 10, 1e-6) == (0.0, 0.0)
+    assert top_eigenvalue(lambda v: 3 * v, torch.ones(1), 10, 1e-6) == (3.0, 0.0)
 
 
 def test_the_trace_from_few_products_is_unbiased_and_its_interval_covers():
@@ -130,13 +150,13 @@ class Hinge:
 
 def test_a_loss_of_straight_pieces_has_no_curvature():
     network = linear(torch.ones(4, 6, dtype=torch.float64))
-    found = Sharpness(loss=Hinge(), iterations=5, products=6)(subject(network, 4), probes()).numbers
+    found = Sharpness(loss=Hinge(), iterations=5, tolerance=1e-6, products=6)(subject(network, 4), probes()).numbers
     assert found["hessian_top"] == found["hessian_trace"] == 0
 
 
 def test_what_overflows_is_undefined():
     network = linear(torch.full((4, 6), 1e30))
-    found = Sharpness(loss=SquaredError(), iterations=5, products=6)(
+    found = Sharpness(loss=SquaredError(), iterations=5, tolerance=1e-6, products=6)(
         subject(network, 4), probes(inputs=1e30 * X.float())
     )
     assert set(found.numbers.values()) == {None}
@@ -145,7 +165,7 @@ def test_what_overflows_is_undefined():
 def test_it_leaves_the_network_as_it_was_and_repeats():
     network = small_network().requires_grad_(False)
     before = [p.clone() for p in network.parameters()]
-    few = Sharpness(loss=CrossEntropy(), iterations=5, products=9)
+    few = Sharpness(loss=CrossEntropy(), iterations=5, tolerance=1e-6, products=9)
     first, again = (few(subject(network, 4), probes()).numbers for _ in range(2))
     assert first == again
     for p, was in zip(network.parameters(), before):
@@ -173,7 +193,7 @@ class Attention(nn.Module):
 
 def test_attention_is_differentiated_twice():
     torch.manual_seed(0)
-    found = Sharpness(loss=CrossEntropy(), iterations=20, products=6)(
+    found = Sharpness(loss=CrossEntropy(), iterations=20, tolerance=1e-6, products=6)(
         subject(Attention().eval(), 4), probes(inputs=X.float())
     ).numbers
     assert found["hessian_top"] > 0 and found["hessian_trace_low"] <= found["hessian_trace_high"]
@@ -203,7 +223,9 @@ class OnlyOnce(nn.Module):
     ("network", "loss"), [(OnlyOnce(), CrossEntropy()), (nn.Linear(6, 4), Margin()), (nn.Linear(6, 4), Margin(power=2))]
 )
 def test_what_cannot_be_differentiated_twice_is_undefined(network, loss, caplog):
-    found = Sharpness(loss=loss, iterations=5, products=6)(subject(network.double().eval(), 4), probes()).numbers
+    found = Sharpness(loss=loss, iterations=5, tolerance=1e-6, products=6)(
+        subject(network.double().eval(), 4), probes()
+    ).numbers
     assert found == {"hessian_top": None, "hessian_top_error": None, "hessian_trace": None}
     assert "cannot be differentiated twice" in caplog.text
 
@@ -211,4 +233,4 @@ def test_what_cannot_be_differentiated_twice_is_undefined(network, loss, caplog)
 @pytest.mark.parametrize("settings", [{"iterations": 0}, {"products": 5}])
 def test_settings_out_of_range(settings):
     with pytest.raises(ValidationError):
-        Sharpness(**{"loss": CrossEntropy(), "iterations": 5, "products": 6} | settings)
+        Sharpness(**{"loss": CrossEntropy(), "iterations": 5, "tolerance": 0.1, "products": 6} | settings)

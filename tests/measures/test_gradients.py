@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from rebuttal.measures import gradients, measure
+from rebuttal.measures.critical import CriticalSamples
 from rebuttal.measures.gradients import GradientNorms, jacobian, margin_gradients, norms
 from rebuttal.measures.layers import fused
 from rebuttal.measures.lipschitz import LipschitzBracket
@@ -53,6 +54,27 @@ def test_the_softmax_jacobian_is_that_of_the_probabilities():
         torch.func.vmap(torch.func.jacrev(lambda one: network(one[None])[0].softmax(0)))(X).flatten(1).norm(dim=1)
     )
     assert torch.allclose(norms(*jacobian(subject(network, 4), X))["softmax_jacobian"], expected, rtol=1e-8)
+
+
+def test_a_gradient_that_all_logits_share_cancels_in_margin_and_softmax():
+    """It is a direction that the softmax ignores, and may be many times steeper than their differences."""
+    shared, x = 1e4 * torch.randn(12, dtype=torch.float64), X.float()
+    logits, jacobians = jacobian(subject(linear(W.float()), 4), x)
+    found = norms(logits, jacobians + shared.float())
+    expected = norms(logits.double(), W.expand(len(X), 4, 12))
+    for name in ("margin_gradient", "softmax_jacobian"):
+        assert torch.allclose(found[name], expected[name], rtol=1e-2), name
+
+
+def test_a_function_whose_values_do_not_depend_on_its_inputs_has_gradients_of_zero(make_probes):
+    constant = subject(lambda x: torch.zeros(len(x), 4, dtype=x.dtype), 4)
+    probes = make_probes(train=X, test=X)
+    found = GradientNorms()(constant, probes).numbers
+    assert {found[f"{name}_test"] for name in ("margin_gradient", "jacobian_spectral", "softmax_jacobian")} == {0.0}
+    assert LipschitzBracket(starts=2, steps=2, step=0.1)(constant, probes).numbers["lipschitz_lower"] == 0.0
+    assert Margins(reach=1.0, points=4)(constant, probes).numbers["boundary_unreached_test"] == 1.0
+    search = CriticalSamples(radii=(0.1,), probes=5, steps=2, langevin=2, step=0.5, noise=0.1)
+    assert search(constant, probes).numbers["critical_test_0.1"] == 0.0
 
 
 def test_scaled_norms_are_invariant_to_ten_times_the_logits(make_probes):

@@ -100,6 +100,12 @@ def test_a_circular_convolution_has_the_norm_of_its_fourier_symbol():
     assert spectral_norm(Affine("conv", conv, (2, size, size)))[0] == pytest.approx(expected, rel=1e-8)
 
 
+def test_a_linear_layer_counts_once_for_each_row_of_its_inputs():
+    part = Affine("rows", nn.Linear(8, 6).double(), (4, 8))
+    assert spectral_norm(part)[0] == pytest.approx(torch.linalg.matrix_norm(dense(part), 2).item(), rel=1e-8)
+    assert frobenius_norm(part) == pytest.approx(dense(part).norm().item(), rel=1e-10)
+
+
 def test_strided_and_padded_convolutions():
     for stride, padding, kernel in ((2, 1, 3), (1, 0, 3), (2, 0, 1), (3, 2, 5)):
         conv = nn.Conv2d(2, 4, kernel, stride, padding).double()

@@ -7,6 +7,7 @@ import pytest
 
 from rebuttal.data import NoiseLike, RandomWalk
 from rebuttal.errors import ConfigError
+from rebuttal.functions.matched import Matched
 from rebuttal.functions.networks import Trained
 from rebuttal.models import MLP
 from rebuttal.seeds import derive
@@ -85,6 +86,13 @@ def test_thinning_reports_time_to_fit_and_kappa_by_k(walker, session):
         assert metrics[f"steps_to_fit_{k}"] == (None if None in fits else pytest.approx(np.mean(fits)))
         kappas = [s.run(session).metrics["kappa"] for s in students]
         assert metrics[f"kappa_{k}"] == pytest.approx(np.mean(kappas))
+
+
+def test_a_curve_needs_a_teacher_whose_training_it_can_change(mimic, walker, session):
+    teacher = walker.teacher
+    matched = replace(walker, teacher=Matched(of=teacher, to=teacher))
+    with pytest.raises(ConfigError, match=r"student.teacher=Matched: a curve trains other teachers .* field fit"):
+        Thinning(student=matched, every=(1,), repeats=2).check(session)
 
 
 def test_thinning_requires_a_random_walk(mimic, session):

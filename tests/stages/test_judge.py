@@ -66,5 +66,12 @@ def test_different_shapes_are_rejected(mimic, session):
     judge = Judge(student=Student(mimic=mimic), teacher=mimic.teacher, also={"images": UniformNoise(shape=(3, 4, 4))})
     with pytest.raises(ConfigError, match=r"also\.images: inputs of shape \[3, 4, 4\]; allowed: \[20\]"):
         judge.check(session)
+    for own, said in (
+        (replace(DATA, classes=7), r"stages\.\*\.student: 7 classes; allowed: 10, as stages\.\*\.teacher"),
+        (replace(DATA, shape=(30,)), r"stages\.\*\.student: inputs of shape \[30\]; allowed: \[20\]"),
+    ):
+        other = Trained(fit=replace(mimic.teacher.fit, dataset=own))
+        with pytest.raises(ConfigError, match=said):
+            Judge(student=other, teacher=mimic.teacher, also={}).check(session)
     with pytest.raises(ConfigError, match=r"shape \[20\]; allowed: that of towards, \[3, 4, 4\]"):
         Mixture(new=DATA, towards=UniformNoise(shape=(3, 4, 4)), share=0.5).open(None)

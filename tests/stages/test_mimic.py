@@ -1,20 +1,21 @@
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
-from rebuttal.data import UniformNoise
+from rebuttal.data import Arrays, Mixture, UniformNoise
 from rebuttal.data.labels import true_labels
-from rebuttal.errors import ConfigError
+from rebuttal.errors import ConfigError, UserError
 from rebuttal.functions.hash import Hash
+from rebuttal.functions.matched import Matched
 from rebuttal.functions.nearest_neighbour import NearestNeighbour
-from rebuttal.functions.networks import Trained, Untrained
+from rebuttal.functions.networks import Student, Trained, Untrained
 from rebuttal.measures.agreement import agreement
-from rebuttal.models import MLP, VGG11, AirBench
+from rebuttal.models import MLP, VGG11, AirBench, CropAndNormalise
 from rebuttal.models.airbench import patch_covariance
-from rebuttal.stages import Fit
+from rebuttal.stages import Fit, Judge, Mimic, Reproducibility
 from rebuttal.stages.mimic import _converged
 from rebuttal.training.evaluation import HELD_BACK, predict
 from tests.stages.conftest import DATA
@@ -104,6 +105,80 @@ def test_inputs_of_another_shape_are_rejected(mimic, session):
         replace(mimic, dataset=UniformNoise(shape=(21,))).check(session)
 
 
+def test_a_student_teaches_no_other(mimic, fit, session):
+    """It would get the inputs that its teacher saw, and with the run's seed the same initial weights and order."""
+    for teacher in (Student(mimic=mimic), Matched(of=Student(mimic=mimic), to=Trained(fit=fit))):
+        with pytest.raises(ConfigError, match=r"teacher=\w+: it has seen the inputs .*; allowed: functions other than"):
+            replace(mimic, teacher=teacher).check(session)
+    Mimic.check(replace(mimic, teacher=Matched(of=Hash(fit=fit), to=Trained(fit=fit))), session)
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A user's function without a value at some inputs."""
+
+    fit: Fit
+    differentiable = True
+    fitted = False
+
+    def needs(self, session):
+        return ()
+
+    def function(self, session):
+        return lambda x: torch.where(x[:, :1] > 0.9, torch.nan, x[:, :10])
+
+    def identity(self, session):
+        return "broken"
+
+
+def test_no_class_is_made_of_what_is_no_number(mimic, fit, session):
+    broken = Broken(fit)
+    whole = DATA.examples("student", 0).inputs
+    message = rf"its outputs at {int((whole[:, 0] > 0.9).sum())} of 400 inputs are not finite"
+    with pytest.raises(UserError, match=rf"stages\.\*\.teacher: {message}"):
+        replace(mimic, teacher=broken).artifact(session)
+    for stage, key in (
+        (Judge(student=broken, teacher=mimic.teacher, also={}), "student"),
+        (Judge(student=mimic.teacher, teacher=broken, also={}), "teacher"),
+        (Reproducibility(one=Hash(fit=fit), other=broken, probes=50, planes=3, resolution=8), "other"),
+    ):
+        with pytest.raises(UserError, match=rf"stages\.\*\.{key}: its outputs at \d+ of \d+ inputs are not finite"):
+            stage.run(session)
+
+
+def test_the_student_s_images_are_those_that_the_teacher_s_leave(mimic, fit, session, tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "a.npz", x=rng.random((200, 20)).astype(np.float32), y=np.arange(200) % 10)
+    arrays = Arrays(path=str(tmp_path / "a.npz"), train_size=100, student_size=50)
+    taught = replace(mimic, teacher=Trained(fit=replace(fit, dataset=arrays)))
+    taught.check(session)
+    with pytest.raises(ConfigError, match=r"dataset.train_size=30: .* trained on 100; allowed: at least 100"):
+        replace(taught, dataset=replace(arrays, train_size=30)).check(session)
+    replace(taught, dataset=replace(arrays, train_size=110)).check(session)
+
+
+@pytest.mark.parametrize(("share", "unseen"), [(0.0, 60), (1.0, 0)])
+def test_labels_count_as_unseen_only_at_inputs_that_the_student_has_not_seen(mimic, session, share, unseen):
+    """Those of a mixture with share 1 are its teacher's: 400 draws leave none of 60 out."""
+    student = replace(mimic, dataset=Mixture(new=DATA, towards=DATA, share=share))
+    assert len(student._unseen(session)) == unseen
+    assert (student.run(session).metrics["unseen_memorised_agreement"] is None) == (unseen == 0)
+
+
+@pytest.mark.parametrize(
+    ("boundary", "held_back", "fits"), [(0.95, 0.05, True), (0.95, 0.3, False), (0.999, 0.1, False)]
+)
+def test_what_is_held_back_is_not_near_the_boundary_and_as_much_as_is_said(mimic, session, boundary, held_back, fits):
+    student = replace(mimic, boundary=boundary, held_back=held_back)
+    if fits:
+        student.check(session)
+        mine, others = student._divided(400)
+        assert (len(mine), len(others)) == (student.trained_on(session), 20)
+    else:
+        with pytest.raises(ConfigError, match=rf"held_back={held_back}: of 400 inputs, \d+ are not made by"):
+            student.check(session)
+
+
 def test_a_student_may_have_its_teacher_s_initial_weights(mimic, fit, session):
     begun = fit.initial_network(session)
     student = replace(mimic, initialisation="teacher", training=replace(fit.training, lr=1e-12, epochs=1))
@@ -113,6 +188,10 @@ def test_a_student_may_have_its_teacher_s_initial_weights(mimic, fit, session):
     assert not torch.allclose(predict(other.network(session), held_out), predict(begun, held_out), atol=0.1)
     with pytest.raises(ConfigError, match="initialisation=teacher: the student has another architecture"):
         replace(student, model=MLP(hidden=(3,))).check(session)
+    images = replace(fit, dataset=UniformNoise(shape=(3, 8, 8)))
+    cropped = replace(student, teacher=Trained(fit=images), preprocess=CropAndNormalise(crop=6))
+    with pytest.raises(ConfigError, match="another architecture, or crop; allowed: own, or those of its teacher"):
+        cropped.check(session)
 
 
 @pytest.mark.parametrize("kind", [Hash, NearestNeighbour])

@@ -2,14 +2,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from rebuttal.data import UniformNoise
 from rebuttal.errors import ConfigError
 from rebuttal.functions import Hash, Linear, NearestNeighbour, Trained, independent, refitted
+from rebuttal.measures.agreement import confusion
 from rebuttal.measures.plane import Plane
 from rebuttal.seeds import generator
 from rebuttal.stages import Reproducibility
 from rebuttal.stages.measure import KINDS, probe_inputs
+from rebuttal.stages.reproducibility import _scores
 from rebuttal.training.evaluation import predict
 from tests.stages.conftest import DATA
 
@@ -48,6 +51,19 @@ def test_a_refit_reproduces_more_than_an_unrelated_network_and_a_hash_nothing(st
     assert refit["reproducibility_train"] > unrelated["reproducibility_train"]
     assert hashed["reproducibility_train"] == pytest.approx(0.1, abs=0.05)
     assert hashed["kappa_train_low"] < 0 < hashed["kappa_train_high"]
+
+
+def test_the_interval_of_kappa_is_one_over_planes():
+    """Of unrelated pictures in patches, kappa is 0 and its interval covers that as often as it says; one over all
+    points, of which most are a neighbour's equal, would do so in half of the cases."""
+    rng, covered = np.random.default_rng(0), 0
+    for _ in range(400):
+        pictures = rng.integers(2, size=(12, 2, 3, 3)).repeat(8, axis=2).repeat(8, axis=3)
+        tables = [confusion(*(torch.eye(2)[torch.from_numpy(p).flatten()] for p in pair)) for pair in pictures]
+        low, high = (_scores(tables, "test")[f"kappa_test_{end}"] for end in ("low", "high"))
+        covered += low <= 0 <= high
+    assert 0.90 <= covered / 400 <= 0.98
+    assert _scores(tables[:1], "test")["kappa_test_low"] is None  # nothing is known of other planes
 
 
 def test_it_does_not_matter_which_is_first(stage, fit, session):

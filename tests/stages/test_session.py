@@ -138,15 +138,27 @@ INPUTS = torch.arange(12, dtype=torch.float32).reshape(6, 2)
         ),
     ],
 )
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
-def test_an_input_that_is_not_finite_is_refused_in_one_line(session, places, what, dtype):
-    inputs = INPUTS.clone().to(dtype)
+def test_an_input_that_is_not_finite_is_refused_in_one_line(session, places, what):
+    inputs = INPUTS.clone()
     for place, value in places.items():
         inputs[place] = value
     more = f", as do {len(places) - 1} more" if len(places) > 1 else ""
     with pytest.raises(ConfigError) as caught:
         session.examples(Own(torch.zeros(6, dtype=torch.int64), inputs=inputs), "train", 0)
     assert str(caught.value) == f"dataset=Own: {what}{more}; allowed: finite numbers"
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "int64", "bool"])
+def test_inputs_of_another_type_are_refused_in_one_line(session, dtype):
+    given = Own(torch.zeros(6, dtype=torch.int64), inputs=INPUTS.to(getattr(torch, dtype)))
+    with pytest.raises(ConfigError) as caught:
+        session.examples(given, "train", 0)
+    assert str(caught.value) == f"dataset=Own: its inputs are {dtype}; allowed: float32, or uint8 for pixels"
+
+
+def test_one_class_is_refused(session):
+    with pytest.raises(ConfigError, match="dataset=Own: its number of classes is 1; allowed: 2 or more"):
+        session.open(Own(torch.zeros(6, dtype=torch.int64), classes=1))
 
 
 @pytest.mark.parametrize("split", ["train", "student", "test"])

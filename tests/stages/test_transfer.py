@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rebuttal.data import RandomLabels
+from rebuttal.data import RandomLabels, UniformNoise
 from rebuttal.errors import ConfigError
-from rebuttal.models import MLP
+from rebuttal.models import MLP, CropAndNormalise
 from rebuttal.stages import Transfer
 from rebuttal.stages.session import Session
 from rebuttal.stages.together import train_together
@@ -53,6 +53,13 @@ def test_it_starts_from_the_trained_weights_and_they_stay_as_they_were(stage, se
     assert not torch.equal(weights(warm.network(session)), weights(start))
 
 
+def test_weights_for_another_crop_are_refused_first(fit, session):
+    images = replace(fit, dataset=UniformNoise(shape=(3, 8, 8)))
+    cropped = replace(images, preprocess=CropAndNormalise(crop=6))
+    with pytest.raises(ConfigError, match=r"start: has another architecture, shape of inputs \(after a crop\)"):
+        Transfer(fit=images, start=cropped).check(session)
+
+
 def test_one_that_never_fits_has_no_ratio(stage, fit, session):
     short = replace(fit, training=replace(fit.training, epochs=1))
     outcome = replace(stage, fit=short).run(session)
@@ -73,5 +80,5 @@ def test_it_is_another_network_in_the_store_and_is_trained_after_its_start(stage
 
 @pytest.mark.parametrize("other", [{"model": MLP(hidden=(32,))}, {"dataset": replace(DATA, shape=(21,))}])
 def test_weights_that_do_not_fit_are_refused_first(other, stage, session):
-    with pytest.raises(ConfigError, match="another architecture, shape of inputs or number of classes"):
+    with pytest.raises(ConfigError, match=r"another architecture, shape of inputs .*or number of classes"):
         replace(stage, start=replace(stage.start, **other)).check(session)

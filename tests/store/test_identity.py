@@ -82,6 +82,43 @@ def test_code_that_a_class_does_not_use_is_no_part_of_it(package):
     assert before["kind"] == "mine.nets.Wide"
 
 
+def test_it_is_the_same_whatever_else_of_the_package_was_imported(package):
+    """A module that nobody uses; one that only a function imports, before and after it was called."""
+    late = NETS.replace("def network(self, shape, classes):", "def network(self, shape, classes):\n            "
+                        "from .late import extra")  # fmt: skip
+    sources = {"nets": late, "parts": "from torch.nn import ReLU as act", "late": "extra = 1", "plots": "x = 1"}
+    mine = package(**sources)
+    before = describe(mine.Wide())
+    importlib.import_module("mine.plots")
+    assert describe(mine.Wide()) == before
+    mine.Wide().network((6,), 2)
+    assert "mine.late" in sys.modules and describe(mine.Wide()) == before
+    assert describe(package(**sources | {"late": "extra = 2"}).Wide()) != before
+
+
+@pytest.mark.parametrize(
+    "line", ["import mine.parts", "from mine import parts", "from . import parts", "from .parts import act as other"]
+)
+def test_whatever_way_a_module_is_imported_it_is_part_of_it(package, line):
+    sources = {"nets": NETS.replace("from mine.parts import act", f"act = print\n    {line}")}
+    one, other = (describe(package(**sources, parts=f"act = {n}").Wide()) for n in (1, 2))
+    assert one != other
+
+
+def test_code_that_changes_while_a_process_has_it_is_the_code_that_it_has(package, tmp_path, caplog):
+    sources = {"nets": NETS, "parts": "from torch.nn import ReLU as act"}
+    mine = package(**sources)
+    before = describe(mine.Wide())
+    changed = textwrap.dedent(NETS.replace("width: int = 8", "width: int = 9"))
+    (tmp_path / "mine/nets.py").write_text(changed)
+    assert describe(mine.Wide()) == before
+    assert "mine.nets has changed since this process imported it, and goes on as it was" in caplog.text
+    again = importlib.reload(mine)
+    after = describe(again.Wide())
+    assert after["width"] == 9 and after["source"] != before["source"]
+    assert describe(package(**sources | {"nets": changed}).Wide()) == after
+
+
 def test_classes_of_one_name_in_two_modules_differ(package):
     mine = package(nets=NETS, parts="from torch.nn import ReLU as act", others=NETS)
     others = importlib.import_module("mine.others")

@@ -1,6 +1,7 @@
 """The parts of a recipe against their formulas and against independent implementations."""
 
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 
 import numpy as np
@@ -16,10 +17,12 @@ from rebuttal.models.mlp import MLP
 from rebuttal.models.preprocess import CropAndNormalise
 from rebuttal.stages.networks import rehearse
 from rebuttal.store.checkpoints import Checkpoint
+from rebuttal.store.identity import canonical
 from rebuttal.training import (
     SGD,
     AdamW,
     AlternatingFlip,
+    Cosine,
     CropAndFlip,
     CrossEntropy,
     Exponential,
@@ -71,6 +74,51 @@ def test_each_part_decides_the_identity(recipe, change):
     every = test_each_part_decides_the_identity.pytestmark[0].args[1]
     found = [recipe(**each).identity(CropAndNormalise()) for each in every if each != change]
     assert recipe(**change).identity(CropAndNormalise()) not in [*found, recipe().identity(CropAndNormalise())]
+
+
+@dataclass(frozen=True)
+class OwnSGD(SGD):
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class OwnAdamW(AdamW):
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class OwnExponential(Exponential):
+    floor: float = 0.0
+
+
+@dataclass(frozen=True)
+class OwnCosine(Cosine):
+    floor: float = 0.0
+
+
+@dataclass(frozen=True)
+class OwnCrop(CropAndNormalise):
+    floor: float = 0.0
+
+
+@pytest.mark.parametrize(
+    ("part", "kind", "field"),
+    [
+        *(("optimizer", kind, "scale") for kind in (OwnSGD, OwnAdamW)),
+        *(("schedule", kind, "floor") for kind in (OwnCosine, partial(OwnExponential, decay=0.9))),
+        ("preprocess", OwnCrop, "floor"),
+    ],
+)
+def test_a_part_of_the_user_s_that_is_made_of_ours_is_another(part, kind, field, recipe):
+    def identity(option):
+        if part == "preprocess":
+            return recipe().identity(option)
+        return recipe(**{part: option}).identity(CropAndNormalise())
+
+    ours = (kind.func if isinstance(kind, partial) else kind).__mro__[1]
+    plain = ours(decay=0.9) if ours is Exponential else ours()
+    found = [canonical(identity(option)) for option in (plain, kind(), kind(**{field: 9.0}))]
+    assert len(set(found)) == 3 and "source" in found[1]
 
 
 def test_schedules_are_their_formulas():
@@ -277,8 +325,8 @@ class Interrupted(BaseException):
     pass
 
 
-def trained(recipe, checkpoint=None, stop_at=None, optimizer=None, **settings):
-    network = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3))
+def trained(recipe, checkpoint=None, stop_at=None, optimizer=None, kind=nn.Sequential, **settings):
+    network = kind(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3))
     torch.manual_seed(0)
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.3)
@@ -288,7 +336,8 @@ def trained(recipe, checkpoint=None, stop_at=None, optimizer=None, **settings):
             raise Interrupted
 
     support = Support(checkpoint or Checkpoint(), progress=progress)
-    settings = recipe(epochs=4, batch_size=20, lr=0.01, **({"optimizer": optimizer} if optimizer else {}), **settings)
+    own = {"optimizer": optimizer} if optimizer else {}
+    settings = recipe(**{"epochs": 4, "batch_size": 20, "lr": 0.01} | own | settings)
     order = np.random.default_rng(0)
     train(network, X, Y, settings.loss, settings, order, None, "fit", support, 7)
     return torch.cat([p.detach().flatten() for p in network.parameters()])
@@ -309,6 +358,54 @@ def test_any_optimiser_of_torch_resumes_to_the_same_weights_or_is_refused_in_one
     with pytest.raises(Interrupted):
         trained(recipe, Checkpoint(tmp_path / "state", interval=0.0), stop_at=7, optimizer=option)
     assert torch.equal(trained(recipe, Checkpoint(tmp_path / "state", interval=0.0), optimizer=option), whole)
+
+
+class Counting(torch.optim.Optimizer):
+    """Its steps grow shorter by a count that is kept of the group, as in schedule-free methods; `kind` of the count."""
+
+    def __init__(self, parameters, lr, kind):
+        super().__init__(parameters, {"lr": lr, "k": kind(0), "warm": True})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            group["k"] = group["k"] + 1
+            group["warm"] = bool(group["k"] < 5)
+            for parameter in group["params"]:
+                parameter -= (2 if group["warm"] else 1) * group["lr"] / group["k"] * parameter.grad
+
+
+@dataclass(frozen=True)
+class Count:
+    kind: type = int
+
+    def __call__(self, parameters, lr, weight_decay):
+        return Counting(parameters, lr, self.kind)
+
+
+def test_what_an_optimiser_keeps_of_a_group_is_resumed_or_refused(recipe, tmp_path):
+    whole = trained(recipe, optimizer=Count())
+    with pytest.raises(Interrupted):
+        trained(recipe, Checkpoint(tmp_path / "state", interval=0.0), stop_at=7, optimizer=Count())
+    assert torch.equal(trained(recipe, Checkpoint(tmp_path / "state", interval=0.0), optimizer=Count()), whole)
+    source = UniformNoise(shape=(5,), classes=3, train_size=9, student_size=9, test_size=9).open(tmp_path)
+    with pytest.raises(ConfigError, match=r"training.optimizer=Count: ValueError: keeps k of a group as a Fraction"):
+        rehearse(MLP(hidden=(8,)), CropAndNormalise(), recipe(optimizer=Count(Fraction)), source, X[:2])
+
+
+class Freezing(nn.Sequential):
+    def start_epoch(self, epoch):
+        if epoch == 2:
+            self[0].requires_grad_(False)
+
+
+@pytest.mark.parametrize("stop_at", [7, 11])
+def test_weights_that_an_epoch_froze_stay_frozen_after_a_resume(stop_at, recipe, tmp_path):
+    first, rest = (trained(recipe, kind=Freezing, epochs=epochs) for epochs in (1, 4))
+    assert torch.equal(first[:40], rest[:40]) and not torch.equal(first[48:], rest[48:])
+    with pytest.raises(Interrupted):
+        trained(recipe, Checkpoint(tmp_path / "state", interval=0.0), stop_at=stop_at, kind=Freezing)
+    assert torch.equal(trained(recipe, Checkpoint(tmp_path / "state", interval=0.0), kind=Freezing), rest)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,116 @@
+"""A digest of the user's source code behind a class or function: of what is imported, whatever else a process has."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import logging
+import sys
+from collections.abc import Iterator
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import resolve_name
+from types import ModuleType
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+# By module: the import that it is of, its source when that was first asked for, and when it was last. A process goes on
+# with the code that it has imported when the file changes.
+_KEPT: dict[str, tuple[ModuleSpec | None, str, str]] = {}
+
+
+def source_digest(kind: Any) -> str:
+    """Return a digest of the source of the module of a class or function, and of every module of the same package that
+    it imports, also within functions, directly or through others."""
+    package = kind.__module__.partition(".")[0]
+    pending, sources = [kind.__module__], dict[str, str]()
+    while pending:
+        name = pending.pop()
+        if name not in sources and (source := _source(name, kind)) is not None:
+            sources[name] = source
+            used = {*_imported(name, source), *_origins(name), name.rpartition(".")[0]}
+            pending += [found for found in used if found.partition(".")[0] == package]
+    digest = hashlib.sha256()
+    for name in sorted(sources):
+        digest.update(sources[name].encode())
+    return digest.hexdigest()[:32]
+
+
+def _imported(name: str, source: str) -> Iterator[str]:
+    """Yield the names that a module imports, as far as they may be modules."""
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:  # a part of a notebook
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield from _with_packages(alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            where = _absolute(name, node)
+            yield from _with_packages(where)
+            for alias in node.names:
+                yield f"{where}.{alias.name}"
+
+
+def _with_packages(name: str) -> Iterator[str]:
+    while name:
+        yield name
+        name = name.rpartition(".")[0]
+
+
+def _absolute(name: str, node: ast.ImportFrom) -> str:
+    """The module from which a module imports."""
+    if not node.level:
+        return node.module or ""
+    spec = _spec(name)
+    is_package = spec is not None and spec.submodule_search_locations is not None
+    try:
+        return resolve_name("." * node.level + (node.module or ""), name if is_package else name.rpartition(".")[0])
+    except ImportError:
+        return ""
+
+
+def _origins(name: str) -> set[str]:
+    """The modules in which what a module holds was made, such as what it was given by a name that is put together."""
+    held = vars(sys.modules[name]).values() if name in sys.modules else ()
+    made = {getattr(value, "__module__", None) for value in held if not isinstance(value, ModuleType)}
+    return {module for module in made if isinstance(module, str)}
+
+
+def _spec(name: str) -> ModuleSpec | None:
+    """Where a module comes from, found without importing anything; None if there is none of that name."""
+    if name in sys.modules:
+        return getattr(sys.modules[name], "__spec__", None)
+    package = _spec(parent) if (parent := name.rpartition(".")[0]) else None
+    places = None if package is None else package.submodule_search_locations
+    return None if places is None else PathFinder.find_spec(name, list(places))
+
+
+def _source(name: str, kind: Any) -> str | None:
+    """The source of a module; that of `kind` alone if it is in a notebook; None if there is no such module."""
+    spec = _spec(name)
+    if spec is None and name not in sys.modules:
+        return None
+    found = _read(name, spec)
+    if found is None:
+        return inspect.getsource(kind) if name == kind.__module__ else ""
+    imported, first, last = _KEPT.get(name, (spec, found, found))
+    if imported is not spec:
+        first = last = found
+    if last != found:
+        log.warning("%s has changed since this process imported it, and goes on as it was; restart to use it", name)
+    _KEPT[name] = spec, first, found
+    return first
+
+
+def _read(name: str, spec: ModuleSpec | None) -> str | None:
+    """The source of a module's file as it is now; None without one."""
+    try:
+        if spec is None:  # a script
+            return inspect.getsource(sys.modules[name])
+        text: str | None = spec.loader.get_source(name)  # type: ignore[union-attr]
+    except (OSError, TypeError, ImportError, AttributeError):
+        return None
+    return f"{text}\n" if text and not text.endswith("\n") else text
