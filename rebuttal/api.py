@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 from hydra import compose
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from rebuttal.command import plan, repeat
 from rebuttal.command.arguments import prepare_override
@@ -17,6 +18,7 @@ from rebuttal.command.project import add_project
 from rebuttal.config import composing
 from rebuttal.errors import ConfigError, as_config_errors, check_working_directory
 from rebuttal.launch.expand import SEARCHPATH, packages_in
+from rebuttal.launch.settings import check_seeds_of_trial
 from rebuttal.progress.console import console, signs_replaced
 from rebuttal.runs.execute import execute
 from rebuttal.runs.folder import Asked, as_path
@@ -38,11 +40,15 @@ def run(experiment: str, overrides: str | Sequence[str] = (), folder: str | Path
     check_working_directory()
     project = find_project()
     given = [_override(f"experiment={experiment}"), *(_override(text) for text in _several(overrides, "overrides"))]
+    for text in given[1:]:
+        if text.startswith("experiment="):
+            raise ConfigError(f"{text}: the run is one of {experiment}; allowed: the experiment as the first argument")
     chosen = add_project(given, project)
     packages = packages_in(chosen)
     place = None if folder is None else as_path(folder, "folder")
     with as_config_errors(), composing(), project.importable(packages):
         cfg = compose("train", chosen)
+        check_seeds_of_trial(cfg, are_trials=False)
         metrics = execute(cfg, place, packages, Asked(chosen, cfg)).metrics
     rows = [(*name.split("/", 1), value) for name, value in metrics.items()]
     return pd.DataFrame(rows, columns=["stage", "measure", "value"])
@@ -94,6 +100,8 @@ def _override(text: Any) -> str:
     if text.startswith("-") or ("=" not in text and not text.startswith("~")):
         raise ConfigError(f'{text}: is not of the form key=value; allowed from Python: overrides, e.g. "seed=0"')
     prepared = prepare_override(text, repr)
+    if OverridesParser.create().parse_override(prepared).is_sweep_override():
+        raise ConfigError(f"{text}: several values, and each call is one run; allowed: one, or a list as in key=[1,2]")
     _check_effect(text, prepared.lstrip("+~"))
     return prepared
 

@@ -504,3 +504,13 @@ def test_the_student_may_have_another_architecture(tmp_path):
     (run,) = runs(tmp_path / "outputs")
     assert metrics_of(run)["student/parameters"] == 3072 * 10 + 10
     assert metrics_of(run)["teacher/parameters"] == 3072 * 512 + 2 * 512 * 512 + 3 * 512 + 512 * 10 + 10
+
+
+@pytest.mark.parametrize(("first", "told"), [("last", True), ("every", False)])
+def test_accuracies_of_every_epoch_that_the_store_does_not_have_are_said_to_be_missing(first, told, tmp_path):
+    sweep = [*ONE_NETWORK, "training.epochs=5"]
+    assert command(*sweep, f"evaluate={first}", "hydra.run.dir=first", cwd=tmp_path).returncode == 0
+    done = command(*sweep, "evaluate=every", "hydra.run.dir=second", cwd=tmp_path)
+    assert done.returncode == 0
+    assert ("evaluate=every: fit/" in done.stdout) == told
+    assert ("is stored with the accuracies of fewer epochs; force=true trains it again" in done.stdout) == told

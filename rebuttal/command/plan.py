@@ -48,13 +48,15 @@ class Network:
 @dataclass
 class Forecast:
     """`finished`: jobs whose results are all stored. `networks`: by their names in the store. `others`: names of the
-    stages that do not train. `per_task`: how many jobs share a task on SLURM."""
+    stages that do not train. `per_task`: how many jobs share a task on SLURM. `undecided`: whether jobs choose their
+    precision by a trial that cannot be made here."""
 
     jobs: int = 0
     finished: int = 0
     networks: dict[str, Network] = field(default_factory=dict)
     others: set[str] = field(default_factory=set)
     per_task: int = 1
+    undecided: bool = False
 
     def add(self, stages: dict[str, Stage], session: Session) -> None:
         """Add one job."""
@@ -76,6 +78,7 @@ def forecast(arguments: Sequence[str]) -> Forecast:
     """The networks of the jobs that these arguments ask for. Raises `ConfigError`, and Hydra's errors, for what is
     wrong."""
     from rebuttal.runs.build import build_run, check, resolve
+    from rebuttal.runs.precision import is_undecided
     from rebuttal.stages.session import Session
 
     request = read_command([argument for argument in arguments if not argument.startswith(WORD)])
@@ -84,7 +87,10 @@ def forecast(arguments: Sequence[str]) -> Forecast:
     found = Forecast(per_task=jobs_per_task(request.composed.hydra.launcher) if request.folder else 1)
     sessions: dict[Any, Session] = {}  # shared by many jobs, so that a dataset is opened once
     for cfg in track(list(request.configs()), "plan"):
-        settings, stages = build_run(resolve(cfg), request.packages(), request.may_try)
+        config = resolve(cfg)
+        undecided = is_undecided(config)
+        settings, stages = build_run(config, request.packages(), request.may_try)
+        found.undecided = found.undecided or (undecided and not request.may_try(settings.device))
         place = (settings.store, settings.force, settings.device, settings.threads)
         if place not in sessions:
             sessions[place] = Session(settings)
@@ -182,6 +188,11 @@ def _in_words(found: Forecast, rows: Sequence[Row]) -> list[str]:
         lines.append(
             f"networks to train: {len(networks) - stored}, {at_most}{flops:.1e} FLOP, {_size(memory)} of memory for "
             f"the largest, {_size(disk)} of disk, {at_most}{_time(seconds)} on {_device(networks)}, one after the other"
+        )
+    if found.undecided:
+        lines.append(
+            "training.precision=auto: each job decides where it runs; counted here as float32, so that networks may be "
+            "stored, and times shorter, that are not so here"
         )
     if found.others:
         lines.append(f"not estimated: the measuring and drawing of the stages {', '.join(sorted(found.others))}")

@@ -30,6 +30,7 @@ from rebuttal.errors import ConfigError
 from rebuttal.launch.settings import (
     SLURM,
     check_objective_wanted,
+    check_seeds_of_trial,
     check_sweep,
     check_typed,
     failures_tolerated,
@@ -170,6 +171,7 @@ def read_command(arguments: Sequence[str]) -> Request | None:
         common = [typed(override) for override in parsed if not override.is_sweep_override()]
         composed = compose("train", as_one(SEARCHPATH, [*searchpath, *common]), return_hydra_config=True)
         if not given.multirun and composed.hydra.mode != RunMode.MULTIRUN:
+            check_seeds_of_trial(composed, are_trials=False)
             return Request([_without_launcher(parsed)], composed, tuple(arguments), searchpath=searchpath)
         check_sweep(composed.hydra)
         check_objective_wanted(composed)

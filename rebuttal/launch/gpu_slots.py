@@ -13,6 +13,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from itertools import takewhile
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -27,13 +29,19 @@ SECONDS_BETWEEN_TRIES = 0.2
 def gpus() -> list[str]:
     """The GPUs that jobs may use: those of CUDA_VISIBLE_DEVICES or, if it is not set, all of the machine's.
 
-    Each by its UUID if that is known, so that a GPU has one name however it was listed.
+    Each by its UUID if that is known, so that a GPU has one name however it was listed. As for CUDA, what follows the
+    number of a GPU that there is not, such as -1, does not count.
     """
     uuids = _uuids()
     visible = os.environ.get(VISIBLE)
     if visible is None:
         return list(uuids.values())
-    return [uuids.get(name.strip(), name.strip()) for name in visible.split(",") if name.strip()]
+    names = (name.strip() for name in visible.split(",") if name.strip())
+    return [uuids.get(name, name) for name in takewhile(partial(_may_be_there, uuids=uuids), names)]
+
+
+def _may_be_there(name: str, uuids: dict[str, str]) -> bool:
+    return not name.startswith("-") and (name in uuids or not uuids or not name.isdigit())
 
 
 def _uuids() -> dict[str, str]:
@@ -105,15 +113,15 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def share_of_threads(jobs: int, jobs_per_gpu: int, in_all: int | None, of_cores: int | None = None) -> int:
+def share_of_threads(jobs: int, per_gpu: int | None, in_all: int | None, of_cores: int | None = None) -> int:
     """CPU threads for each of the jobs that run concurrently, so that together they use no more than the cores.
 
-    `jobs`: joblib's `n_jobs` (−1: one job a core). `in_all`: the number of jobs in all, if known. `of_cores`: those to
-    share, if not all that the process may use.
+    `jobs`: joblib's `n_jobs` (−1: one job a core). `per_gpu`: how many share a GPU; None: they use none.
+    `in_all`: the number of jobs in all, if known. `of_cores`: those to share, if not all that the process may use.
     """
     shared = of_cores or cores()
     concurrent = jobs if jobs > 0 else max(1, shared + 1 + jobs)
-    if names := gpus():
-        concurrent = min(concurrent, len(names) * jobs_per_gpu)
+    if per_gpu is not None and (names := gpus()):
+        concurrent = min(concurrent, len(names) * per_gpu)
     concurrent = min(concurrent, in_all or concurrent)
     return max(1, shared // concurrent)

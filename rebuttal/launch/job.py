@@ -224,17 +224,18 @@ def _share_of_machine(
     settings = settings_of(resolve(cfg), packages)
     threads = settings.threads
     if threads is None:
-        threads = _share(hydra.launcher, settings.jobs_per_gpu, sweep.size() if sweep else None)
+        per_gpu = None if settings.device == "cpu" else settings.jobs_per_gpu
+        threads = _share(hydra.launcher, per_gpu, sweep.size() if sweep else None)
     with nullcontext() if settings.device == "cpu" else gpu_slot(settings.jobs_per_gpu) as gpu:
         status.claimed(gpu)
         yield threads
 
 
-def _share(launcher: Any, jobs_per_gpu: int, in_all: int | None) -> int:
+def _share(launcher: Any, per_gpu: int | None, in_all: int | None) -> int:
     if jobs_per_task(launcher) > 1:
         of_task = min(launcher.jobs_per_task, in_all or launcher.jobs_per_task)
-        return share_of_threads(launcher.jobs_at_a_time or -1, jobs_per_gpu, of_task, cores_of_task())
-    return share_of_threads(launcher.n_jobs, jobs_per_gpu, in_all)
+        return share_of_threads(launcher.jobs_at_a_time or -1, per_gpu, of_task, cores_of_task())
+    return share_of_threads(launcher.n_jobs, per_gpu, in_all)
 
 
 def _record_error(error: Exception, folder: RunFolder, status: StatusFile) -> None:

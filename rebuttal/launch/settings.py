@@ -70,17 +70,21 @@ def check_sweep(hydra: DictConfig) -> None:
 
 
 def check_objective_wanted(cfg: DictConfig) -> None:
-    """Raise `ConfigError` for a sweeper that learns without a number to learn from, and for seeds of a trial where
-    there are no trials."""
+    """Raise `ConfigError` for a sweeper that learns without a number to learn from."""
     learns = not uses_basic_sweeper(cfg.hydra)
     if learns and cfg.objective is None:
         raise ConfigError(
             f"objective=null: {_sweeper(cfg)} learns from a number; allowed: a metric, as in objective=student/kappa"
         )
-    if not learns and cfg.seeds_per_trial != 1:
+    check_seeds_of_trial(cfg, learns)
+
+
+def check_seeds_of_trial(cfg: DictConfig, are_trials: bool) -> None:
+    """Raise `ConfigError` for several seeds of a trial where there are no trials, as in a single run."""
+    if not are_trials and cfg.seeds_per_trial != 1:
         raise ConfigError(
             f"seeds_per_trial={cfg.seeds_per_trial}: is for a sweeper that learns, such as hydra/sweeper=optuna; "
-            "allowed here: 1, with seed=0,1,2 for several seeds"
+            "allowed here: 1, with -m seed=0,1,2 for several seeds"
         )
 
 

@@ -5,6 +5,7 @@ A file lock shows whether the process is alive: the system releases it when the 
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import math
 import os
@@ -189,7 +190,19 @@ def is_held(lock: Path) -> bool:
     try:
         with FileLock(lock, timeout=0):
             return False
-    except (Timeout, OSError):
+    except Timeout:
+        return True
+    except OSError:  # another user's, or a file system that can only be read
+        return _is_shut(lock)
+
+
+def _is_shut(lock: Path) -> bool:
+    """True if a process holds a lock that this one cannot take, as far as it can be seen."""
+    try:
+        with lock.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except OSError:
         return True
 
 

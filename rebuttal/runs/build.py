@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue
 
 from rebuttal.config import GROUPS, at_home, build, construct
-from rebuttal.errors import ConfigError, nearest
+from rebuttal.errors import ConfigError, nearest, options_of
 from rebuttal.runs.precision import settle
 from rebuttal.stages.networks import rehearse
 from rebuttal.stages.session import Session, Settings
@@ -30,6 +30,7 @@ _METHODS = {
     **{"training": "make_optimizer", "preprocess": "layer", "model": "network"},
     **{"dataset": "open", "corruption": "__call__"},
 }
+_OF_STAGES = "training=same"  # an option that copies the run's
 
 
 def resolve(cfg: DictConfig) -> dict[str, Any]:
@@ -173,8 +174,18 @@ def rehearse_trainings(stages: dict[str, Stage], session: Session) -> None:
         rehearse(work.model, work.preprocess, work.recipe, work.source, inputs)
 
 
-def log_missing_snapshots(stages: dict[str, Stage], session: Session) -> None:
-    """Log, if snapshots are asked for, which networks were stored without them: those are not trained again."""
+def log_what_is_not_stored(stages: dict[str, Stage], session: Session) -> None:
+    """Log, if snapshots or the accuracies of every epoch are asked for, which networks were stored without them: those
+    are not trained again."""
+    if session.settings.evaluate == "every":
+        for name, (stage, _) in trainings(stages.values(), session).items():
+            stored = session.store.get(name.partition("/")[0], stage.identity(session))
+            if stored and any("train_accuracy" not in row for row in stored.record.get("history", ())):
+                log.warning(
+                    "evaluate=every: %s is stored with the accuracies of fewer epochs; force=true trains it again, and "
+                    "computes all else anew",
+                    name,
+                )
     if session.settings.snapshots == "none":
         return
     for name, (stage, _) in trainings(stages.values(), session).items():
@@ -195,6 +206,9 @@ def _build_groups(config: dict[str, Any], packages: Iterable[str]) -> None:
     """Build the options before the stages that copy them, so that a message names the key that the user typed."""
     for group in GROUPS:
         node = config.get(group)
+        if group == "training" and isinstance(node, dict) and "_target_" not in node:
+            others = ", ".join(option.partition("=")[2] for option in options_of(group) if option != _OF_STAGES)
+            raise ConfigError(f"{_OF_STAGES}: is for a stage, whose recipe it makes the run's; allowed here: {others}")
         built = build(node, group, packages)
         if group in _METHODS and node is not None and not callable(getattr(built, _METHODS[group], None)):
             raise ConfigError(f"{group}={node}: allowed: an option of the group {group}")

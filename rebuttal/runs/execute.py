@@ -18,7 +18,7 @@ from rebuttal.device import configured
 from rebuttal.progress.console import signs_replaced
 from rebuttal.progress.status_file import StatusFile
 from rebuttal.progress.trackers import Forwarder
-from rebuttal.runs.build import build_run, check, log_missing_snapshots, rehearse_trainings, resolve, stage_names
+from rebuttal.runs.build import build_run, check, log_what_is_not_stored, rehearse_trainings, resolve, stage_names
 from rebuttal.runs.folder import Asked, RunFolder, flat_metrics
 from rebuttal.runs.isolation import isolated
 from rebuttal.stages.session import Session, Settings
@@ -60,7 +60,7 @@ def prepare(cfg: DictConfig, packages: Sequence[str] = ()) -> Prepared:
             session = Session(settings)
             check(stages, session)
             rehearse_trainings(stages, session)
-            log_missing_snapshots(stages, session)
+            log_what_is_not_stored(stages, session)
     return Prepared(config, settings, stages, session, log)
 
 

@@ -322,6 +322,10 @@ def _there(path: str, began_in: Path) -> str:
     return str(began_in / path) if (began_in / path).exists() else path
 
 
+_OF_DATA = ("root", "path")  # keys of a dataset that say where its inputs are
+_PATHS = (*_OF_DATA, "split")
+
+
 def _placed(node: Any, began_in: Path, root: str | None) -> Any:
     """A config node whose datasets find their images: in `root`, or where they were."""
     if isinstance(node, list):
@@ -329,8 +333,11 @@ def _placed(node: Any, began_in: Path, root: str | None) -> Any:
     if not isinstance(node, dict):
         return node
     placed = {key: _placed(value, began_in, root) for key, value in node.items()}
-    if str(node.get("_target_")).startswith("rebuttal.data.") and isinstance(node.get("root"), str):
-        placed["root"] = root if root is not None else _there(node["root"], began_in)
+    if str(node.get("_target_")).startswith("rebuttal.data."):
+        for key in _PATHS:
+            if isinstance(node.get(key), str):
+                moved = root if key in _OF_DATA else None
+                placed[key] = moved if moved is not None else _there(node[key], began_in)
     return placed
 
 

@@ -69,7 +69,7 @@ def essence(config: dict[str, Any], stages: dict[str, Stage], session: Session) 
 
 def _essence(config: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
     names = {name: fingerprint(identity) for name, identity in found.items()}
-    return {"rebuttal": rebuttal.__version__, "stages": names, "config": config}
+    return {"rebuttal": rebuttal.__version__, "code": _source_digest(), "stages": names, "config": config}
 
 
 def identities(stages: dict[str, Stage], session: Session) -> dict[str, Any]:

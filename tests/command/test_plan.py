@@ -59,6 +59,15 @@ def test_the_command_tells_what_it_would_take_and_leaves_nothing(here):
     assert not list(here.rglob("*"))
 
 
+@pytest.mark.parametrize(("launcher", "told"), [("basic", False), ("slurm", True)])
+def test_what_only_the_jobs_can_decide_is_said(launcher, told, here):
+    """The precision: machines of a cluster are others than this one."""
+    sweep = ["-m", *ONE_NETWORK, "training.precision=auto", "seed=0,1", f"hydra/launcher={launcher}", "threads=1"]
+    done = command(*sweep, "plan=true", cwd=here)
+    assert done.returncode == 0, done.stderr
+    assert ("training.precision=auto: each job decides where it runs" in done.stdout) == told
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from rebuttal.launch import gpu_slots
 from rebuttal.launch.gpu_slots import gpu_slot, share_of_threads
 from tests.command_line import ONE_NETWORK, command, start
 from tests.test_train import metrics_of
@@ -115,6 +116,17 @@ def test_cores_are_shared_by_the_jobs_that_there_are(monkeypatch):
     assert share_of_threads(8, 1, in_all=100) == 8 and share_of_threads(200, 1, in_all=200) == 1
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "a,b")
     assert share_of_threads(-1, 1, in_all=100) == 32 and share_of_threads(-1, 4, in_all=100) == 8
+    assert share_of_threads(-1, None, in_all=100) == 1  # on the CPU, whatever GPUs there are
+
+
+@pytest.mark.parametrize(
+    ("visible", "found"),
+    [("-1", []), ("0,-1,1", ["GPU-a"]), ("1,7,0", ["GPU-b"]), ("GPU-b,0", ["GPU-b", "GPU-a"]), ("MIG-c", ["MIG-c"])],
+)
+def test_what_is_hidden_or_not_there_is_no_gpu(visible, found, monkeypatch):
+    monkeypatch.setattr(gpu_slots, "_uuids", lambda: {"0": "GPU-a", "1": "GPU-b"})
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert gpu_slots.gpus() == found
 
 
 SWEEP = ["-m", *ONE_NETWORK]

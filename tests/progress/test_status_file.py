@@ -1,6 +1,10 @@
+import errno
 import json
+import os
 import shutil
 import time
+
+import pytest
 
 from rebuttal.progress import status_file
 from rebuttal.progress.status_file import StatusFile, is_running, read_status
@@ -16,6 +20,22 @@ def test_a_run_tells_how_it_goes_and_lives_as_long_as_its_block(tmp_path):
         running.ended("failed", why="because")
     assert not is_running(tmp_path / "run")
     assert json.loads((tmp_path / "run/status.json").read_text())["why"] == "because"
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_a_lock_that_cannot_be_taken_is_held_only_if_a_process_holds_it(number, tmp_path, monkeypatch):
+    """Another user's folder, or one that can only be read: its file may be opened for reading alone."""
+    really = os.open
+
+    def read_only(path, flags, *mode, **named):
+        if str(path).endswith(status_file.LOCK) and flags & (os.O_RDWR | os.O_WRONLY):
+            raise OSError(number, os.strerror(number))
+        return really(path, flags, *mode, **named)
+
+    with StatusFile(tmp_path / "run").alive([]):
+        monkeypatch.setattr(os, "open", read_only)
+        assert is_running(tmp_path / "run")
+    assert (tmp_path / "run" / status_file.LOCK).exists() and not is_running(tmp_path / "run")
 
 
 def test_progress_that_cannot_be_told_ends_nothing_and_is_said_once(tmp_path, caplog):

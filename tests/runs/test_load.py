@@ -311,6 +311,23 @@ def test_a_run_on_images_is_loaded_from_elsewhere_and_after_the_images_were_move
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
+def test_a_run_on_arrays_is_loaded_from_elsewhere_and_after_they_were_moved(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    (tmp_path / "began").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    np.savez(tmp_path / "began/data.npz", x=rng.random((90, 6), dtype=np.float32), y=np.arange(90) % 3)
+    (tmp_path / "began/split.txt").write_text("train\n" * 60 + "test\n" * 30)
+    words = ["experiment=baseline", "debug=tiny", "device=cpu", "model=mlp_toy", "dataset=arrays"]
+    words += ["dataset.path=data.npz", "dataset.split=split.txt", "hydra.run.dir=run"]
+    done = command(*words, cwd=tmp_path / "began")
+    assert done.returncode == 0, done.stdout + done.stderr
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    inputs, labels = rebuttal.load("../began/run").inputs("test")
+    (tmp_path / "began/data.npz").rename(tmp_path / "moved.npz")
+    moved = rebuttal.load("../began/run", root=tmp_path / "moved.npz").inputs("test")
+    assert torch.equal(inputs, moved[0]) and torch.equal(labels, moved[1]) and len(labels) > 0
+
+
 def test_the_store_of_the_run_is_preferred_to_one_of_the_same_name_here(place, monkeypatch, tmp_path):
     (tmp_path / "outputs/store").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
