@@ -315,8 +315,8 @@ def test_a_run_on_arrays_is_loaded_from_elsewhere_and_after_they_were_moved(tmp_
     rng = np.random.default_rng(0)
     (tmp_path / "began").mkdir()
     (tmp_path / "elsewhere").mkdir()
-    np.savez(tmp_path / "began/data.npz", x=rng.random((90, 6), dtype=np.float32), y=np.arange(90) % 3)
-    (tmp_path / "began/split.txt").write_text("train\n" * 60 + "test\n" * 30)
+    np.savez(tmp_path / "began/data.npz", x=rng.random((300, 6), dtype=np.float32), y=np.arange(300) % 3)
+    (tmp_path / "began/split.txt").write_text("train\n" * 200 + "test\n" * 100)
     words = ["experiment=baseline", "debug=tiny", "device=cpu", "model=mlp_toy", "dataset=arrays"]
     words += ["dataset.path=data.npz", "dataset.split=split.txt", "hydra.run.dir=run"]
     done = command(*words, cwd=tmp_path / "began")
