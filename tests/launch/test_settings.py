@@ -94,7 +94,7 @@ REFUSED = {
     ("experiment=toy", LR, "objective=null"): "objective=null: hydra/sweeper=learner learns from a number; allowed: a "
     "metric, as in objective=student/kappa",
     ("hydra/sweeper=basic", "seeds_per_trial=2"): "seeds_per_trial=2: is for a sweeper that learns, such as "
-    "hydra/sweeper=optuna; allowed here: 1, with seed=0,1,2 for several seeds",
+    "hydra/sweeper=optuna; allowed here: 1, with -m seed=0,1,2 for several seeds",
 }
 
 
