@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Annotated, ClassVar, Literal
 
-import numpy as np
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
@@ -16,7 +14,7 @@ from rebuttal.errors import ConfigError
 from rebuttal.measures.gradients import margin_gradients
 from rebuttal.measures.measure import Findings, Probes, Subject, chunks, distribution, evaluate, logits_at
 from rebuttal.measures.plane import Plane
-from rebuttal.measures.spectra import DIRECTIONS, Spectrum, hann
+from rebuttal.measures.spectra import DIRECTIONS, Spectrum, hann, windowed
 from rebuttal.training.evaluation import EVALUATION_BATCH
 
 MIN_LOW_BINS = 12  # below the cutoff of a slice: with fewer, the window decides the share of the energy there
@@ -104,7 +102,8 @@ class SliceSpectrum:
         for kind, inputs in probes.inputs.items():
             if len(inputs) < 3:
                 raise ConfigError(f"stages.*.probes={len(inputs)}: a slice goes through 3 probes; allowed: 3 or more")
-            planes = [plane.resized(self.extent) for plane in self._planes(inputs, probes.rng)]
+            some = Plane.some(inputs, self.planes, probes.rng, random=self.through == "random")
+            planes = [plane.resized(self.extent) for plane in some]
             values = [slice_values(subject, plane, self.resolution) for plane in planes]
             spectra = [slice_spectrum(v, plane) for v, plane in zip(values, planes)]
             found |= self._findings(spectra, kind)
@@ -126,16 +125,6 @@ class SliceSpectrum:
             found |= Findings({f"slice_low_to_high_{kind}": low_to_high(low.mean().item())})
         return found | Findings({f"slice_low_bins_{kind}": bins})
 
-    def _planes(self, inputs: Tensor, rng: np.random.Generator) -> list[Plane]:
-        if self.through == "probes":
-            return Plane.some(inputs, self.planes, rng)
-        found = []
-        for _ in range(self.planes):
-            chosen = inputs[torch.from_numpy(rng.choice(len(inputs), size=3, replace=False)).to(inputs.device)]
-            with suppress(ConfigError):  # two equal probes
-                found.append(Plane.random(chosen[:2], rng))
-        return found
-
     def _arrays(self, values: Tensor, spectrum: Spectrum, plane: Plane, kind: str) -> Findings:
         arrays = {
             "values": values[values.var(dim=(1, 2)).argmax()],
@@ -155,12 +144,9 @@ def slice_spectrum(values: Tensor, plane: Plane) -> Spectrum:
     """Return the windowed spectrum of values (K, resolution, resolution) on a plane, summed over K."""
     resolution = values.shape[-1]
     window = hann(resolution)[:, None] * hann(resolution)
-    values = values - values[:, :1, :1]  # a constant becomes 0 exactly
-    # The mean under the window: with any other, the window would turn the rest into energy at frequency 0.
-    values = values - (values * window).sum(dim=(1, 2), keepdim=True) / window.sum()
     left, right, _, _ = plane.extent
     spacing = (right - left) / (resolution - 1)
-    return Spectrum(Spectrum.of(values * window).power.sum(dim=0), spacing)
+    return Spectrum(Spectrum.of(windowed(values, window)).power.sum(dim=0), spacing)
 
 
 def low_bins(spectrum: Spectrum, cutoff: float) -> int:
@@ -228,10 +214,8 @@ class LineSpectrum:
 def mean_frequencies(values: Tensor, spacing: float) -> Tensor:
     """Return the mean frequency, in cycles per unit of `spacing`, of those of the series (n, points, K) that are not
     constant: their power under a Hann window, summed over K."""
-    window = hann(values.shape[1])[:, None]
-    values = values - values[:, :1]  # a constant becomes 0 exactly
-    values = values - (values * window).sum(dim=1, keepdim=True) / window.sum()  # see `slice_spectrum`
-    power = torch.fft.fft(values * window, dim=1).abs().square().sum(dim=2)
+    series = windowed(values.transpose(1, 2), hann(values.shape[1]))
+    power = torch.fft.fft(series).abs().square().sum(dim=1)
     power = power[power.any(dim=1)]
     frequency = torch.fft.fftfreq(values.shape[1], spacing, dtype=torch.float64).abs()
     found: Tensor = (power * frequency).sum(dim=1) / power.sum(dim=1)

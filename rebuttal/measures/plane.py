@@ -48,15 +48,16 @@ class Plane:
         return cls.through(torch.cat([first[None], first + length * unit_vectors(inputs, rng)]))
 
     @classmethod
-    def some(cls, inputs: Tensor, count: int, rng: np.random.Generator) -> list[Plane]:
+    def some(cls, inputs: Tensor, count: int, rng: np.random.Generator, random: bool = False) -> list[Plane]:
         """Return planes through `count` random triples of the inputs (n, *shape), without those of triples that lie on
-        one line."""
+        one line; `random`: in random directions through the first of each, see there."""
         if len(inputs) < 3:
             return []
         planes = []
-        for corners in [rng.choice(len(inputs), size=3, replace=False) for _ in range(count)]:
+        for _ in range(count):
+            corners = inputs[torch.from_numpy(rng.choice(len(inputs), size=3, replace=False)).to(inputs.device)]
             with suppress(ConfigError):
-                planes.append(cls.through(inputs[torch.from_numpy(corners).to(inputs.device)]))
+                planes.append(cls.random(corners[:2], rng) if random else cls.through(corners))
         return planes
 
     def resized(self, sides: float) -> Plane:

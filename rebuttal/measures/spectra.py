@@ -87,6 +87,16 @@ class Spectrum:
         return total.clamp(min=torch.finfo(total.dtype).tiny)
 
 
+def windowed(values: Tensor, window: Tensor) -> Tensor:
+    """Return values (…, *W) less their mean under a window (*W), times the window.
+
+    With any other mean, the window would turn the rest into energy at frequency 0. A constant becomes 0 exactly."""
+    dims = tuple(range(-window.ndim, 0))
+    values = values - values.flatten(-window.ndim)[..., :1].unflatten(-1, (1,) * window.ndim)
+    values = values - (values * window).sum(dim=dims, keepdim=True) / window.sum()
+    return values * window
+
+
 def hann(size: int) -> Tensor:
     """Return the Hann window, (size,)."""
     return torch.hann_window(size, periodic=False, dtype=torch.float64)

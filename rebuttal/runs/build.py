@@ -177,23 +177,18 @@ def rehearse_trainings(stages: dict[str, Stage], session: Session) -> None:
 def log_what_is_not_stored(stages: dict[str, Stage], session: Session) -> None:
     """Log, if snapshots or the accuracies of every epoch are asked for, which networks were stored without them: those
     are not trained again."""
-    if session.settings.evaluate == "every":
-        for name, (stage, _) in trainings(stages.values(), session).items():
-            stored = session.store.get(name.partition("/")[0], stage.identity(session))
-            if stored and any("train_accuracy" not in row for row in stored.record.get("history", ())):
-                log.warning(
-                    "evaluate=every: %s is stored with the accuracies of fewer epochs; force=true trains it again, and "
-                    "computes all else anew",
-                    name,
-                )
-    if session.settings.snapshots == "none":
-        return
-    for name, (stage, _) in trainings(stages.values(), session).items():
-        first = name_of(SNAPSHOT, snapshot_identity(stage.identity(session), 0))
-        if session.store.holds(name) and not session.store.holds(first):
-            log.warning(
-                "snapshots=log: %s is stored without any; force=true trains it again, and computes all else anew", name
-            )
+    snapshots, every = session.settings.snapshots != "none", session.settings.evaluate == "every"
+    for name, (stage, _) in trainings(stages.values(), session).items() if snapshots or every else ():
+        if not session.store.holds(name):
+            continue
+        identity, lacks = stage.identity(session), {}
+        if snapshots and not session.store.holds(name_of(SNAPSHOT, snapshot_identity(identity, 0))):
+            lacks["snapshots=log"] = "without any"
+        stored = session.store.get(name.partition("/")[0], identity) if every else None
+        if stored and any("train_accuracy" not in row for row in stored.record.get("history", ())):
+            lacks["evaluate=every"] = "with the accuracies of fewer epochs"
+        for asked, how in lacks.items():
+            log.warning("%s: %s is stored %s; force=true trains it again, and computes all else anew", asked, name, how)
 
 
 def stage_names(stages: dict[str, Stage], session: Session) -> dict[str, str]:

@@ -336,8 +336,7 @@ def _placed(node: Any, began_in: Path, root: str | None) -> Any:
     if str(node.get("_target_")).startswith("rebuttal.data."):
         for key in _PATHS:
             if isinstance(node.get(key), str):
-                moved = root if key in _OF_DATA else None
-                placed[key] = moved if moved is not None else _there(node[key], began_in)
+                placed[key] = _there(node[key], began_in) if root is None or key not in _OF_DATA else root
     return placed
 
 

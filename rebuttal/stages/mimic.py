@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -67,10 +68,10 @@ class Mimic:
     """Train a student on `student_size` inputs labelled by the teacher, and compare the two on held-out inputs that
     neither was trained on.
 
-    `teacher`: a function, see `rebuttal.functions`. `model`: the student's architecture, None for the teacher's.
-    `dataset`: the source of the student's new inputs, None for the teacher's. `boundary`: the share of these that it
-    replaces by inputs near the teacher's decision boundary, see `with_boundary`. `share`: instead of new inputs the
-    student sees this share of the teacher's own training inputs (Behrens and Zdeborová 2025). `target`: `hard`, the
+    `teacher`: a function, see `rebuttal.functions`, but no student. `model`: the student's architecture, None for the
+    teacher's. `dataset`: the source of the student's new inputs, None for the teacher's. `boundary`: the share of these
+    that it replaces by inputs near the teacher's decision boundary, see `with_boundary`. `share`: instead of new inputs
+    the student sees this share of the teacher's own training inputs (Behrens and Zdeborová 2025). `target`: `hard`, the
     teacher's class (by the recipe's loss); `soft`, its probabilities at `temperature` T (cross-entropy at that
     temperature, times T²; Hinton et al. 2015); `logit`, its logits (mean squared error in units of their variance).
     `initialisation`: `own` for independent initial weights, `teacher` for the initial weights of the teacher's network.
@@ -315,15 +316,15 @@ class Mimic:
             return None
         examples = self.teacher.fit.training_examples(session)
         if self.share is None:
-            return examples if self.dataset is None else self._without_seen(examples, session)
+            return examples if self._is_of_one_source(session) else self._without_seen(examples, session)
         rows = self._order(len(examples))[self.size(session) :]
         return Examples(examples.inputs[rows], examples.labels[rows])
 
     def _without_seen(self, examples: Examples, session: Session) -> Examples:
         """Leave out what is among the inputs of the student's own dataset, which may be made of its teacher's."""
         inputs = session.examples(self._dataset, "student", self._data_seed).inputs
-        seen = {row.tobytes() for row in in_unit_range(inputs).cpu().numpy()}
-        rows = [i for i, row in enumerate(in_unit_range(examples.inputs).cpu().numpy()) if row.tobytes() not in seen]
+        seen = set(_row_digests(inputs))
+        rows = [i for i, digest in enumerate(_row_digests(examples.inputs)) if digest not in seen]
         return Examples(examples.inputs[rows], examples.labels[rows])
 
     def _inputs(self, teacher: Logits, session: Session) -> Tensor:
@@ -347,17 +348,25 @@ class Mimic:
     def _check_new(self, session: Session) -> None:
         """Raise `ConfigError` if the student's inputs are of the same images as its teacher's and not all left over by
         them."""
-        if self.share is not None or self.dataset is None:
+        if self.share is not None or not self._is_of_one_source(session):
             return
         own = session.open(self._dataset).identity("student")
         theirs = session.open(self.teacher.fit.dataset).identity("train")
-        of_both = [{k: v for k, v in one.items() if k not in ("split", "start", "size")} for one in (own, theirs)]
         start = own.get("start")
-        if of_both[0] == of_both[1] and isinstance(start, int) and start < theirs["size"]:
+        if isinstance(start, int) and start < theirs["size"]:
             raise ConfigError(
                 f"stages.*.dataset.train_size={start}: the student's inputs are those that this leaves, and its "
                 f"teacher was trained on {theirs['size']}; allowed: at least {theirs['size']}"
             )
+
+    def _is_of_one_source(self, session: Session) -> bool:
+        """Whether the student's new inputs and its teacher's are parts of one dataset, and so have none in common."""
+        if self.dataset is None:
+            return True
+        own = session.open(self._dataset).identity("student")
+        theirs = session.open(self.teacher.fit.dataset).identity("train")
+        of_both = [{k: v for k, v in one.items() if k not in ("split", "start", "size")} for one in (own, theirs)]
+        return of_both[0] == of_both[1]
 
     def _held_back(self, size: int) -> int:
         """How many of `size` inputs are held back."""
@@ -422,6 +431,11 @@ def _parameters(teacher: Logits) -> int:
     """How many parameters a teacher has, trained or found by solving equations; 0 if it has none."""
     solved: int = getattr(teacher, "solution", {}).get("weights", 0)
     return solved or (parameter_count(teacher) if isinstance(teacher, nn.Module) else 0)
+
+
+def _row_digests(inputs: Tensor) -> Iterator[bytes]:
+    """Yield a digest of each input (n, *shape) in input space."""
+    return (sha256(row.tobytes()).digest() for row in in_unit_range(inputs).cpu().numpy())
 
 
 def _choose(member: Member) -> Metrics:

@@ -7,7 +7,7 @@ import hashlib
 import inspect
 import logging
 import sys
-from collections.abc import Iterator
+from functools import lru_cache
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import resolve_name
 from types import ModuleType
@@ -37,27 +37,21 @@ def source_digest(kind: Any) -> str:
     return digest.hexdigest()[:32]
 
 
-def _imported(name: str, source: str) -> Iterator[str]:
-    """Yield the names that a module imports, as far as they may be modules."""
+@lru_cache(maxsize=1024)  # identities are asked for again and again
+def _imported(name: str, source: str) -> frozenset[str]:
+    """The names that a module imports, as far as they may be modules."""
     try:
         tree = ast.parse(source)
     except SyntaxError:  # a part of a notebook
-        return
+        return frozenset()
+    found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield from _with_packages(alias.name)
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             where = _absolute(name, node)
-            yield from _with_packages(where)
-            for alias in node.names:
-                yield f"{where}.{alias.name}"
-
-
-def _with_packages(name: str) -> Iterator[str]:
-    while name:
-        yield name
-        name = name.rpartition(".")[0]
+            found |= {where, *(f"{where}.{alias.name}" for alias in node.names)}
+    return frozenset(found)
 
 
 def _absolute(name: str, node: ast.ImportFrom) -> str:
@@ -108,9 +102,10 @@ def _source(name: str, kind: Any) -> str | None:
 def _read(name: str, spec: ModuleSpec | None) -> str | None:
     """The source of a module's file as it is now; None without one."""
     try:
-        if spec is None:  # a script
+        reader = None if spec is None else getattr(spec.loader, "get_source", None)
+        if reader is None:  # a script, or a loader that does not tell
             return inspect.getsource(sys.modules[name])
-        text: str | None = spec.loader.get_source(name)  # type: ignore[union-attr]
-    except (OSError, TypeError, ImportError, AttributeError):
+        text: str | None = reader(name)
+    except (OSError, TypeError, ImportError, KeyError):
         return None
     return f"{text}\n" if text and not text.endswith("\n") else text

@@ -273,7 +273,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, name: str = "optimizer")
 
 def kept_of_group(group: dict[str, Any]) -> dict[str, Any]:
     """The numbers that an optimiser keeps of a group of parameters, such as its count of steps: what JSON holds."""
-    return {name: value for name, value in group.items() if isinstance(value, (bool, int, float))}
+    return {name: value for name, value in group.items() if isinstance(value, (int, float)) and math.isfinite(value)}
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], name: str = "optimizer") -> None:

@@ -51,9 +51,8 @@ def try_optimizer(recipe: Recipe, network: nn.Module) -> None:
 def _check_groups(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> None:
     """Raise `ValueError` if a step changes what a checkpoint does not keep of a group, see `kept_of_group`."""
     for old, new in zip(before, after):
-        for name in new.keys() - {"params"}:
-            is_kept = name in kept_of_group(new) or name not in new
-            if not is_kept and new[name] is not old.get(name):
+        for name in new.keys() - kept_of_group(new).keys() - {"params"}:
+            if new[name] is not old.get(name):
                 kind = type(new[name]).__name__
                 raise ValueError(f"keeps {name} of a group as a {kind}; allowed: numbers, or tensors of a parameter")
 
