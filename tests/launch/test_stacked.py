@@ -2,6 +2,7 @@
 
 import pandas as pd
 import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 from tests.command_line import ONE_NETWORK, command
 from tests.launch.test_watch import FAILING, table
@@ -18,9 +19,14 @@ def stacked(*overrides, cwd):
     )
 
 
-def test_each_job_is_what_it_is_alone_and_trains_nothing_itself(stacks, tmp_path):
+def test_each_job_is_what_it_is_alone_trains_nothing_itself_and_is_composed_once(stacks, tmp_path, monkeypatch):
+    composed, compose = [], ConfigLoaderImpl.load_sweep_config
+    monkeypatch.setattr(
+        ConfigLoaderImpl, "load_sweep_config", lambda *args, **kinds: composed.append(1) or compose(*args, **kinds)
+    )
     done = stacked("seed=0,1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    assert len(composed) == 2
     assert stacks == [2] and table(done.stdout) == ({0: "from store", 1: "from store"}, "2 from store")
     alone = command(*SWEEP, "hydra.sweep.dir=alone", "seed=1", "stack=never", "store=apart", cwd=tmp_path)
     assert alone.returncode == 0, alone.stderr
