@@ -18,7 +18,7 @@ AT_1000 := hydra.sweep.dir=outputs/study/leak_1000 dataset.classes=1000 dataset.
   stages.student.training.lr=1.0e-3 stages.student.share=0.1 stages.curve.shares=[0.5,1.0] \
   '~stages.student_shuffled' '~stages.student_hard' '~stages.other_labels'
 
-.PHONY: toy study check test test-oldest docs golden lock test-real-data test-slow test-gpu format clean
+.PHONY: toy study check test test-oldest docs golden lock test-slow test-gpu format clean
 
 toy: .venv/installed
 	$(BIN)/python -m rebuttal.train experiment=toy
@@ -51,7 +51,7 @@ check: .venv/installed
 TWO_AT_A_TIME := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
 test: check
-	$(TWO_AT_A_TIME) -m "not real_data and not slow and not gpu"
+	$(TWO_AT_A_TIME) -m "not slow and not gpu"
 
 # The oldest versions that pyproject.toml allows, with OLDEST_PYTHON (3.10 to 3.12), and smoke tests on them. Warnings are
 # no errors there: old libraries use what newer ones below them deprecate.
@@ -69,17 +69,14 @@ docs: .venv/installed
 golden: .venv/installed
 	$(BIN)/python -m tests.golden
 
-# Slow: needs the JPEG copy of CIFAR-10, REBUTTAL_CIFAR10_JPEG=/path/to/cifar10-jpeg.tar.xz
-test-real-data: .venv/installed
-	$(TWO_AT_A_TIME) -m real_data
-
 # Tests that watch the clock or the memory, or use all cores of the machine.
 ALONE := tests/test_survival.py tests/test_slurm.py tests/test_memory.py tests/launch/test_gpu_slots.py
 
 # Runs that are killed, crowded and starved, every launcher; and sweeps on the SLURM cluster that SLURM_CONF names (else
-# skipped), whose partition `urgent` must preempt the default one.
+# skipped), whose partition `urgent` must preempt the default one. With REBUTTAL_CIFAR10_JPEG=/path/to/cifar10-jpeg.tar.xz
+# also those on real images, of which the longest begins first.
 test-slow: .venv/installed
-	$(TWO_AT_A_TIME) -m slow $(addprefix --ignore=,$(ALONE))
+	$(TWO_AT_A_TIME) -m slow tests/test_real_data.py tests $(addprefix --ignore=,$(ALONE))
 	$(BIN)/pytest -m slow $(ALONE)
 
 # What can differ on a GPU, on a machine that has one.

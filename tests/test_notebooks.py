@@ -8,7 +8,6 @@ from nbclient import NotebookClient
 
 from rebuttal import api
 from tests.golden import EXPERIMENTS, overrides, save_golden_images
-from tests.parameters import some_slow
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
@@ -36,7 +35,8 @@ def source(name):
     return nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
 
 
-@pytest.mark.parametrize("name", some_slow(NAMES, "random_walk_analysis", "figure_generation", "toy_two_stage_demo"))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 def test_a_notebook_runs_from_top_to_bottom_and_shows_something(name, parameters, tmp_path):
     notebook = executed(name, parameters[name], tmp_path)
     kinds = {kind for c in notebook.cells for output in c.get("outputs", []) for kind in output.get("data", {})}

@@ -1,4 +1,4 @@
-"""On the 60,000 images of the JPEG copy of CIFAR-10. Slow; run by `make test-real-data`."""
+"""On the 60,000 images of the JPEG copy of CIFAR-10. Skipped where REBUTTAL_CIFAR10_JPEG does not name it."""
 
 import os
 import re
@@ -16,7 +16,7 @@ import rebuttal
 from rebuttal.data import ImageFolder
 from rebuttal.report.claims import read_claims
 
-pytestmark = pytest.mark.real_data
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

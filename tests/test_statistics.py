@@ -275,6 +275,7 @@ def test_no_exponent_without_two_sizes_that_are_known():
     assert exponent_interval([[NeededSize(10, 100)], [NeededSize(10, 90)], [NeededSize(10, 80)]]) == (None, None, None)
 
 
+@pytest.mark.slow
 def test_the_bootstrap_of_whole_seeds_covers_the_exponent():
     rng = np.random.default_rng(2)
     covered, limit = 0, 2 * 1000**1.5  # of sizes that are seen: half of the largest are not

@@ -170,22 +170,26 @@ def pictures(run):
 
 def test_the_second_run_trains_nothing_draws_nothing_and_gives_the_same_numbers(tmp_path, monkeypatch):
     first = command("debug=tiny", cwd=tmp_path)
-    with monkeypatch.context() as patch:
-        patch.setattr("rebuttal.figures.training.training_curves", None)
-        second = command("debug=tiny", "device=cpu", f"hydra.run.dir={tmp_path / 'elsewhere'}", cwd=tmp_path)
-        assert first.returncode == second.returncode == 0
-        (first,) = runs(tmp_path / "outputs")
-        one, two = metrics_of(first), metrics_of(tmp_path / "elsewhere")
-        assert one == two and pictures(first) == pictures(tmp_path / "elsewhere")
-        assert "0 results computed" in second.stdout and "failed" not in second.stdout
-        patch.setattr("rebuttal.runs.folder._drawing_code", lambda: "newer")
-        again = command("debug=tiny", f"hydra.run.dir={tmp_path / 'newer'}", cwd=tmp_path)
-        assert "the figures of stage teacher failed" in again.stdout
-    changed = command("debug=tiny", "training.lr=0.002", cwd=tmp_path)
-    assert "0 results computed" not in changed.stdout
-    forced = command("debug=tiny", "force=true", cwd=tmp_path)
-    assert "0 results computed" not in forced.stdout
-    assert metrics_of(sorted(runs(tmp_path / "outputs"))[-1]) == one
+    monkeypatch.setattr("rebuttal.figures.training.training_curves", None)
+    second = command("debug=tiny", "device=cpu", f"hydra.run.dir={tmp_path / 'elsewhere'}", cwd=tmp_path)
+    assert first.returncode == second.returncode == 0
+    (first,) = runs(tmp_path / "outputs")
+    assert metrics_of(first) == metrics_of(tmp_path / "elsewhere")
+    assert pictures(first) == pictures(tmp_path / "elsewhere")
+    assert "0 results computed" in second.stdout and "failed" not in second.stdout
+    monkeypatch.setattr("rebuttal.runs.folder._drawing_code", lambda: "newer")
+    again = command("debug=tiny", f"hydra.run.dir={tmp_path / 'newer'}", cwd=tmp_path)
+    assert "the figures of stage teacher failed" in again.stdout
+
+
+def test_another_setting_and_force_compute_anew_and_force_finds_the_same_numbers(tmp_path):
+    first, changed, forced = (
+        command(*ONE_NETWORK, *more, cwd=tmp_path) for more in ([], ["training.lr=0.002"], ["force=true"])
+    )
+    assert first.returncode == changed.returncode == forced.returncode == 0
+    assert not any("0 results computed" in done.stdout for done in (first, changed, forced))
+    one, other, again = (metrics_of(run) for run in sorted(runs(tmp_path / "outputs")))
+    assert one == again != other
 
 
 def test_a_sweep_is_one_call_and_a_failing_job_does_not_stop_the_others(images, tmp_path):

@@ -68,9 +68,9 @@ def most_allocated(work, tmp_path):
         (MLP(hidden=(20, 10)), SGD(), 90, 90, 0.0, "float32"),  # … for a step
         (MLP(hidden=(20, 10)), SGD(), 8, 500, 0.0, "float32"),  # … for the evaluation
         pytest.param(ResNet18(), SGD(), 32, 32, 0.1, "float32", marks=pytest.mark.slow),
-        (ResNet18(), SGD(), 2, 64, 0.1, "float32"),
+        pytest.param(ResNet18(), SGD(), 2, 64, 0.1, "float32", marks=pytest.mark.slow),
         (MLP(hidden=(400, 300, 50)), SGD(), 90, 90, 0.0, "bfloat16"),
-        (ResNet18(), SGD(), 4, 8, 0.1, "bfloat16"),
+        pytest.param(ResNet18(), SGD(), 4, 8, 0.1, "bfloat16", marks=pytest.mark.slow),
         pytest.param(AlexNet(), SGD(), 64, 64, 0.1, "bfloat16", marks=pytest.mark.slow),
         pytest.param(VGG11(), AdamW(), 64, 64, 0.1, "float32", marks=pytest.mark.slow),
     ],

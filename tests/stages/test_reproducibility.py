@@ -53,6 +53,7 @@ def test_a_refit_reproduces_more_than_an_unrelated_network_and_a_hash_nothing(st
     assert hashed["kappa_train_low"] < 0 < hashed["kappa_train_high"]
 
 
+@pytest.mark.slow
 def test_the_interval_of_kappa_is_one_over_planes():
     """Of unrelated pictures in patches, kappa is 0 and its interval covers that as often as it says; one over all
     points, of which most are a neighbour's equal, would do so in half of the cases."""
