@@ -86,7 +86,7 @@ def find_results(
 ) -> Results:
     """Read every run below `folders`, judge the claims of `ledger` on them, and compute the tables and charts.
 
-    `debug`: judge the claims also on runs of debug size. `declarations`: folders with files like those of
+    `debug`: claims and contrasts also on runs of debug size. `declarations`: folders with files like those of
     `conf/report/`, besides the folders `report` of the configs that the runs were composed from. Raises
     `ConfigError` for an invalid ledger or declaration."""
     claims = read_claims(Path(ledger))
@@ -97,6 +97,9 @@ def find_results(
     judged = [run for run in gathered.runs if run.judged or debug]
     verdicts = judge(claims, judged)
     runs, repeated = independent_runs(gathered.runs)
+    tested = [
+        run for run in runs if run.judged or debug
+    ]  # a correction counts the tests of numbers that mean something
     tables = make_tables(declared, runs)
     return Results(
         gathered=gathered,
@@ -107,7 +110,7 @@ def find_results(
         headings=headings(declared, runs),
         tables=tables,
         charts=make_charts(declared, runs, tables, claims),
-        contrasts=contrast_table([spec for spec in comparisons if isinstance(spec, Contrast)], runs),
+        contrasts=contrast_table([spec for spec in comparisons if isinstance(spec, Contrast)], tested),
         times=time_table([spec for spec in comparisons if isinstance(spec, TimeToFit)], runs),
         trends=trend_table([spec for spec in comparisons if isinstance(spec, Trend)], runs),
         unknown=unknown_metrics(declared, runs),

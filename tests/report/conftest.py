@@ -30,6 +30,7 @@ def make_run(tmp_path):
         corruption=None,
         training=None,
         preprocess=None,
+        judged=True,
         **settings,
     ):
         folder = tmp_path / "runs" / name
@@ -38,6 +39,7 @@ def make_run(tmp_path):
             "name": experiment,
             "seed": seed,
             "store": f"/{name}",
+            "judged": judged,
             "model": model or {},
             "dataset": settings,
             "corruption": corruption or {},

@@ -2,6 +2,7 @@ import pytest
 
 from rebuttal.report.comparisons import Contrast, TimeToFit, Trend, contrast_table, time_table, trend_table
 from rebuttal.report.gather import gather
+from rebuttal.report.results import find_results
 
 
 def test_metrics_of_the_same_runs_are_paired_and_unfitted_runs_excluded(make_run, tmp_path):
@@ -15,6 +16,16 @@ def test_metrics_of_the_same_runs_are_paired_and_unfitted_runs_excluded(make_run
     (row,) = contrast_table([spec], gather([tmp_path]).runs).to_dict("records")
     assert row["paired"] and row["n_a"] == row["n_b"] == 3 and row["difference"] == pytest.approx(1.1)
     assert row["p_holm"] == row["p_paired"] < 0.01 < row["p_welch"]
+
+
+def test_contrasts_of_runs_whose_numbers_mean_nothing_weaken_no_other(make_run, tmp_path):
+    for seed in range(3):
+        metrics = {"student/kappa": 0.5 + 0.01 * seed, "untrained_teacher/kappa": 0.1 * seed}
+        make_run(f"whole{seed}", metrics, seed, "two_stage")
+        make_run(f"tiny{seed}", metrics, seed, "two_stage", train_size=20, judged=False)
+    alone, all_runs = (find_results([tmp_path], debug=debug).contrasts for debug in (False, True))
+    assert len(alone) == 1 and len(all_runs) == 2
+    assert all_runs["p_holm"].tolist() == [2 * alone["p_holm"].item()] * 2
 
 
 def test_a_run_that_did_not_fit_is_censored_at_its_last_step(make_run, tmp_path):
