@@ -4,11 +4,11 @@
     python -m benchmarks.peers toy --rounds 5
 
 `toy`: the toy experiment (11 trainings). `many`: 100 of its networks on random labels of their own, as a sweep with
-`hydra/launcher=stacked`. Both beside `benchmarks.usual`, judged after every epoch, as scripts are, and after the last
-one only. This tool judges at log-spaced epochs, draws the toy's figures, and writes and stores all networks; scripts do
-not. `leak`: a cell of the leak's phase diagram with its controls, which has no peer here: the published diagram took
-about ten days on one A5000 (Behrens and Zdeborová 2025, arXiv 2506.14457, figure 6a). Commands take turns; each figure
-is the median over rounds, each ratio the median of the rounds' ratios.
+`hydra/launcher=stacked`. Both beside `benchmarks.usual`, by one schedule of evaluation at a time: after every epoch, as
+scripts do, and after the last one only. This tool draws figures, and writes and stores all networks; scripts do not.
+`leak`: a cell of the leak's phase diagram with its controls, which has no peer here: the published diagram took about
+ten days on one A5000 (Behrens and Zdeborová 2025, arXiv 2506.14457, figure 6a). Commands take turns; each figure is the
+median over rounds, each ratio the median of the rounds' ratios.
 """
 
 from __future__ import annotations
@@ -30,15 +30,21 @@ SWEEP += [f"dataset.shape=[{usual.SIZE}]", f"dataset.train_size={usual.MANY_INPU
 SWEEP += [f"training.epochs={usual.MANY_EPOCHS}", "hydra.sweeper.params=null", "hydra/launcher=stacked"]
 
 
-def script(what: str) -> dict[str, list[str]]:
-    often, once = ([*SCRIPT, what, "--networks", str(MANY), "--judge", judge] for judge in ("every", "last"))
-    return {"script, every epoch": often, "script, once": once}
+def beside_script(what: str, *asked: str) -> dict[str, dict[str, list[str]]]:
+    """By schedule of evaluation: this tool's command, and the script's."""
+    return {
+        f"{what}, {schedule}": {
+            "this tool": [*TOOL, *asked, f"evaluate={judge}"],
+            "script": [*SCRIPT, what, "--networks", str(MANY), "--judge", judge],
+        }
+        for schedule, judge in (("every epoch", "every"), ("once", "last"))
+    }
 
 
 CONTESTS = {
-    "toy": {"this tool": [*TOOL, "experiment=toy"]} | script("toy"),
-    "many": {"this tool": [*TOOL, *SWEEP, f"seed=range({MANY})"]} | script("many"),
-    "leak": {"this tool": [*TOOL, "experiment=leak"]},
+    "toy": beside_script("toy", "experiment=toy"),
+    "many": beside_script("many", *SWEEP, f"seed=range({MANY})"),
+    "leak": {"leak": {"this tool": [*TOOL, "experiment=leak"]}},
 }
 
 
@@ -51,18 +57,15 @@ def seconds(command: list[str]) -> float:
 
 
 def compete(commands: dict[str, list[str]], rounds: int) -> dict[str, float]:
-    """Seconds of each command, and of each script over this tool: medians over the rounds."""
+    """Seconds of each command, and of the script over this tool: medians over the rounds."""
     taken: dict[str, list[float]] = {name: [] for name in commands}
     for _ in range(rounds):
         for name, command in commands.items():
             taken[name].append(seconds(command))
-    ours = taken["this tool"]
-    ratios = {
-        f"{name} / this tool": median(theirs / mine for theirs, mine in zip(found, ours))
-        for name, found in taken.items()
-        if found is not ours
-    }
-    return {name: median(found) for name, found in taken.items()} | ratios
+    found = {name: median(times) for name, times in taken.items()}
+    if "script" in taken:
+        found["script / this tool"] = median(theirs / ours for theirs, ours in zip(taken["script"], taken["this tool"]))
+    return found
 
 
 def main() -> None:
@@ -72,8 +75,9 @@ def main() -> None:
     arguments = parser.parse_args()
     results = {}
     for name in arguments.contests:
-        results[name] = compete(CONTESTS[name], arguments.rounds)
-        print(f"{name:<5} " + ", ".join(f"{key} {value:.3g}" for key, value in results[name].items()), flush=True)
+        for schedule, commands in CONTESTS[name].items():
+            results[schedule] = found = compete(commands, arguments.rounds)
+            print(f"{schedule:<17} " + ", ".join(f"{key} {value:.3g}" for key, value in found.items()), flush=True)
     record("peers", results)
 
 
