@@ -7,6 +7,7 @@ Every config node that names a `_target_` becomes a frozen dataclass whose type 
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 import threading
@@ -40,7 +41,18 @@ from rebuttal.errors import (
 )
 
 T = TypeVar("T")
-Arguments = Annotated[dict[str, Any], pydantic.BeforeValidator(lambda given: {} if given is None else given)]
+
+
+def _arguments(given: Any) -> Any:
+    """Raises `ValueError` for a number that no identity can hold, at any depth."""
+    if isinstance(given, float) and not math.isfinite(given):
+        raise ValueError(f"{given} is in it; allowed: finite numbers")
+    for value in given.values() if isinstance(given, dict) else given if isinstance(given, (list, tuple)) else ():
+        _arguments(value)
+    return {} if given is None else given
+
+
+Arguments = Annotated[dict[str, Any], pydantic.BeforeValidator(_arguments)]
 """What something is called with, by name. Its default in a config is null: keys are only added to what has none."""
 
 # The packages whose classes and functions a config may name.

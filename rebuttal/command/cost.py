@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rebuttal.device import configured
 from rebuttal.seeds import generator
-from rebuttal.stages.networks import empty_network, new_network, parameter_count, weight_bytes
+from rebuttal.stages.networks import empty_network, new_network, parameter_count, rehearse, weight_bytes
 from rebuttal.stages.stage import Work
 from rebuttal.training.evaluation import EVALUATION_BATCH, predict
 from rebuttal.training.layout import channels_last, layout_of_evaluation, takes_channels_last
@@ -49,9 +49,11 @@ class Cost:
 
 def cost(work: Work, device: torch.device, threads: int | None = None) -> Cost:
     """Estimate the cost of `work` on `device`, where a few of its steps are timed with so many CPU threads (None: as
-    many as torch has)."""
+    many as torch has). Raises `ConfigError` for a network or a recipe that cannot work."""
     network = empty_network(work.model, work.preprocess, work.source)
     inputs = work.source.examples("test", 0).inputs
+    tried = _repeated(inputs, min(2, work.smallest_batch)).to(device)
+    rehearse(work.model, work.preprocess, work.recipe, work.source, tried)
     batch = min(work.recipe.batch_size, work.examples)
     evaluated = min(work.evaluated, EVALUATION_BATCH)
     forward = _flops(lambda: network(_like(inputs, batch))) / batch

@@ -85,6 +85,29 @@ def test_what_is_wrong_ends_in_one_line(override, message, here):
     assert not list(here.rglob("*"))
 
 
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (["training.optimizer.name=LBFGS"], "training.optimizer=TorchOptimizer: TypeError: LBFGS.step() missing 1 req"),
+        (
+            ["training.optimizer.name=SGD", "training.optimizer.arguments={momentum: nan}"],
+            "training.optimizer.arguments=",
+        ),
+        (
+            ["training.optimizer.name=SGD", "training.optimizer.arguments={a: [{b: inf}]}"],
+            "training.optimizer.arguments=",
+        ),
+    ],
+)
+def test_a_recipe_that_cannot_work_ends_in_one_line(asked, message, here):
+    done = command(
+        *ONE_NETWORK, "training/optimizer=torch", "training.weight_decay=0", *asked, "plan=true", "threads=1", cwd=here
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"rebuttal: {message}")
+
+
 def test_it_is_asked_for_by_one_word():
     assert is_wanted(["plan=true"]) and is_wanted(["plan=false", "plan=true"])
     assert not is_wanted(["seed=1"]) and not is_wanted(["plan=true", "plan=false"])

@@ -45,6 +45,13 @@ def test_the_epochs_of_each_schedule():
     assert (evaluated_epochs(100, "every"), evaluated_epochs(100, "last")) == (100, 1)
 
 
+@pytest.mark.parametrize("schedule", ["log", "every", "last"])
+def test_evaluations_are_counted_without_going_through_the_epochs(schedule):
+    for epochs in range(1, 200):
+        assert evaluated_epochs(epochs, schedule) == sum(is_due(e, schedule) for e in range(1, epochs)) + 1
+    assert evaluated_epochs(10**15, schedule) == {"log": 50 + 49 + 1, "every": 10**15, "last": 1}[schedule]
+
+
 TRAININGS = {
     "to all": (network, {}),
     "with dropout": (lambda: network(nn.Dropout(0.2)), {}),
