@@ -224,7 +224,8 @@ def effect_size(values: Values, threshold: float) -> float | None:
     spread."""
     sample = np.asarray(values, dtype=float)
     spread = sample.std(ddof=1) if len(sample) > 1 else 0.0
-    return float((sample.mean() - threshold) / spread) if spread > 0 else None
+    rounding = 1e-12 * max(abs(threshold), np.abs(sample).max(initial=0.0))
+    return float((sample.mean() - threshold) / spread) if spread > rounding else None
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -357,10 +358,13 @@ def median_time(times: Times) -> float | None:
 
 
 def log_rank(a: Times, b: Times) -> float | None:
-    """Return the two-sided p of the log-rank test (Mantel 1966) of equal times; None if neither group has an event."""
+    """Return the two-sided p of the log-rank test (Mantel 1966) of equal times; None if nothing could differ: no event,
+    or all at a time when the others are over."""
     if not any(reached for _, reached in (*a, *b)):
         return None
-    return float(scipy.stats.logrank(_censored(a), _censored(b)).pvalue)
+    with np.errstate(invalid="ignore"):
+        p = float(scipy.stats.logrank(_censored(a), _censored(b)).pvalue)
+    return p if np.isfinite(p) else None
 
 
 def _censored(times: Times) -> scipy.stats.CensoredData:

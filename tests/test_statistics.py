@@ -173,6 +173,12 @@ def test_groups_too_small_or_without_spread_give_none_and_not_nan():
     assert alone.difference == -1 and alone.p_welch is alone.low is alone.effect_size is None
     same = compare({0: 1.0, 1: 1.0}, {0: 2.0, 1: 2.0})
     assert same.p_paired is same.p_welch is same.effect_size is None and same.low == same.high == -1
+    assert log_rank([(1, True)], [(1, True)]) is None
+
+
+def test_what_differs_by_rounding_alone_has_no_spread():
+    shifted = compare(dict(enumerate((0.3, 0.4, 0.7))), dict(enumerate((0.2, 0.3, 0.6))))
+    assert shifted.effect_size is shifted.p_paired is None and shifted.difference == pytest.approx(0.1)
 
 
 def test_log_rank_and_median_on_the_leukaemia_trial():

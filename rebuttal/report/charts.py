@@ -11,6 +11,7 @@ import pandas as pd
 from pydantic import Field
 
 from rebuttal.config import checked
+from rebuttal.errors import ConfigError
 from rebuttal.report.gather import Run
 from rebuttal.report.tables import Named, Selection, Table, comparable_runs, data_and_size, grouped, mean_of, named
 from rebuttal.report.verdicts import DECISIONS, Verdict
@@ -255,16 +256,16 @@ class MetricNameChart:
     def _panel(self, runs: list[Run], label: str, pattern: str) -> Curves | None:
         curves: dict[str, list[tuple[float, Estimate]]] = {}
         vertical_lines: dict[str, float] = {}
-        for metric in runs[0].metrics:
+        for metric in dict.fromkeys(name for run in runs for name in run.metrics):
             match = re.fullmatch(pattern, metric)
             value = mean_of(runs, metric) if match else None
             if match is None or value is None:
                 continue
             key = match.groupdict().get("series", "")
             name = self.series.replace("{}", key) if key else label
-            curves.setdefault(name, []).append((float(match["x"]), value))
+            curves.setdefault(name, []).append((_number(match["x"], "x", metric), value))
             if self.vertical and key:
-                vertical_lines[name] = float(key) / self.vertical_divisor
+                vertical_lines[name] = _number(key, "series", metric) / self.vertical_divisor
         if not curves:
             return None
         return Curves(
@@ -276,6 +277,13 @@ class MetricNameChart:
             log_x=True,
             log_y=label in self.log_y,
         )
+
+
+def _number(text: str, group: str, metric: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"panels: ?P<{group}> is {text!r} in {metric}; allowed: a pattern of numbers") from None
 
 
 @checked

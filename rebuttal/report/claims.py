@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -111,9 +112,25 @@ def _kind(entries: Any) -> str:
 def _claim(entry: dict[str, Any], key: str) -> Claim:
     """Return the claim of an expanded entry, its threshold filled into its statement."""
     claim: Claim = construct(Claim, entry, key)
+    _check(claim, key)
     percent = f"{100 * claim.threshold:.6g} %"
     words = claim.statement.replace("{threshold}", f"{claim.threshold:g}").replace("{percent}", percent)
     return replace(claim, statement=words)
+
+
+def _check(claim: Claim, key: str) -> None:
+    """Raise `ConfigError` for what no run can satisfy, and for keys that would be ignored."""
+    for metric, (low, high) in claim.where.items():
+        if low > high:
+            raise ConfigError(f"{key}.where.{metric}={[low, high]}: no number is in it; allowed: the lower one first")
+    ignored = ("minus", "over", "lower_bound", "upper_bound", "over_lower_bound")
+    given = [name for name in ignored if getattr(claim, name) is not None]
+    if claim.against is not None and given:
+        raise ConfigError(f"{key}.{given[0]}={getattr(claim, given[0])}: a rank correlation has none; allowed: null")
+    if claim.against is not None and abs(claim.threshold) > 1:
+        raise ConfigError(f"{key}.threshold={claim.threshold:g}: a rank correlation; allowed: -1 to 1")
+    if claim.over_lower_bound is not None and claim.over is None:
+        raise ConfigError(f"{key}.over_lower_bound={claim.over_lower_bound}: of nothing; allowed: null, or beside over")
 
 
 def _expand(entry: Any, key: str) -> Iterator[dict[str, Any]]:
@@ -180,7 +197,8 @@ def _substitute(node: Any, old: str, new: str) -> Any:
 
 def _as_arguments(entry: dict[str, Any]) -> dict[str, Any]:
     """Return YAML's lists as tuples, and its whole numbers as the floats that are meant."""
-    numbers = {key: float(entry[key]) for key in ("threshold", "fit_target", "minus") if type(entry.get(key)) is int}
+    whole = {key: entry[key] for key in ("threshold", "fit_target", "minus") if type(entry.get(key)) is int}
+    numbers = {key: _as_float(value) for key, value in whole.items()}
     others: dict[str, Any] = {
         key: tuple(entry[key]) for key in ("fitted", "models", "datasets") if isinstance(entry.get(key), list)
     }
@@ -196,5 +214,13 @@ def _as_arguments(entry: dict[str, Any]) -> dict[str, Any]:
 
 def _as_range(bounds: Any) -> Any:
     if isinstance(bounds, list):
-        return tuple(float(bound) if type(bound) is int else bound for bound in bounds)
+        return tuple(_as_float(bound) if type(bound) is int else bound for bound in bounds)
     return bounds
+
+
+def _as_float(whole: int) -> float:
+    """Infinite, which is refused, for a number that is too large."""
+    try:
+        return float(whole)
+    except OverflowError:
+        return math.inf

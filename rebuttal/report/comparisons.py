@@ -143,7 +143,8 @@ class Trend:
         if rho is None:
             return None
         line, parabola, p = curvature(x, y, seeds) or (None, None, None)
-        head: Row = {"experiment": self.experiment, "measure": self.measure, "runs": len(known)}
+        head: Row = {"experiment": self.experiment, "configuration": group[0].setup_name, "measure": self.measure}
+        head |= {"along": self.along, "runs": len(known)}
         correlation: Row = {"spearman": rho, "lowest_seed": lowest, "highest_seed": highest}
         return head | correlation | {"r2_line": line, "r2_parabola": parabola, "p_parabola": p}
 

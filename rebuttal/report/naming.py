@@ -68,7 +68,7 @@ def labels_name(config: Config) -> str:
         return "permuted labels"
     if corruption.get("_target_", "").endswith(("random_labels", "BalancedLabels")) or fraction == 1:
         return "random labels"
-    return f"{fraction:.0%} random labels" if fraction else "true labels"
+    return f"{100 * fraction:g}% random labels" if fraction else "true labels"
 
 
 def setting(config: Any, path: str, missing: Any = None) -> Any:

@@ -103,7 +103,7 @@ def _frames(results: Results, experiment: str) -> list[tuple[str, list[str], lis
     frames = {
         "Comparisons": results.contrasts,
         "Times to fit; a run that did not fit is censored": results.times,
-        "Trends along the share of random labels": results.trends,
+        "Trends": results.trends,
     }
     found = []
     for title, frame in frames.items():

@@ -68,7 +68,10 @@ class Table:
 
     def note(self) -> str:
         """Describe the cells, and the number of seeds behind them."""
-        note = f"Mean over {len({run.seed for run in self.runs})} seeds ± half the 95 % t-interval."
+        counts = {cell.n for _, row in self.rows for cell in row if isinstance(cell, Estimate)} or {0}
+        seeds = " to ".join(map(str, sorted({min(counts), max(counts)})))
+        note = f"Mean over {seeds} seed{'s' * (max(counts) != 1)}"
+        note += " ± half the 95 % t-interval." if max(counts) > 1 else "."
         if self.left_out:
             note += f" Excluded because their networks did not fit: {len(self.left_out)} runs."
         return note

@@ -1,9 +1,11 @@
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from rebuttal.errors import ConfigError
 from rebuttal.report.charts import Curves, DotChart, Dots, LabelNoiseChart, MetricNameChart, verdict_chart
 from rebuttal.report.claims import Claim
 from rebuttal.report.draw import draw, save
@@ -56,6 +58,21 @@ def test_curves_whose_x_is_part_of_the_metric_names(make_run, tmp_path):
     ((panel,),) = [chart.panels for chart in spec.charts(gather([tmp_path]).runs)]
     assert [(x, y.mean) for x, y in panel.series["n1 = 300"]] == [(100.0, 0.1), (1000.0, 0.4)]
     assert panel.vertical_lines == {"n1 = 300": 30.0, "n1 = 900": 90.0}
+    with pytest.raises(
+        ConfigError, match=r"panels: \?P<x> is '100_low' in s/kappa_300_100_low; allowed: a pattern of n"
+    ):
+        replace(spec, panels={"kappa": r"s/kappa_300_(?P<x>.*)"}).charts(gather([tmp_path]).runs)
+
+
+def test_curves_have_the_metrics_of_all_runs_whatever_their_order(make_run, tmp_path):
+    make_run("0", {"s/k_1": 0.4, "s/k_10": 0.5})
+    make_run("1", {"s/k_1": 0.4, "s/k_10": 0.5, "s/k_100": 0.6}, 1)
+    spec = MetricNameChart(name="c", experiment="toy", title="T", x="n", panels={"kappa": r"s/k_(?P<x>\d+)"})
+    runs = gather([tmp_path]).runs
+    shown = [
+        [x for x, _ in chart.panels[0].series["kappa"]] for one in (runs, runs[::-1]) for chart in spec.charts(one)
+    ]
+    assert shown[0] == shown[1]
 
 
 @pytest.mark.parametrize("kind", ["dots", "curves"])

@@ -112,6 +112,17 @@ def test_each_value_is_judged_in_each_region(tmp_path):
         (entry(each="{n: {a: b, 'a': c}}"), r"claims=.*: not YAML, line 1, column \d+: the key a is there already"),
         ("- {id: 2001-99-99}", r"claims=.*: month must be in 1\.\.12; allowed: a UTF-8 file with a list of claims"),
         ("[" * 2000, r"claims=.*: maximum recursion depth exceeded"),
+        (
+            entry(where="{m: [5, 1]}"),
+            r"claims\[0\]\.where\.m=\[5\.0, 1\.0\]: no number is in it; allowed: the lower one",
+        ),
+        (entry(against="m/p", over="m/q"), r"claims\[0\]\.over=m/q: a rank correlation has none; allowed: null"),
+        (entry(against="m/p", threshold="2"), r"claims\[0\]\.threshold=2: a rank correlation; allowed: -1 to 1"),
+        (
+            entry(over_lower_bound="m/q"),
+            r"claims\[0\]\.over_lower_bound=m/q: of nothing; allowed: null, or beside over",
+        ),
+        (entry(threshold="1" + "0" * 400), r"claims\[0\]\.threshold=inf: input should be a finite number"),
         ("- x\n", r"claims\[0\]='x': allowed: a claim, with the keys"),
         ("- [a]\n", r"claims\[0\]=\['a'\]: allowed: a claim"),
         ("-\n", r"claims\[0\]=None: allowed: a claim"),

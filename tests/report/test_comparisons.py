@@ -55,7 +55,7 @@ def test_a_trend_over_the_noise_levels_of_a_setup(make_run, tmp_path):
     (row,) = trend_table(
         [Trend(experiment="corruption", measure="x", metric="fit/x", along="fit/level")], gather([tmp_path]).runs
     ).to_dict("records")
-    assert row["runs"] == 15 and row["spearman"] < -0.95
+    assert row["runs"] == 15 and row["spearman"] < -0.95 and row["along"] == "fit/level"
     assert row["lowest_seed"] == pytest.approx(-1) and row["highest_seed"] == pytest.approx(-1)
     assert row["r2_line"] < row["r2_parabola"] == pytest.approx(1) and row["p_parabola"] < 1e-6
     permuted = {"_target_": "x.PermutedLabels"}  # another kind of labels, of the same setup
@@ -64,3 +64,11 @@ def test_a_trend_over_the_noise_levels_of_a_setup(make_run, tmp_path):
     trend = Trend(experiment="corruption", measure="x", metric="fit/x", along="fit/level", settings=own)
     (again,) = trend_table([trend], gather([tmp_path]).runs).to_dict("records")
     assert again == row
+    for seed in range(3):
+        for level in range(5):
+            metrics = {"fit/x": seed / 100 - level, "fit/level": level / 5}
+            wide = {"_target_": "rebuttal.models.MLP", "hidden": [9]}
+            corruption = {"_target_": "x.RandomLabels", "fraction": level / 5}
+            make_run(f"w{seed}{level}", metrics, seed, experiment="corruption", corruption=corruption, model=wide)
+    rows = trend_table([trend], gather([tmp_path]).runs)
+    assert len(rows) == 2 == rows["configuration"].nunique()

@@ -107,6 +107,7 @@ def test_two_different_declarations_of_one_experiment_are_refused_and_two_equal_
         ("kind: grid", "kind: gird", r"tables\[0\]\.kind=gird: unknown kind of table; nearest: grid; allowed: grid, "),
         ("kind: dots", "kind: dot", r"charts\[0\]\.kind=dot: unknown kind of chart; nearest: dots; allowed: dots, "),
         ("kind: contrast", "kind: 5", r"comparisons\[0\]\.kind=5: unknown kind of comparison; allowed: contrast, "),
+        ("kind: grid", "kind: [grid]", r"tables\[0\]\.kind=\['grid'\]: unknown kind of table; nearest: grid"),
         ("  - kind: grid\n", "  - \n", r"tables\[0\]\.kind is missing; allowed: grid, levels"),
         ("tables:", "tabels:", r"tabels=.*: unknown key; nearest: tables; allowed: "),
         ("heading: My experiment", "heading: 5", r".*heading=5: "),

@@ -32,6 +32,14 @@ def test_labels_are_named_by_their_corruption():
     for corruption, name in named.items():
         half = ["corruption.fraction=0.5"] if corruption == "partial" else []
         assert labels_name(config("experiment=baseline", f"corruption={corruption}", *half)) == name
+    for fraction, name in (
+        (0.001, "0.1% random labels"),
+        (0.125, "12.5% random labels"),
+        (0.996, "99.6% random labels"),
+    ):
+        assert (
+            labels_name(config("experiment=baseline", "corruption=partial", f"corruption.fraction={fraction}")) == name
+        )
     images = ["experiment=baseline", "corruption=partial", "corruption.fraction=1"]
     assert labels_name(config(*images)) == "random labels"
     for dataset in ("uniform_noise", "gaussian_noise", "random_walk"):  # they have no true labels

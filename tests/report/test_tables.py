@@ -22,7 +22,18 @@ def test_a_cell_is_the_mean_over_seeds_that_fitted(make_run, tmp_path):
     mean, same = table.rows[0][1]
     assert (mean.mean, mean.n, same.mean) == (pytest.approx(0.2), 2, 2.0)
     assert [run.seed for run in table.left_out] == [2] and "1 runs" in table.note()
+    assert table.note().startswith("Mean over 2 seeds ± half the 95 % t-interval.")
     assert table.numbers().loc[0, "mean"] == pytest.approx(0.2)
+
+
+def test_the_note_says_how_many_seeds_are_behind_a_cell_not_behind_all_of_them(make_run, tmp_path):
+    for seed in range(5):
+        made = "a/x" if seed < 2 else "b/x"
+        make_run(str(seed), {made: 1.0 + seed, "a/fit": 1.0}, seed)
+    (table,) = GRID.tables(gather([tmp_path]).runs)
+    assert table.note().startswith("Mean over 2 to 3 seeds ±")
+    (alone,) = GRID.tables(gather([tmp_path / "runs/0"]).runs)
+    assert alone.note() == "Mean over 1 seed."
 
 
 def test_there_is_no_mean_if_the_metric_is_censored_for_one_seed(make_run, tmp_path):
