@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from math import ceil
 from statistics import median
 from typing import Any
 from weakref import WeakSet, finalize
@@ -54,7 +55,7 @@ def cost(work: Work, device: torch.device, threads: int | None = None) -> Cost:
     inputs = work.source.examples("test", 0).inputs
     tried = _repeated(inputs, min(2, work.smallest_batch)).to(device)
     rehearse(work.model, work.preprocess, work.recipe, work.source, tried)
-    batch = min(work.recipe.batch_size, work.examples)
+    batch = ceil(work.examples / work.recipe.steps_per_epoch(work.examples))  # the largest: they are of even sizes
     evaluated = min(work.evaluated, EVALUATION_BATCH)
     forward = _flops(lambda: network(_like(inputs, batch))) / batch
     both = _flops(lambda: _loss(network, _like(inputs, batch)).backward()) / batch

@@ -43,7 +43,7 @@ class Margins:
     def _boundary(self, subject: Subject, inputs: Tensor, memory: int, kind: str) -> Findings:
         distance = self._distances(subject, inputs, memory)
         reached = distance.isfinite()
-        unreached = Findings({f"boundary_unreached_{kind}": 1 - reached.double().mean().item()})
+        unreached = Findings({f"boundary_unreached_{kind}": int((~reached).sum()) / len(reached)})
         if not reached.any():
             return unreached | Findings({f"boundary_{kind}": None})
         return unreached | distribution(f"boundary_{kind}", distance[reached])

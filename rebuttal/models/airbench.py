@@ -25,7 +25,7 @@ class AirBench:
     block has the width that `widths` gives: convolution, max-pool, batch-norm, GELU, convolution, batch-norm, GELU;
     batch-norms have no scale that is trained. Convolutions start as the identity in as many channels as they have
     inputs (Dirac), with torch's initial weights in the others. The features' maximum over the image goes through a
-    linear layer without bias, and the logits are multiplied by `scale`.
+    linear layer without bias, and the logits are multiplied by `scale`. Batch-norm adds torch's 1e-5 to variances.
 
     Any number of channels, height and width of at least 2; once a side is 1 pixel long, the remaining pools are
     omitted.

@@ -202,7 +202,7 @@ class Fit:
         metrics = {
             **_accuracies(history[-1], train_size, test_size),
             "train_loss": history[-1]["loss"],
-            "label_noise": (member.targets != uncorrupted).double().mean().item(),
+            "label_noise": int((member.targets != uncorrupted).sum()) / len(uncorrupted),
             "epochs": len(history),
             "steps": history[-1]["step"],
             **time_to_fit(history),
