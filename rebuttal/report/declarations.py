@@ -193,8 +193,9 @@ def _spec(entry: dict[str, Any], place: str, part: str, experiment: str) -> tupl
     kinds = KINDS[part]
     if "kind" not in entry:
         raise ConfigError(f"{place}.kind is missing; allowed: {', '.join(kinds)}")
-    _check_in(str(entry["kind"]), kinds, f"{place}.kind", f"kind of {part.removesuffix('s')}")
-    target = kinds[str(entry["kind"])]
+    kind = str(entry["kind"])
+    _check_in(kind, kinds, f"{place}.kind", f"kind of {part.removesuffix('s')}")
+    target = kinds[kind]
     allowed = [field.name for field in fields(target) if field.name != "experiment"]
     given = {key: _tuples(value) for key, value in entry.items() if key != "kind"}
     for key, value in given.items():

@@ -38,9 +38,8 @@ def predict(network: Callable[[Tensor], Tensor], inputs: Tensor, size: int = EVA
 def accuracy(logits: Tensor, classes: Tensor) -> float:
     """Return the share of inputs whose largest logit is that of their class."""
     right = int((logits.argmax(dim=1) == classes).sum())
-    return right / len(
-        classes
-    )  # on a GPU the mean of 49 ones is below 1, and a network that fits would not count as one
+    # On a GPU the mean of 49 ones is below 1, and a network that fits would not count as one.
+    return right / len(classes)
 
 
 def is_due(epoch: int, schedule: Schedule) -> bool:
