@@ -72,14 +72,14 @@ def main() -> None:
     where = device.resolve(arguments.device)
     precisions = ["float32", "bfloat16"] if has_bfloat16(where) else ["float32"]
     results = {}
-    with TemporaryDirectory() as cache:
+    with TemporaryDirectory() as cache, device.configured(where.type, None):
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
         for name in arguments.models:
             for precision in precisions:
                 found = compete(name, precision, arguments.mode, where, arguments.rounds)
                 results[f"{name}, {precision}"] = found
                 print(f"{name}, {precision}: " + ", ".join(_in_words(item) for item in found.items()), flush=True)
-    record("compiled", {"mode": arguments.mode, "threads": torch.get_num_threads(), "steps": results})
+    record("compiled", {"mode": arguments.mode, "threads": torch.get_num_threads(), "steps": results}, where)
 
 
 def _in_words(item: tuple[str, float | None]) -> str:

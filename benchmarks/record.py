@@ -8,13 +8,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from rebuttal.device import machine
 
 FOLDER = Path(__file__).parent / "results"
 
 
-def record(name: str, results: dict[str, Any]) -> None:
-    """Write `benchmarks/results/<name>.json`."""
+def record(name: str, results: dict[str, Any], where: torch.device | None = None) -> None:
+    """Write `benchmarks/results/<name>.json`, or `<name>_gpu.json` if `where` is a GPU."""
     FOLDER.mkdir(exist_ok=True)
     command = ["python", "-m", f"benchmarks.{name}", *sys.argv[1:]]
     content = {
@@ -23,4 +25,5 @@ def record(name: str, results: dict[str, Any]) -> None:
         "environment": machine(),
         "results": results,
     }
-    (FOLDER / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+    measured_on = "_gpu" if where is not None and where.type == "cuda" else ""
+    (FOLDER / f"{name}{measured_on}.json").write_text(json.dumps(content, indent=1) + "\n")

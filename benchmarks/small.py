@@ -5,10 +5,10 @@
 
 `student`: 2,000 steps on 100 inputs, judged on 10,000, as `bare` PyTorch without any evaluation, and by
 `rebuttal.training.train` with `evaluate=every` and `evaluate=log`. `stack`: networks of the toy experiment
-(100-256-128-64-10, AdamW, batches of 128 of 3,840 inputs), `stacked`, each alone but a thread each `side by side`,
-and one after the other in the same process (`alone`); `matrix`: the share of the rate of 2048×2048 float32
-products that the stack reaches. All take turns, so that they meet the same machine; each figure is the median over
-rounds, each ratio the median of the rounds' ratios.
+(100-256-128-64-10, AdamW, batches of 128 of 3,840 inputs), `stacked`, on a CPU alone but a thread each
+`side by side`, and one after the other in the same process (`alone`); `matrix`: the share of the rate of 2048×2048
+float32 products that the stack reaches. All take turns, so that they meet the same machine; each figure is the median
+over rounds, each ratio the median of the rounds' ratios.
 """
 
 from __future__ import annotations
@@ -94,19 +94,16 @@ def stack(count: int, where: torch.device) -> dict[str, float]:
     """Seconds of each way to train `count` networks."""
     together, beside, apart = ([member(seed, INPUTS, EPOCHS, where, "last") for seed in range(count)] for _ in range(3))
     found = {"stacked": seconds(lambda: train_stacked(together), where)}
-    threads = torch.get_num_threads() if where.type == "cpu" else 1
-    tasks = [Task([one]) for one in beside]
-    found["side by side"] = seconds(lambda: side_by_side(tasks, threads), where)
+    if where.type == "cpu":
+        tasks = [Task([one]) for one in beside]
+        found["side by side"] = seconds(lambda: side_by_side(tasks, torch.get_num_threads()), where)
     found["alone"] = seconds(lambda: [one.train_alone() for one in apart], where)
     sizes = (SIZE, *HIDDEN, CLASSES)
     weights = sum(a * b for a, b in pairwise(sizes))
     passes = 6 * weights - 2 * sizes[0] * sizes[1]  # forward and both gradients; the inputs need none
     work = count * (EPOCHS * passes + 2 * weights) * INPUTS  # the last evaluation included
-    return found | {
-        "alone/stacked": found["alone"] / found["stacked"],
-        "alone/side by side": found["alone"] / found["side by side"],
-        "matrix": work / found["stacked"] / matrix_rate(where),
-    }
+    ratios = {f"alone/{way}": found["alone"] / took for way, took in found.items() if way != "alone"}
+    return found | ratios | {"matrix": work / found["stacked"] / matrix_rate(where)}
 
 
 def main() -> None:
@@ -120,14 +117,15 @@ def main() -> None:
     contests: dict[str, Callable[[], dict[str, float]]] = {"student": partial(student, where)}
     contests |= {f"stack of {count}": partial(stack, count, where) for count in arguments.members}
     rounds: dict[str, list[dict[str, float]]] = {name: [] for name in contests}
-    for turn in range(arguments.rounds + 1):
-        for name, contest in contests.items():
-            found = contest()
-            rounds[name] += [found] if turn > 0 else []  # the first round warms up
+    with device.configured(where.type, None):
+        for turn in range(arguments.rounds + 1):
+            for name, contest in contests.items():
+                found = contest()
+                rounds[name] += [found] if turn > 0 else []  # the first round warms up
     results = {name: {key: median(one[key] for one in found) for key in found[0]} for name, found in rounds.items()}
     for name, row in results.items():
         print(f"{name:<12} " + "  ".join(f"{key} {value:.3g}" for key, value in row.items()))
-    record("small", results)
+    record("small", results, where)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
     python -m benchmarks.throughput                     # mlp_1x512, mlp, resnet18, vgg11
     python -m benchmarks.throughput mlp --rounds 9
+    python -m benchmarks.throughput mlp resnet18 --images 12800 --batch 512 --device cuda
 
 Same model, images, batch size, optimiser settings and preprocessing (Zhang et al.'s recipe). `files`: the
 usual loop over JPEG files, with torchvision's ImageFolder, PIL, transforms, a DataLoader with workers, and
@@ -78,11 +79,12 @@ def whiten(x: Tensor) -> Tensor:
 class Contest:
     """One model's loops over the same images; each method trains through all of them once."""
 
-    def __init__(self, name: str, where: torch.device, workers: int, folder: Path):
-        model, self.recipe = settings(name)
+    def __init__(self, name: str, images: int, batch: int | None, where: torch.device, workers: int, folder: Path):
+        model, recipe = settings(name)
+        self.recipe = replace(recipe, batch_size=batch or recipe.batch_size)
         rng = np.random.default_rng(0)
-        pixels = rng.integers(256, size=(IMAGES[name], 32, 32, 3), dtype=np.uint8)
-        labels = rng.integers(10, size=IMAGES[name])
+        pixels = rng.integers(256, size=(images, 32, 32, 3), dtype=np.uint8)
+        labels = rng.integers(10, size=images)
         self.where = where
         self.inputs = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().to(where)
         self.labels = torch.from_numpy(labels).to(where)
@@ -163,14 +165,14 @@ def seconds(work: Callable[[], object], where: torch.device) -> float:
     return time.perf_counter() - begin
 
 
-def compete(name: str, where: torch.device, rounds: int, workers: int) -> dict[str, float]:
+def compete(name: str, where: torch.device, options: argparse.Namespace) -> dict[str, float]:
     """Images a second of each loop, ratios, and the share of the matrix rate: medians over the rounds."""
     loops = LOOPS if device.has_bfloat16(where) else LOOPS[:-1]
     with TemporaryDirectory() as folder:
-        contest = Contest(name, where, workers, Path(folder))
+        contest = Contest(name, options.images or IMAGES[name], options.batch, where, options.workers, Path(folder))
         speeds: dict[str, list[float]] = {loop: [] for loop in loops}
         matrix = []
-        for turn in range(rounds + 1):
+        for turn in range(options.rounds + 1):
             for loop in loops:
                 speed = len(contest.inputs) / seconds(getattr(contest, loop), where)
                 if turn > 0:  # the first round warms up
@@ -198,6 +200,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", default=list(IMAGES), help=", ".join(IMAGES))
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--images", type=int, help="that each loop goes through once; else as many as suit two cores")
+    parser.add_argument("--batch", type=int, help="images of a step; else the recipe's 128")
     parser.add_argument("--workers", type=int, default=2, help="of the usual loops' DataLoader")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     arguments = parser.parse_args()
@@ -208,10 +212,11 @@ def main() -> None:
         "  bfloat16/ours"
     )
     results = {}
-    for name in arguments.models:
-        results[name] = compete(name, where, arguments.rounds, arguments.workers)
-        print(line(name, results[name]), flush=True)
-    record("throughput", results)
+    with device.configured(where.type, None):  # the arithmetic of a run, for the usual loops too
+        for name in arguments.models:
+            results[name] = compete(name, where, arguments)
+            print(line(name, results[name]), flush=True)
+    record("throughput", results, where)
 
 
 if __name__ == "__main__":
