@@ -188,9 +188,26 @@ def median_interval(values: Values) -> Interval:
     outer, inner = (1 - 2 * scipy.stats.binom.cdf(k - 1, n, 0.5) for k in (depth, depth + 1))
     step = (outer - 0.95) / (outer - inner)
     inward = (n - depth) * step / (depth + (n - 2 * depth) * step)
-    low = (1 - inward) * x[depth - 1] + inward * x[depth]
-    high = (1 - inward) * x[n - depth] + inward * x[n - depth - 1]
+    low, high = x[depth - 1], x[n - depth]
+    if inward:  # else nothing times infinity would be added
+        low, high = (1 - inward) * low + inward * x[depth], (1 - inward) * high + inward * x[n - depth - 1]
     return median, float(low), float(high)
+
+
+def median_of_bounds(values: Values, bounds: Sequence[int]) -> tuple[Interval, int]:
+    """Return the median and its interval of numbers of which some are known as bounds only, and whether the median is
+    one.
+
+    `bounds`: 1 where the number is at least the value, −1 where it is at most the value, else 0; of the median
+    likewise. An end of the interval that nothing bounds is infinite; a median that nothing bounds is None.
+    """
+    lowest, least, _ = median_interval(np.where(np.array(bounds) < 0, -np.inf, values))
+    highest, _, most = median_interval(np.where(np.array(bounds) > 0, np.inf, values))
+    if lowest == highest:
+        return (lowest, least, most), 0
+    if lowest != -np.inf:
+        return (lowest, least, most), 1
+    return (None if highest == np.inf else highest, least, most), -1
 
 
 def sign_p(values: Values, threshold: float, n: int) -> float:

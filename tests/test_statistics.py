@@ -13,6 +13,7 @@ from rebuttal.statistics import (
     log_rank,
     mean_interval,
     median_interval,
+    median_of_bounds,
     median_time,
     needed_sizes,
     power_law,
@@ -32,6 +33,23 @@ def test_the_interval_is_student_s():
     expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
     assert mean_interval(values) == pytest.approx((4.0, expected.low, expected.high))
     assert mean_interval([3.0]) == (3.0, None, None)
+
+
+@pytest.mark.parametrize("n", [1, 2, 4, 5, 6, 11, 30])
+def test_the_median_of_bounds_holds_whatever_lies_beyond_them(n):
+    """The numbers behind the bounds are drawn: their median and its interval must lie where the bounds say."""
+    for seed in range(50):
+        rng = RNG(seed)
+        numbers, bounds = rng.normal(size=n), rng.choice([-1, 0, 0, 0, 1], size=n)
+        values = numbers - bounds * rng.exponential(size=n)
+        (median, low, high), bound = median_of_bounds(values, bounds)
+        real, real_low, real_high = median_interval(numbers)
+        if median is None:
+            assert {-1, 1} <= set(bounds)
+        else:
+            assert (real == median) if bound == 0 else (real - median) * bound >= 0
+        assert (low is None and high is None) if n < 5 else (low <= real_low and real_high <= high)
+        assert median_of_bounds(numbers, [0] * n) == (median_interval(numbers), 0)
 
 
 def test_a_straight_line_in_the_logarithm_is_interpolated_exactly():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -388,7 +389,7 @@ def verdict_chart(verdicts: Sequence[Verdict]) -> Chart | None:
 
 def _distance(v: Verdict) -> Estimate:
     sign = 1 if v.claim.comparison == "at_least" else -1
-    ends = [v.median if end is None else end for end in (v.low, v.median, v.high)]
+    ends = [v.median if end is None or math.isinf(end) else end for end in (v.low, v.median, v.high)]
     low, middle, high = sorted(sign * (float(end or 0) - v.claim.threshold) for end in ends)
     unit = max(abs(low), abs(high)) or 1.0
     known = v.low is not None

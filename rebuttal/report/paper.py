@@ -166,7 +166,8 @@ def _verdict_table(verdicts: list[Verdict]) -> str:
         column_format="p{5.2cm}p{3.6cm}lrlr",
         caption=escaped(
             "The claims on trial. Median over seeds with its 95 % interval (94 % for five seeds; fewer are listed); "
-            "supported or refuted by a test of the median, after Holm's correction over the table."
+            "supported or refuted by a test of the median, after Holm's correction over all "
+            "verdicts with enough seeds for one."
         ),
     )
     return f"{{\\small\n{table}}}\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -144,8 +145,8 @@ def _claim_row(v: Verdict) -> dict[str, object]:
         "left_out_shared": len(v.shared),
         "measured": format_verdict(v),
         "median": v.median,
-        "low": v.low,
-        "high": v.high,
+        "low": v.low if v.low is not None and math.isfinite(v.low) else None,
+        "high": v.high if v.high is not None and math.isfinite(v.high) else None,
         "comparison": v.claim.comparison,
         "threshold": v.claim.threshold,
         "p_holm": v.p,

@@ -274,35 +274,80 @@ def grouped(runs: Iterable[Run], key: Callable[[Run], str]) -> list[list[Run]]:
 def format_cell(cell: Cell) -> str:
     """Return a cell as text: the half-width with two significant digits, the mean with as many decimals.
 
-    Very narrow or missing intervals: the mean with at most five significant digits.
+    Very narrow or missing intervals: the mean with four or five significant digits. What is not 1 is not rounded to it.
     """
     if cell is None or isinstance(cell, str):
         return cell or "–"
     half = (cell.high - cell.low) / 2 if cell.high is not None and cell.low is not None else 0.0
     if not half:
-        return f"{cell.mean:,.0f}" if abs(cell.mean) >= 1000 else f"{cell.mean:.4g}"
+        return _significant(cell.mean, 4, (1.0,))
     if half < 1e-4 * abs(cell.mean):
-        return f"{cell.mean:.5g} ± {half:.1g}"
-    decimals = max(0, 1 - math.floor(math.log10(half)))
+        return f"{_significant(cell.mean, 5, (1.0,))} ± {half:.1g}"
+    decimals = _decimals((cell.mean,), half, (1.0,))
     return f"{cell.mean:,.{decimals}f} ± {half:,.{decimals}f}"
 
 
 def format_verdict(v: Verdict) -> str:
-    """Return the median with its interval; the values themselves if they are too few for one."""
+    """Return the median with its interval; the values themselves if they are too few for one. No number is rounded to
+    the threshold, or across it."""
+    limits = (v.claim.threshold, 1.0)
     if v.median is None:
         return "–"
     if v.low is None or v.high is None:
-        return ", ".join(f"{value:.4g}" for value in sorted(v.values))
-    return format_interval(v.median, v.low, v.high)
+        found = sorted(zip(v.values, v.bounds))
+        return ", ".join(BOUNDS[bound] + _significant(value, 4, limits) for value, bound in found)
+    return BOUNDS[v.bound] + format_interval(v.median, v.low, v.high, limits)
 
 
-def format_interval(middle: float, low: float, high: float) -> str:
-    """Return a value with the ends of its interval, to two significant digits of half its width."""
-    half = (high - low) / 2
-    if half < 1e-4 * abs(middle):
-        return f"{middle:,.0f}" if abs(middle) >= 1000 else f"{middle:.4g}"
+BOUNDS = {0: "", 1: "≥ ", -1: "≤ "}  # before a number that is known as at least, or at most, so much
+
+
+def format_interval(middle: float, low: float, high: float, limits: Sequence[float] = (1.0,)) -> str:
+    """Return a value with the ends of its interval, to two significant digits of half its width, and to as many more as
+    keep each on its side of the `limits`. Ends may be infinite."""
+    numbers = [number for number in (middle, low, high) if math.isfinite(number)]
+    half = (max(numbers) - min(numbers)) / 2
+    if len(numbers) == 3 and half < 1e-4 * abs(middle):
+        return _significant(middle, 4, limits)
+    decimals = _decimals(numbers, half, limits)
+    shown, least, most = (
+        f"{number:,.{decimals}f}" if math.isfinite(number) else ("-∞" if number < 0 else "∞")
+        for number in (middle, low, high)
+    )
+    return f"{shown} ({least} to {most})"
+
+
+FINEST = 9  # decimals: what differs less is rounding of the arithmetic
+
+
+def _decimals(numbers: Iterable[float], half: float, limits: Sequence[float]) -> int:
+    """Return how many decimals give `half` two significant digits and keep the numbers on their sides of the limits."""
     decimals = max(0, 1 - math.floor(math.log10(half))) if half else 0
-    return f"{middle:,.{decimals}f} ({low:,.{decimals}f} to {high:,.{decimals}f})"
+    return max((_first(round, number, limits, decimals) for number in numbers), default=decimals)
+
+
+def _significant(number: float, digits: int, limits: Sequence[float]) -> str:
+    """Return a number with so many significant digits, or as many more as keep it on its side of the limits."""
+    if abs(number) >= 1000:
+        return f"{number:,.{_first(round, number, limits, 0)}f}"
+    return f"{number:.{_first(_to_digits, number, limits, digits)}g}"
+
+
+def _to_digits(number: float, digits: int) -> float:
+    return float(f"{number:.{digits}g}")
+
+
+def _first(rounded: Callable[[float, int], float], number: float, limits: Sequence[float], least: int) -> int:
+    """Return the smallest number of digits, of at least so many, with which no limit is reached or crossed."""
+    exact = round(number, FINEST)
+    for digits in range(least, FINEST):
+        if all(_side(rounded(number, digits), limit) == _side(exact, limit) for limit in limits):
+            return digits
+    return max(least, FINEST)
+
+
+def _side(number: float, limit: float) -> int:
+    return (number > limit) - (number < limit)
 
 
 def _noise_key(runs: list[Run]) -> tuple[str, float]:

@@ -15,6 +15,7 @@ that share a network with another run, are left out and listed.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -35,7 +36,7 @@ from rebuttal.report.naming import (
 from rebuttal.statistics import (
     effect_size,
     holm,
-    median_interval,
+    median_of_bounds,
     rank_correlation,
     seeds_needed,
     seeds_that_decide,
@@ -52,25 +53,28 @@ DECISIONS: tuple[Decision, ...] = get_args(Decision)
 class Verdict:
     """A claim judged on one configuration, whose readable name is `name`.
 
-    `values`: the known ones, one per run in `runs`, or one per seed for a rank correlation; `undefined`: how many are
-    not known; `censored`: how many of the known ones are bounds. `left_out`: runs below the fit target. `shared`: runs
-    that replicate nothing, because they have the seed or a trained network of a run in `runs`.
-    `median`, `low`, `high`: over `values`, with its 95 % interval if all are known. `effect`: Cohen's d. `p`: of the
-    sign test, Holm-adjusted; None with too few seeds for a test. `needed`: the fewest seeds with which it can
-    decide. `why`: what keeps the claim from being judged, or from being about all that it names, if anything does.
+    `values`: the known ones, one per run in `runs`, or one per seed for a rank correlation; `bounds`: of each, 1 if it
+    is known as at least, −1 if it is known as at most the value, else 0; `undefined`: how many are not known.
+    `left_out`: runs below the fit target. `shared`: runs that replicate nothing, because they have the seed or a
+    trained network of a run in `runs`.
+    `median`, `low`, `high`: over `values`, with its 95 % interval if all are known, whose ends are infinite where
+    bounds leave them open; `bound`: of the median. `effect`: Cohen's d, None if a value is a bound. `p`: of the sign
+    test, Holm-adjusted; None with too few seeds for a test. `needed`: the fewest seeds with which it can decide.
+    `why`: what keeps the claim from being judged, or from being about all that it names, if anything does.
     """
 
     claim: Claim
     configuration: str
     name: str
     values: tuple[float, ...] = ()
+    bounds: tuple[int, ...] = ()
     undefined: int = 0
-    censored: int = 0
     runs: tuple[Run, ...] = ()
     left_out: tuple[Run, ...] = ()
     shared: tuple[Run, ...] = ()
     control: float | None = None
     median: float | None = None
+    bound: int = 0
     low: float | None = None
     high: float | None = None
     effect: float | None = None
@@ -83,6 +87,11 @@ class Verdict:
     def n(self) -> int:
         """The seeds that count, with those whose value is undefined."""
         return len(self.values) + self.undefined
+
+    @property
+    def censored(self) -> int:
+        """How many of the values are bounds."""
+        return sum(bound != 0 for bound in self.bounds)
 
     @property
     def claimed(self) -> str:
@@ -193,26 +202,27 @@ def _group_key(claim: Claim, run: Run) -> str:
 
 def _numbers(claim: Claim, configuration: str, group: Sequence[Run]) -> Verdict:
     fitted, shared = independent_runs([run for run in group if _has_fitted(claim, run)])
-    found = _correlations(claim, fitted) if claim.against else [_value(claim, run) for run in fitted]
-    values = [value for value, _ in found if value is not None]
+    found = _correlations(claim, fitted, group) if claim.against else [_value(claim, run) for run in fitted]
+    values, bounds = [value for value, _ in found if value is not None], [b for value, b in found if value is not None]
     controls = [value for run in fitted if (value := run.metrics.get(claim.control or "")) is not None]
-    median, low, high = median_interval(values) if values else (None, None, None)
+    (median, low, high), bound = median_of_bounds(values, bounds) if values else ((None, None, None), 0)
     known = len(values) == len(found)
     return Verdict(
         claim=claim,
         configuration=configuration,
         name=group[0].name if claim.against is None else group[0].setup_name,
         values=tuple(values),
+        bounds=tuple(bounds),
         undefined=len(found) - len(values),
-        censored=sum(censored for value, censored in found if value is not None),
         runs=tuple(fitted),
         left_out=tuple(run for run in group if not _has_fitted(claim, run)),
         shared=tuple(shared),
         control=sum(controls) / len(controls) if controls else None,
         median=median,
+        bound=bound,
         low=low if known else None,
         high=high if known else None,
-        effect=effect_size(values, claim.threshold) if values else None,
+        effect=effect_size(values, claim.threshold) if values and not any(bounds) else None,
     )
 
 
@@ -220,26 +230,27 @@ def _has_fitted(claim: Claim, run: Run) -> bool:
     return all((run.metrics.get(name) or 0) >= claim.fit_target for name in claim.fitted)
 
 
-Found = tuple[float | None, bool]  # a value, None if undefined; and whether it is a bound
+Found = tuple[float | None, int]  # a value, None if undefined; and 1 or −1 if the number is at least or at most that
 
 
 def _value(claim: Claim, run: Run) -> Found:
     """Return the claim's number for a run."""
     number = _ratio(claim, run, claim.value, claim.over)
     if number is not None:
-        return number, False
-    bounds = [(claim.lower_bound, claim.over, float.__gt__), (claim.upper_bound, claim.over, float.__lt__)]
+        return number, 0
+    bounds = [(_ratio(claim, run, claim.lower_bound, claim.over), 1)]
+    bounds += [(_ratio(claim, run, claim.upper_bound, claim.over), -1)]
     if claim.over_lower_bound is not None:
-        bounds.append((claim.value, claim.over_lower_bound, float.__lt__))
-    for value, over, proves in bounds:
-        number = None if value is None else _ratio(claim, run, value, over)
-        if number is not None and proves(number, float(claim.threshold)):
-            return number, True
-    return None, False
+        farthest = _ratio(claim, run, claim.value, claim.over_lower_bound)
+        bounds += [(farthest, 1 if (farthest or 0) < 0 else -1)]  # a larger divisor brings it nearer to 0
+    for bound, side in bounds:
+        if bound is not None and (bound - claim.threshold) * side > 0:
+            return bound, side
+    return None, 0
 
 
-def _ratio(claim: Claim, run: Run, value: str, over: str | None) -> float | None:
-    number = run.metrics.get(value)
+def _ratio(claim: Claim, run: Run, value: str | None, over: str | None) -> float | None:
+    number = None if value is None else run.metrics.get(value)
     minus = run.metrics.get(claim.minus) if isinstance(claim.minus, str) else claim.minus or 0.0
     divisor = 1.0 if over is None else run.metrics.get(over)
     if number is None or minus is None or divisor is None or divisor <= 0:
@@ -247,18 +258,22 @@ def _ratio(claim: Claim, run: Run, value: str, over: str | None) -> float | None
     return float((number - minus) / divisor)
 
 
-def _correlations(claim: Claim, runs: Sequence[Run]) -> list[Found]:
-    """Return the rank correlation of each seed's runs, undefined if one of their values is; seeds with fewer than three
-    runs have no correlation yet."""
+def _correlations(claim: Claim, fitted: Sequence[Run], group: Sequence[Run]) -> list[Found]:
+    """Return the rank correlation of each seed's fitted runs, over the same levels in all seeds: those that more than
+    one of them, if there are more, has fitted. It is undefined for a seed that lacks a level or a value; a seed with
+    fewer than three runs has no correlation yet."""
     assert claim.against is not None
+    seeds_at = Counter(run.configuration for run in fitted)
+    several = max(seeds_at.values(), default=0) > 1
+    levels = {level for level, seeds in seeds_at.items() if seeds > 1 or not several}
     found: list[Found] = []
-    for seed in sorted({run.seed for run in runs}):
-        own = [run for run in runs if run.seed == seed]
+    for seed, runs in sorted(Counter(run.seed for run in group).items()):
+        own = [run for run in fitted if run.seed == seed and run.configuration in levels]
         points = [(run.metrics.get(claim.against), run.metrics.get(claim.value)) for run in own]
         known = [(x, y) for x, y in points if x is not None and y is not None]
-        if len(points) >= 3:
-            whole = len(known) == len(points)
-            found.append((rank_correlation(*map(list, zip(*known))) if whole else None, False))
+        if runs >= 3:
+            whole = len(known) == len(levels) >= 3
+            found.append((rank_correlation(*map(list, zip(*known))) if whole else None, 0))
     return found
 
 

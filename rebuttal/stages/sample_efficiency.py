@@ -32,7 +32,8 @@ class SampleEfficiency:
     `kappas` (and likewise in `agreements`): `n2_for_kappa_<target>_<n1>`, see `rebuttal.statistics.size_needed`, and
     `ratio_for_kappa_<target>_<n1>`, n1 over that n2, which the thesis puts at 10; `_low`, `_high`: the range over
     seeds. None: not reached, and then the ratio is below `ratio_below_for_kappa_<target>_<n1>`, n1 over the largest n2;
-    or undefined, because a kappa is (both give a single class): then that is None too. `exponent_for_kappa_<target>`:
+    reached by the smallest n2 already, and then it is at least `ratio_above_for_kappa_<target>_<n1>`; or undefined,
+    because a kappa is (both give a single class): then those are None too. `exponent_for_kappa_<target>`:
     β of the law n2 = c·n1^β, with its 95 % interval over seeds (`rebuttal.statistics.exponent_interval`); sizes that
     were not reached, or by the smallest already, count as censored.
     """
@@ -74,7 +75,8 @@ class SampleEfficiency:
         means += [f"{name}_{target}" for name in ("n2", "ratio") for target in needed]
         means += [f"exponent_for_{what}_{target:g}" for what, targets in whats for target in targets]
         asked = [f"r_{n2}" for n2 in self.student_sizes]
-        return [*with_ends(means), *(f"ratio_below_{target}" for target in needed), *asked]
+        bounds = [f"ratio_{side}_{target}" for target in needed for side in ("below", "above")]
+        return [*with_ends(means), *bounds, *asked]
 
     def run(self, session: Session) -> Outcome:
         metrics: Metrics = {}
@@ -132,12 +134,20 @@ class SampleEfficiency:
         }
 
     def _needed(self, n1: int, what: str, curves: np.ndarray, target: float) -> Metrics:
-        n2, low, high = size_needed(self.student_sizes, curves, target)
+        found = size_needed(self.student_sizes, curves, target)
         name = f"for_{what}_{target:g}_{n1}"
-        sizes = _reached(n2), _reached(low), _reached(high)
-        ratios = _ratio(n1, n2), _ratio(n1, high), _ratio(n1, low)
-        censored: Metrics = {f"ratio_below_{name}": n1 / self.student_sizes[-1] if n2 == inf else None}
-        return interval_metrics(f"n2_{name}", sizes) | interval_metrics(f"ratio_{name}", ratios) | censored
+        fewest, most = self.student_sizes[0], self.student_sizes[-1]
+        n2, low, high = (size if size is not None and fewest < size < inf else None for size in found)
+        ratio, greatest, least = (None if size is None else n1 / size for size in (n2, low, high))
+        bounds: Metrics = {
+            f"ratio_below_{name}": n1 / most if found[0] == inf else None,
+            f"ratio_above_{name}": n1 / fewest if found[0] == fewest else None,
+        }
+        return (
+            interval_metrics(f"n2_{name}", (n2, low, high))
+            | interval_metrics(f"ratio_{name}", (ratio, least, greatest))
+            | bounds
+        )
 
     def _words(self, m: Metrics) -> str:
         n1 = self.train_sizes[-1]
@@ -146,7 +156,9 @@ class SampleEfficiency:
         words += f"{kappa_in_words(m[f'kappa_{n1}_{most}'])} with {most}"
         for target in self.kappas:
             n2 = m[f"n2_for_kappa_{target:g}_{n1}"]
-            if n2 is None:
+            if m[f"ratio_above_for_kappa_{target:g}_{n1}"] is not None:
+                words += f"; κ {target:g} needs at most {fewest}, n1/n2 is at least {n1 / fewest:.2g} (the thesis: 10)"
+            elif n2 is None:
                 words += f"; κ {target:g} is not reached"
             else:
                 words += f"; κ {target:g} needs {n2:.0f}, n1/n2 = {n1 / n2:.2g} (the thesis: 10)"
@@ -164,11 +176,3 @@ def _r(found: Found, place: int) -> float | None:
     """Return r at one of the student sizes, if it is the same for every n1."""
     values = {of_n1[0][place]["r"] for of_n1 in found.values()}
     return values.pop() if len(values) == 1 else None
-
-
-def _reached(size: float | None) -> float | None:
-    return None if size == inf else size
-
-
-def _ratio(n1: int, n2: float | None) -> float | None:
-    return None if n2 is None or n2 == inf else n1 / n2

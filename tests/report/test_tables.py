@@ -85,6 +85,9 @@ def test_levels_are_compared_at_equal_fit(make_run, tmp_path):
         (Estimate(0.1050366654, 0.1050366634, 0.1050366674, 3), "0.10504 ± 2e-09"),
         (Estimate(0.12345678, None, None, 1), "0.1235"),
         (Estimate(12345.0, 12345.0, 12345.0, 2), "12,345"),
+        (Estimate(0.99998, None, None, 1), "0.99998"),
+        (Estimate(0.9996, 0.95, 1.05, 3), "0.9996 ± 0.0500"),
+        (Estimate(1 - 1e-15, None, None, 1), "1"),
         (None, "–"),
         ("text", "text"),
     ],
@@ -95,7 +98,8 @@ def test_numbers_have_as_many_decimals_as_their_interval_supports(cell, text):
 
 def test_latex_is_escaped(make_run, tmp_path):
     assert escaped("50 % of a_b & {c} ≥ κ\\") == r"50 \% of a\_b \& \{c\} $\geq$ $\kappa$\textbackslash{}"
-    assert escaped("Größe 数") == "Größe ?"
+    assert escaped("Größe 数 “λ ≥ ∞” ςω") == r"Größe ? ``$\lambda$ $\geq$ $\infty$'' $\varsigma$$\omega$"
+    assert escaped("[64, 256]") == "{[}64, 256]"  # \\ takes what stands in brackets behind it as its argument
     make_run("0", {"a/x": 1.0, "a/fit": 1.0}, note="a_b%")
     (table,) = GRID.tables(gather([tmp_path]).runs)
     text = table.latex()

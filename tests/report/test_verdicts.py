@@ -8,6 +8,7 @@ import yaml
 from rebuttal.config import CONFIG_DIR
 from rebuttal.report.claims import Claim
 from rebuttal.report.gather import Run
+from rebuttal.report.tables import format_verdict
 from rebuttal.report.verdicts import judge
 from tests.parameters import some_slow
 
@@ -195,8 +196,42 @@ def test_a_bound_of_the_divisor_counts_for_the_side_that_it_proves_only():
     assert (found.values, found.censored, found.verdict) == ((0.1,) * 6, 6, "refuted")
     (found,) = judge([claim(**ratio, threshold=0.05)], runs)  # at most 0.1 is no evidence about 0.05
     assert (found.undefined, found.verdict) == (6, "inconclusive")
+    (found,) = judge([claim(**ratio, minus=600.0, threshold=-1)], runs)  # −500 over more than 1,000 is above −0.5
+    assert (found.values, found.bounds, found.verdict) == ((-0.5,) * 6, (1,) * 6, "supported")
+    (found,) = judge([claim(**ratio, minus=600.0, threshold=0)], runs)
+    assert (found.undefined, found.verdict) == (6, "inconclusive")
     neither = [run(s, fit__x=None, fit__most=100.0, fit__y=None, fit__steps=1000.0) for s in range(6)]
     assert judge([claim(**ratio, lower_bound="fit/most", threshold=1)], neither)[0].undefined == 6
+
+
+def test_a_median_that_rests_on_bounds_is_shown_as_one():
+    """Three of seven walks were never fitted: they took at least ten times as long."""
+    times = [20.0, None, 30.0, None, 40.0, None, 50.0]
+    runs = [run(s, fit__x=time, fit__steps=100.0, fit__y=10.0) for s, time in enumerate(times)]
+    ratio = {"over": "fit/y", "lower_bound": "fit/steps", "threshold": 1}
+    (found,) = judge([claim(**ratio)], runs)
+    assert (found.median, found.bound, found.censored, found.effect) == (5.0, 0, 3, None)
+    assert 2 < found.low < 3 and found.high == np.inf
+    assert format_verdict(found) == f"5.0 ({found.low:.1f} to ∞)"
+    (found,) = judge([claim(**ratio)], [*runs[:2], *runs[3:]])  # 2, 4, 5 and three of 10 or more
+    assert (found.median, found.bound, found.high) == (7.5, 1, np.inf) and format_verdict(found).startswith("≥ 7.5 (")
+    assert format_verdict(judge([claim(**ratio)], runs[:3])[0]) == "2, 3, ≥ 10"
+
+
+@pytest.mark.parametrize(
+    ("values", "threshold", "shown"),
+    [
+        ([0.89996], 0.9, "0.89996"),
+        ([0.99998], 0.99, "0.99998"),
+        ([0.9], 0.9, "0.9"),
+        ([0.1 + 0.2], 0.3, "0.3"),
+        ([1999.7], 2000, "1,999.7"),
+        ([0.7, 0.8, 0.8003, 0.8403, 0.9, 0.95], 0.82, "0.8203 (0.7357 to 0.9321)"),
+    ],
+)
+def test_no_number_is_rounded_to_the_threshold_or_across_it(values, threshold, shown):
+    text = format_verdict(judge([claim(threshold=threshold)], runs_of(values))[0])
+    assert text == shown
 
 
 def test_runs_whose_networks_did_not_fit_are_excluded_and_listed():
@@ -271,6 +306,20 @@ def test_rank_correlation_is_computed_within_each_seed():
     assert found.undefined == 1 and found.verdict == "inconclusive"
     (found,) = judge([trend], [r for r in runs if r.configuration in ("p0", "p1")])
     assert found.verdict == "not run"  # two levels have no order to speak of
+
+
+def test_rank_correlations_of_all_seeds_are_over_the_same_levels():
+    """A seed whose network did not fit at one level has no order of the others' levels; a level of one seed is none."""
+
+    def at(seed, level, fitted=1.0):
+        return run(seed, f"p{level}", fit__x=-level, fit__level=float(level), fit__fitted=fitted)
+
+    trend = claim(against="fit/level", comparison="at_most", threshold=-0.9, fitted=("fit/fitted",))
+    runs = [at(seed, level, float((seed, level) != (2, 3))) for seed in range(6) for level in range(4)]
+    (found,) = judge([trend], [*runs, at(0, 9)])
+    assert (found.values, found.undefined, len(found.left_out)) == ((-1.0,) * 5, 1, 1)
+    (found,) = judge([trend], runs[:4])
+    assert found.values == (-1.0,)
 
 
 def test_a_run_that_shares_a_trained_network_with_another_seed_is_no_replication():

@@ -35,9 +35,12 @@ def test_points_are_means_over_seeds_and_each_teacher_is_trained_once(mimic, ses
     assert len(session.store.made) == len(made)
     assert metrics["n2_for_kappa_0.99_60"] is None and metrics["ratio_for_kappa_0.99_60"] is None
     assert metrics["ratio_below_for_kappa_0.99_60"] == 60 / 400 and metrics["ratio_below_for_kappa_0.01_60"] is None
-    needed = metrics["n2_for_kappa_0.01_60"]
-    assert metrics["ratio_for_kappa_0.01_60"] == pytest.approx(60 / needed)
-    assert metrics["n2_for_kappa_0.01_60_low"] <= needed
+    assert metrics["ratio_above_for_kappa_0.01_60"] == 60 / 50 and metrics["ratio_above_for_kappa_0.99_60"] is None
+    assert metrics["n2_for_kappa_0.01_60"] is None and metrics["ratio_for_kappa_0.01_60"] is None  # at most 50
+    least, most = metrics["kappa_60_50"], metrics["kappa_60_400"]
+    between = replace(stage, kappas=((least + most) / 2,)).run(session).metrics
+    needed, ratio = (between[f"{what}_for_kappa_{(least + most) / 2:g}_60"] for what in ("n2", "ratio"))
+    assert 50 < needed < 400 and ratio == pytest.approx(60 / needed)
 
 
 def test_the_order_of_the_jobs_does_not_matter(mimic, session, tmp_path):
@@ -135,5 +138,6 @@ def test_an_undefined_kappa_is_no_number_of_a_curve(target, walker, session, mon
         outcome = SampleEfficiency(student=walker, **sizes).run(session)
         assert outcome.metrics["kappa_30_50"] is None and outcome.metrics["n2_for_kappa_0.01_30"] is None
         assert outcome.metrics["ratio_below_for_kappa_0.01_30"] is None  # undefined is not censored
-        assert outcome.metrics["n2_for_agreement_0.01_30"] == 50
+        assert outcome.metrics["ratio_above_for_kappa_0.01_30"] is None
+        assert outcome.metrics["ratio_above_for_agreement_0.01_30"] == 30 / 50
     assert "κ undefined" in outcome.words
