@@ -318,7 +318,7 @@ class Comparison:
     effect_size: float | None
     p_paired: float | None
     p_welch: float | None
-    p_mann_whitney: float
+    p_mann_whitney: float | None
 
 
 def compare(a: dict[int, float], b: dict[int, float]) -> Comparison:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from itertools import product
 from typing import Any
 
 import pandas as pd
 from pydantic import Field
 
 from rebuttal.config import checked
-from rebuttal.report.gather import Run
+from rebuttal.report.gather import Run, independent_runs
 from rebuttal.report.naming import has_settings, labels_name
 from rebuttal.report.tables import Named, comparable_runs, fitted_runs, grouped, named
 from rebuttal.statistics import (
@@ -29,9 +30,10 @@ Row = dict[str, str | float | bool | None]
 
 @checked
 class Contrast:
-    """Two metrics of the same runs, compared on each configuration of `experiment`.
+    """Two metrics of the same runs, compared on each configuration of `experiment`, seed by seed.
 
-    `a`, `b`: label and metric name. `fitted`: training accuracies that must be 1 for a run to count.
+    `a`, `b`: label and metric name. `fitted`: training accuracies that must be 1 for a run to count. Where a metric is
+    undefined for a seed, the means are those of the others, and nothing is tested: the others need not be like it.
     """
 
     experiment: str
@@ -49,11 +51,15 @@ class Contrast:
         """Return the comparison on each configuration that has both metrics, with the columns that identify it."""
         found = []
         for group in grouped((run for run in runs if run.experiment == self.experiment), _configuration):
-            counted = fitted_runs(group, self.fitted)
-            a, b = (_by_seed(counted, metric) for _, metric in (self.a, self.b))
-            if a and b:
+            counted, _ = independent_runs(fitted_runs(group, self.fitted))
+            both = [run for run in counted if all(name in run.metrics for _, name in (self.a, self.b))]
+            a, b = (_by_seed(both, metric) for _, metric in (self.a, self.b))
+            known = a.keys() & b.keys()
+            if known:
                 head: Row = {"experiment": self.experiment, "configuration": group[0].name, "measure": self.measure}
-                found.append((head | {"a": self.a[0], "b": self.b[0]}, compare(a, b)))
+                head |= {"a": self.a[0], "b": self.b[0], "undefined": len(both) - len(known)}
+                compared = compare(*({seed: of[seed] for seed in known} for of in (a, b)))
+                found.append((head, compared if len(known) == len(both) else _untested(compared)))
         return found
 
 
@@ -62,7 +68,8 @@ class TimeToFit:
     """The optimiser steps until two groups of networks fit every label, as right-censored times.
 
     The groups are the stages `stage_a` and `stage_b` of the same runs, or with `by_labels` of different runs: those
-    trained on the labels that `a` names, and those on the labels that `b` names.
+    trained on the labels that `a` names, and those on the labels that `b` names; a kind of labels is a group of its own
+    where several have one name. A seed counts once in a group.
     """
 
     experiment: str
@@ -77,27 +84,41 @@ class TimeToFit:
             yield f"{key}={stage}", (f"{stage}/steps",)
 
     def rows(self, runs: Sequence[Run]) -> list[Row]:
-        """Return a row for each setup that has both groups."""
+        """Return a row for each two groups of a setup, or with one for all labels of each configuration."""
+        own = [run for run in runs if run.experiment == self.experiment]
+        if not self.by_labels:
+            return self._rows((self.a, self.b, group, group) for group in grouped(own, _configuration))
+        return self._rows(
+            (_kind(self.a, x, len(of_a)), _kind(self.b, y, len(of_b)), x, y)
+            for group in grouped(own, _setup)
+            for of_a in [self._kinds(group, self.a)]
+            for of_b in [self._kinds(group, self.b)]
+            for x, y in product(of_a, of_b)
+        )
+
+    def _rows(self, groups: Iterable[tuple[str, str, list[Run], list[Run]]]) -> list[Row]:
         rows = []
-        for group in grouped((run for run in runs if run.experiment == self.experiment), _setup):
-            a, b = self._times(group, self.a, self.stage_a), self._times(group, self.b, self.stage_b)
+        for name_a, name_b, of_a, of_b in groups:
+            a, b = self._times(of_a, self.stage_a), self._times(of_b, self.stage_b)
             if a and b:
-                rows.append(self._row(group[0].setup_name, a, b))
+                setup = of_a[0].setup_name if self.by_labels else of_a[0].name
+                rows.append(self._row({"configuration": setup, "a": name_a, "b": name_b}, a, b))
         return rows
 
-    def _row(self, setup: str, a: Times, b: Times) -> Row:
-        row: Row = {"experiment": self.experiment, "configuration": setup, "a": self.a, "b": self.b}
+    def _kinds(self, runs: Sequence[Run], labels: str) -> list[list[Run]]:
+        return grouped((run for run in runs if labels_name(run.config) == labels), _configuration)
+
+    def _row(self, head: Row, a: Times, b: Times) -> Row:
+        row = {"experiment": self.experiment, **head}
         for group, times in (("a", a), ("b", b)):
             row[f"n_{group}"] = len(times)
             row[f"fitted_{group}"] = sum(reached for _, reached in times)
             row[f"median_steps_{group}"] = median_time(times)
         return row | {"p_log_rank": log_rank(a, b)}
 
-    def _times(self, runs: Sequence[Run], name: str, stage: str) -> Times:
+    def _times(self, runs: Sequence[Run], stage: str) -> Times:
         times = []
-        for run in runs:
-            if self.by_labels and labels_name(run.config) != name:
-                continue
+        for run in independent_runs(runs)[0]:
             steps_to_fit, steps = (run.metrics.get(f"{stage}/{key}") for key in ("steps_to_fit", "steps"))
             if steps is not None:
                 times.append((steps if steps_to_fit is None else steps_to_fit, steps_to_fit is not None))
@@ -168,7 +189,18 @@ def trend_table(trends: Sequence[Trend], runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def _by_seed(runs: Sequence[Run], metric: str) -> dict[int, float]:
-    return {run.seed: value for run in runs if (value := run.metrics.get(metric)) is not None}
+    return {run.seed: value for run in runs if (value := run.metrics[metric]) is not None}
+
+
+def _untested(found: Comparison) -> Comparison:
+    """The comparison without what generalizes from its seeds."""
+    nothing: dict[str, Any] = dict.fromkeys(("low", "high", "effect_size", "p_paired", "p_welch", "p_mann_whitney"))
+    return replace(found, **nothing)
+
+
+def _kind(labels: str, runs: Sequence[Run], kinds: int) -> str:
+    """The name of these labels, with that of the configuration if several have it."""
+    return labels if kinds == 1 else f"{labels} ({runs[0].name})"
 
 
 def _defined(runs: Sequence[Run], metric: str) -> list[float] | None:

@@ -138,21 +138,24 @@ class Grid:
 
 @checked
 class Selection:
-    """The runs of `dataset` and `labels`, as names have them, whose `settings` and `metrics` are these.
+    """The runs of one of the `datasets` and of `labels`, as names have them, whose `settings` and `metrics` are these.
 
-    `settings`: by the path of the key, such as `model.hidden`. What is not given is not compared.
+    `settings`: by the path of the key, such as `model.hidden`. `one_of`: likewise, several values of each key, of which
+    a run has one. What is not given is not compared.
     """
 
-    dataset: str | None = None
+    datasets: tuple[str, ...] = ()
     labels: str | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
+    one_of: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
     metrics: dict[str, float] = Field(default_factory=dict)
 
     def has(self, run: Run) -> bool:
         return (
-            self.dataset in (None, dataset_name(run.config))
+            (not self.datasets or dataset_name(run.config) in self.datasets)
             and self.labels in (None, labels_name(run.config))
             and has_settings(run.config, self.settings)
+            and all(any(has_settings(run.config, {key: v}) for v in values) for key, values in self.one_of.items())
             and all(run.metrics.get(name) == value for name, value in self.metrics.items())
         )
 

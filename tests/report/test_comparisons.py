@@ -18,6 +18,16 @@ def test_metrics_of_the_same_runs_are_paired_and_unfitted_runs_excluded(make_run
     assert row["p_holm"] == row["p_paired"] < 0.01 < row["p_welch"]
 
 
+def test_an_undefined_value_leaves_its_seed_out_of_both_means_and_all_out_of_the_tests(make_run, tmp_path):
+    """The seeds with a value need not be like the others; an unpaired test of other seeds would hide them."""
+    for seed in range(6):
+        make_run(str(seed), {"s/a": 10.0 * seed + 1, "s/b": None if seed == 5 else 10.0 * seed}, seed)
+    spec = Contrast(experiment="toy", measure="m", a=("A", "s/a"), b=("B", "s/b"))
+    (row,) = contrast_table([spec], gather([tmp_path]).runs).to_dict("records")
+    assert (row["n_a"], row["n_b"], row["undefined"], row["difference"]) == (5, 5, 1, 1.0)
+    assert row["mean_a"] == 21 and all(row[name] is None for name in ("low", "p_paired", "p_welch", "p_holm"))
+
+
 def test_contrasts_of_runs_whose_numbers_mean_nothing_weaken_no_other(make_run, tmp_path):
     for seed in range(3):
         metrics = {"student/kappa": 0.5 + 0.01 * seed, "untrained_teacher/kappa": 0.1 * seed}
@@ -38,6 +48,18 @@ def test_a_run_that_did_not_fit_is_censored_at_its_last_step(make_run, tmp_path)
     assert (row["n_a"], row["fitted_a"], row["n_b"], row["fitted_b"]) == (4, 1, 4, 4)
     assert row["median_steps_a"] is None and row["median_steps_b"] == 11
     assert row["p_log_rank"] < 0.02
+
+
+def test_a_seed_counts_once_though_its_random_labels_are_of_two_kinds(make_run, tmp_path):
+    balanced = {"_target_": "x.BalancedLabels", "fraction": 1.0}
+    for seed in range(4):
+        for name, corruption in (("drawn", {"_target_": "x.RandomLabels", "fraction": 1.0}), ("even", balanced)):
+            make_run(f"{name}{seed}", {"fit/steps_to_fit": 90, "fit/steps": 100}, seed, corruption=corruption)
+        make_run(f"true{seed}", {"fit/steps_to_fit": 10, "fit/steps": 100}, seed)
+    spec = TimeToFit(experiment="toy", a="random labels", b="true labels", stage_a="fit", stage_b="fit", by_labels=True)
+    rows = time_table([spec], gather([tmp_path]).runs).to_dict("records")
+    assert [(row["n_a"], row["n_b"]) for row in rows] == [(4, 4), (4, 4)]
+    assert len({row["a"] for row in rows}) == 2 and all(row["a"].startswith("random labels (") for row in rows)
 
 
 def test_a_trend_over_the_noise_levels_of_a_setup(make_run, tmp_path):

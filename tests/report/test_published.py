@@ -254,6 +254,27 @@ def test_no_claim_about_the_paper_s_recipe_is_judged_on_another(change):
     assert not any(verdict.n for verdict in judge(claims, [whole_run("row=mlp_1x512", change)]))
 
 
+@pytest.mark.parametrize(
+    ("row", "change", "beside"),
+    [
+        ("mlp_1x512", "training.stop_accuracy=1.0", True),
+        ("inception_random_crop", "training.precision=bfloat16", True),
+        ("alexnet_random", "training.stop_accuracy=0.999", True),
+        ("alexnet_random", "training.stop_accuracy=0.5", False),
+        ("inception", "training.lr=0.01", False),
+        ("alexnet", "training.lr=0.1", False),
+        ("inception", "training.epochs=500 training.schedule.decay=0.999", False),  # of two rows of Table 4 alone
+        ("inception_random", "training.epochs=500 training.schedule.decay=0.999", False),
+    ],
+)
+def test_the_paper_s_numbers_are_subtracted_from_those_of_its_recipe_alone(row, change, beside):
+    (table,) = [one.tables[0] for one in read_declarations() if one.experiment == "zhang"]
+    for changes, expected in (([], True), (change.split(), beside)):
+        (found,) = table.tables([whole_run(f"row={row}", *changes)])
+        (cells,) = [dict(zip(found.columns, cells)) for _, cells in found.rows if cells[0] == "1"]
+        assert (cells["train: difference"] is not None) == expected
+
+
 @pytest.mark.parametrize("change", ["flip=false", "shift=4", "degrees=5"])
 def test_nor_on_another_augmentation(change):
     claims, row = [claim for claim in read_claims() if claim.experiment == "zhang"], "row=inception_random_flip_rotate"
