@@ -78,6 +78,9 @@ def main() -> None:
     folders = arguments.folders or [Path(name) for name in DEFAULT_FOLDERS]
     try:
         check_working_directory()
+        for folder in arguments.folders:  # of the usual ones either may be absent
+            if not folder.is_dir():
+                raise UserError(f"{folder}: no such folder; allowed: folders written by python -m rebuttal.train")
         results = report(folders, arguments.out, arguments.claims, arguments.debug, arguments.declarations)
     except (UserError, OSError) as error:
         print(f"rebuttal: {error}", file=sys.stderr)

@@ -98,11 +98,19 @@ def test_a_place_that_cannot_be_written_is_named_in_one_line(runs, tmp_path):
 
 
 def test_a_folder_without_runs_is_reported_in_one_line(tmp_path):
+    (tmp_path / "nothing").mkdir()
     done = report(tmp_path / "nothing", "--out", tmp_path / "out")
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith("rebuttal: no finished run below ")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_not_there_is_named_though_another_has_runs(runs, tmp_path):
+    done = report(runs, tmp_path / "nothing", "--out", tmp_path / "out")
+    assert done.returncode == 2 and not (tmp_path / "out").exists()
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"rebuttal: {tmp_path / 'nothing'}: no such folder; allowed: ")
 
 
 REGIONS = """
