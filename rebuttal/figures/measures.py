@@ -66,16 +66,19 @@ def _distributions(name: str, label: str, numbers: Numbers, arrays: Arrays) -> F
     axes.set_xscale("log")
     _label_decades(axes.xaxis)
     is_scaled = any(f"{name}_test_scaled" in n for n in numbers.values())
-    axes.set_xlabel(label + (" /\nspread of the logits at" if is_scaled else "\nat") + " test inputs")
+    words = label + (" /\nspread of the logits at" if is_scaled else "\nat") + " test inputs"
+    zeros = sum(int((v <= 0).sum()) for v in found.values())
+    axes.set_xlabel(f"{words} (not shown: {zeros} of 0)" if zeros else words)
     return figure
 
 
 def _bracket(numbers: Numbers) -> Figure | None:
-    rows = {}
-    for function, found in numbers.items():
-        high = found.get("lipschitz_upper_scaled", found.get("lipschitz_upper_whitened_scaled"))
-        if low := found.get("lipschitz_lower_scaled"):
-            rows[function] = (low, high)
+    """The upper bound of a network that whitens each image is of the layers after that, so none beside the lower."""
+    rows = {
+        function: (low, found.get("lipschitz_upper_scaled"))
+        for function, found in numbers.items()
+        if (low := found.get("lipschitz_lower_scaled"))
+    }
     if not rows:
         return None
     figure, axes = _rows(list(rows))
@@ -206,13 +209,21 @@ def _heat_maps(arrays: Arrays) -> Figure | None:
     panels = np.atleast_1d(figure.subplots(1, len(maps), sharey=True))
     top = max(m.max() for m in maps.values()) or 1
     for axes, (function, heat) in zip(panels, maps.items()):
-        image = axes.imshow(heat, cmap="cividis", vmin=0, vmax=top, extent=(-0.5, 0.5, -0.5, 0.5))
+        image = axes.imshow(heat, cmap="cividis", vmin=0, vmax=top, origin="lower", extent=_cells(heat))
         axes.set_title(_label(function, wrap=True))
         axes.set_xticks([-0.5, 0, 0.5], ["−½", "0", "½"])
         axes.set_yticks([-0.5, 0, 0.5], ["−½", "0", "½"])
     figure.supxlabel("frequency (cycles per pixel)", fontsize=8)
     figure.colorbar(image, ax=list(panels), label="predictions flipped", pad=0.01)
     return figure
+
+
+def _cells(heat: np.ndarray) -> tuple[float, float, float, float]:
+    """Return the edges of the cells of a transform whose zero frequency is in the middle: the centres are k / n for k
+    from −⌊n / 2⌋ on."""
+    (bottom, top), (left, right) = ((-(n // 2) - 0.5, n - n // 2 - 0.5) for n in heat.shape)
+    height, width = heat.shape
+    return left / width, right / width, bottom / height, top / height
 
 
 def _rows(names: list[str]) -> tuple[Figure, Axes]:

@@ -207,18 +207,37 @@ class LabelNoiseChart:
         return [chart for setup in setups if (chart := self._chart(setup, len(setups))) is not None]
 
     def _chart(self, runs: list[Run], setups: int) -> Chart | None:
-        levels = {level[0].config["corruption"].get("fraction"): level for level in grouped(runs, _configuration)}
-        fractions = sorted(fraction for fraction in levels if fraction is not None)
+        """A curve for each kind of wrong labels; true labels, and labels that are all random, are the ends of drawn
+        ones."""
+        kinds: dict[str, dict[float, list[Run]]] = {}
+        for level in grouped(runs, _configuration):
+            kind, share = _label_noise(level[0])
+            if share is not None:
+                kinds.setdefault(kind, {}).setdefault(share, []).extend(level)
         panels = []
         for label, metric in self.panels.items():
-            counted = {fraction: comparable_runs(levels[fraction], metric, self.fitted) for fraction in fractions}
-            points = [(x, y) for x in fractions if (y := mean_of(counted[x], metric)) is not None]
-            if len(points) > 1:
-                panels.append(Curves("share of random labels", label, {label: points}))
+            found = {kind: self._points(levels, metric) for kind, levels in kinds.items()}
+            curves = {kind: points for kind, points in found.items() if len(points) > 1}
+            if curves:
+                named = {label if len(curves) == 1 else kind: points for kind, points in curves.items()}
+                panels.append(Curves("share of random labels", label, named))
         if not panels:
             return None
         name = self.name if setups == 1 else f"{self.name}_{runs[0].setup[:8]}"
-        return Chart(name, self.experiment, self.title, tuple(panels), tuple(runs))
+        title = self.title if setups == 1 else f"{self.title} ({runs[0].setup_name})"
+        return Chart(name, self.experiment, title, tuple(panels), tuple(runs))
+
+    def _points(self, levels: dict[float, list[Run]], metric: str) -> list[tuple[float, Estimate]]:
+        means = ((share, mean_of(comparable_runs(runs, metric, self.fitted), metric)) for share, runs in levels.items())
+        return sorted((share, mean) for share, mean in means if mean is not None)
+
+
+def _label_noise(run: Run) -> tuple[str, float | None]:
+    """The kind of a run's wrong labels, and the share that is drawn at random; None if that is not what is varied."""
+    corruption = run.config["corruption"]
+    kind = str(corruption.get("_target_", "")).rpartition(".")[2]
+    share = {"true_labels": 0.0, "random_labels": 1.0}.get(kind, corruption.get("fraction"))
+    return "RandomLabels" if kind in ("true_labels", "random_labels") else kind, share
 
 
 @checked

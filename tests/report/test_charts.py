@@ -49,6 +49,23 @@ def test_curves_against_the_share_of_random_labels(make_run, tmp_path):
     assert [(x, y.mean) for x, y in panel.series["X"]] == [(0.0, 0.5), (0.5, 1.0), (1.0, 1.5)]
 
 
+def test_each_kind_of_wrong_labels_has_a_curve_and_true_labels_are_an_end(make_run, tmp_path):
+    kinds = {"true_labels": (None, 0), "RandomLabels": (0.5, 1), "BalancedLabels": (1.0, 9), "random_labels": (None, 3)}
+    for name, (fraction, x) in kinds.items():
+        corruption = {"_target_": f"rebuttal.data.labels.{name}"} | ({"fraction": fraction} if fraction else {})
+        make_run(name, {"fit/x": float(x)}, corruption=corruption)
+    balanced = {"_target_": "rebuttal.data.labels.BalancedLabels", "fraction": 0.5}
+    make_run("half", {"fit/x": 7.0}, corruption=balanced)
+    (chart,) = LabelNoiseChart(name="c", experiment="toy", title="Title.", panels={"X": "fit/x"}).charts(
+        gather([tmp_path]).runs
+    )
+    curves = {kind: [(x, y.mean) for x, y in points] for kind, points in chart.panels[0].series.items()}
+    assert curves == {
+        "RandomLabels": [(0.0, 0.0), (0.5, 1.0), (1.0, 3.0)],
+        "BalancedLabels": [(0.5, 7.0), (1.0, 9.0)],
+    }
+
+
 def test_curves_whose_x_is_part_of_the_metric_names(make_run, tmp_path):
     make_run("0", {"s/kappa_300_1000": 0.4, "s/kappa_300_100": 0.1, "s/kappa_300_100_low": 0.0, "s/kappa_900_100": 0.2})
     spec = MetricNameChart(
