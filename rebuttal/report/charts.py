@@ -106,6 +106,10 @@ class Curves:
     log_x: bool = False
     log_y: bool = False
 
+    def label(self, name: str) -> str | None:
+        """What the legend calls a series: nothing, if there is no other and the axis says it."""
+        return name if len(self.series) > 1 or name != self.y else None
+
     def marks(self) -> dict[str, list[Mark]]:
         """Return what is drawn of each series."""
         lowest = _lowest(e for points in self.series.values() for _, e in points) if self.log_y else None

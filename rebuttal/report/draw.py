@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -87,12 +88,14 @@ def _dot(axes: Axes, mark: Mark, y: float, style: dict[str, Any], label: str | N
     axes.plot(mark.mean, y, style["marker"], color=style["color"], markersize=4, label=label)
 
 
+APART = 1.5  # ticks of a logarithmic axis whose labels stand side by side
+
+
 def _curves(axes: Axes, panel: Curves) -> None:
-    several = len(panel.series) > 1
     if panel.log_x:
         axes.set_xscale("log")  # before there are points: one alone has no limits that could be converted
     for (name, marks), style in zip(panel.marks().items(), line_styles(len(panel.series))):
-        _curve(axes, marks, style, name if several else None)
+        _curve(axes, marks, style, panel.label(name))
         if name in panel.vertical_lines:
             axes.axvline(panel.vertical_lines[name], color=style["color"], linewidth=0.8, linestyle=":")
     for name, value in panel.lines.items():
@@ -100,7 +103,9 @@ def _curves(axes: Axes, panel: Curves) -> None:
     if panel.vertical_lines:
         axes.plot([], [], ":", color=GREY, linewidth=0.8, label=panel.vertical_label)
     if panel.log_x:
-        _plain_numbers(axes.xaxis, sorted({float(mark.at) for marks in panel.marks().values() for mark in marks}))
+        found = sorted({float(mark.at) for marks in panel.marks().values() for mark in marks})
+        apart = all(b > APART * a for a, b in pairwise(found))
+        _plain_numbers(axes.xaxis, found if apart else ())
     if panel.log_y:
         axes.set_yscale("log")
         _plain_numbers(axes.yaxis)

@@ -167,7 +167,7 @@ def _curves(panel: Curves) -> figure:
     for (name, marks), style in zip(panel.marks().items(), line_styles(len(panel.series))):
         points: list[Point] = [(mark.at, mark.mean, f"{name}, {mark.at:g}", mark) for mark in marks]
         plot.line([x for x, *_ in points], [y for _, y, *_ in points], color=style["color"], line_width=2)
-        _points(plot, points, name if len(panel.series) > 1 else None, style, interval_of="y")
+        _points(plot, points, panel.label(name), style, interval_of="y")
         if name in panel.vertical_lines:
             plot.add_layout(_line(panel.vertical_lines[name], "height", style["color"], "dotted"))
     _reference_lines(plot, panel.lines, "width", math.nan)

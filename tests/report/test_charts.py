@@ -1,12 +1,13 @@
 import re
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from rebuttal.errors import ConfigError
-from rebuttal.report.charts import Curves, DotChart, Dots, LabelNoiseChart, MetricNameChart, verdict_chart
+from rebuttal.report.charts import Chart, Curves, DotChart, Dots, LabelNoiseChart, MetricNameChart, verdict_chart
 from rebuttal.report.claims import Claim
 from rebuttal.report.draw import draw, save
 from rebuttal.report.gather import Run, gather
@@ -157,6 +158,23 @@ def test_a_point_without_an_interval_takes_none_from_the_others(make_run, tmp_pa
     (axes,) = [axes for axes in draw(chart).axes if axes.lines]
     vertical = [line for line in axes.lines if len(set(line.get_xdata())) == 1 and len(line.get_xdata()) == 2]
     assert sorted(line.get_xdata()[0] for line in vertical) == [0.0, 1.0]
+
+
+def test_the_labels_of_many_steps_do_not_lie_on_each_other():
+    """Ticks are at the points if these lie far enough apart, else at round numbers."""
+    for steps in ([10, 30, 100], list(range(391, 6648, 391))):
+        points = [(float(step), Estimate(0.5, None, None, 1)) for step in steps]
+        chart = Chart("c", "e", "T.", (Curves("step", "loss", {"true labels": points}, log_x=True),), ())
+        figure = draw(chart)
+        figure.canvas.draw()
+        (axes,) = figure.axes
+        left, right = axes.get_xlim()
+        labels = [
+            tick for tick in axes.get_xticklabels() if left <= tick.get_position()[0] <= right and tick.get_text()
+        ]
+        boxes = sorted((label.get_window_extent().x0, label.get_window_extent().x1) for label in labels)
+        assert len(boxes) >= 3 and all(end < begin for (_, end), (begin, _) in pairwise(boxes))
+        assert [text.get_text() for text in figure.legends[0].get_texts()] == ["true labels"]  # no axis says it
 
 
 def drawn_in_print(axes, panel):
