@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -393,6 +394,8 @@ def verdict_chart(verdicts: Sequence[Verdict]) -> Chart | None:
         return None
     several = len({v.claim.name for v in judged}) < len(judged)
     names = [f"{v.claim.name} ({v.name})" if several else v.claim.name for v in judged]
+    counts = Counter(names)  # setups of which no setting that names show is another have one name
+    names = [f"{n}, {v.configuration[:8]}" if counts[n] > 1 else n for n, v in zip(names, judged)]
     series: dict[str, dict[str, Estimate]] = {}
     for name, v in zip(names, judged):
         series.setdefault(v.verdict, {})[name] = _distance(v)

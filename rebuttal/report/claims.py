@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from rebuttal.errors import ConfigError
 from rebuttal.report.read_yaml import read_yaml
 
 SAME_IN_ALL = ("id", "statement", "comparison", "threshold", "region", "regions", "each")  # of the regions of a claim
+TEXTS = ("id", "statement", "source", "experiment", "value", "command")
 ADDED = ("where", "settings")  # of a region to those of its entry
 LEDGER = CONFIG_DIR / "claims.yaml"
 
@@ -115,11 +117,18 @@ def _claim(entry: dict[str, Any], key: str) -> Claim:
     _check(claim, key)
     percent = f"{100 * claim.threshold:.6g} %"
     words = claim.statement.replace("{threshold}", f"{claim.threshold:g}").replace("{percent}", percent)
+    if left := re.search(r"\{[^{}]*\}", words):
+        raise ConfigError(f"{key}.statement: {left[0]} stands for nothing; allowed: {{threshold}}, {{percent}}")
     return replace(claim, statement=words)
 
 
 def _check(claim: Claim, key: str) -> None:
     """Raise `ConfigError` for what no run can satisfy, and for keys that would be ignored."""
+    for name in TEXTS:
+        if not getattr(claim, name).strip():
+            raise ConfigError(f"{key}.{name}: empty; allowed: a text")
+    if not 0 < claim.fit_target <= 1:
+        raise ConfigError(f"{key}.fit_target={claim.fit_target:g}: of an accuracy; allowed: above 0, at most 1")
     for metric, (low, high) in claim.where.items():
         if low > high:
             raise ConfigError(f"{key}.where.{metric}={[low, high]}: no number is in it; allowed: the lower one first")

@@ -144,6 +144,9 @@ def test_the_overview_shows_each_claim_at_its_distance_from_the_threshold():
     few = verdict_chart(judge([above], runs[:2])).panels[0].series["inconclusive"]["above"]
     assert few.low is few.high is None and few.mean == 1
     assert verdict_chart(judge([above], [])) is None
+    others = [replace(run, configuration="another", folder=Path(f"b{run.seed}")) for run in runs]  # of the same name
+    dots = verdict_chart(judge([above], [*runs, *others])).panels[0]
+    assert len(set(dots.categories)) == 2 and sum(len(one) for one in dots.series.values()) == 2
 
 
 def test_a_point_without_an_interval_takes_none_from_the_others(make_run, tmp_path):

@@ -116,6 +116,9 @@ def test_each_value_is_judged_in_each_region(tmp_path):
             entry(where="{m: [5, 1]}"),
             r"claims\[0\]\.where\.m=\[5\.0, 1\.0\]: no number is in it; allowed: the lower one",
         ),
+        (entry(statement='"{treshold} %"'), r"claims\[0\]\.statement: \{treshold\} stands for nothing; allowed: \{thr"),
+        (entry(source="' '"), r"claims\[0\]\.source: empty; allowed: a text"),
+        (entry(fit_target="99"), r"claims\[0\]\.fit_target=99: of an accuracy; allowed: above 0, at most 1"),
         (entry(against="m/p", over="m/q"), r"claims\[0\]\.over=m/q: a rank correlation has none; allowed: null"),
         (entry(against="m/p", threshold="2"), r"claims\[0\]\.threshold=2: a rank correlation; allowed: -1 to 1"),
         (
