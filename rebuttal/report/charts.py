@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import textwrap
 from collections import Counter
@@ -15,6 +14,7 @@ from pydantic import Field
 from rebuttal.config import checked
 from rebuttal.errors import ConfigError
 from rebuttal.report.gather import Run
+from rebuttal.report.naming import random_share
 from rebuttal.report.tables import Named, Selection, Table, comparable_runs, data_and_size, grouped, mean_of, named
 from rebuttal.report.verdicts import DECISIONS, Verdict
 from rebuttal.statistics import Estimate, estimate
@@ -239,10 +239,8 @@ class LabelNoiseChart:
 
 def _label_noise(run: Run) -> tuple[str, float | None]:
     """The kind of a run's wrong labels, and the share that is drawn at random; None if that is not what is varied."""
-    corruption = run.config["corruption"]
-    kind = str(corruption.get("_target_", "")).rpartition(".")[2]
-    share = {"true_labels": 0.0, "random_labels": 1.0}.get(kind, corruption.get("fraction"))
-    return "RandomLabels" if kind in ("true_labels", "random_labels") else kind, share
+    kind = str(run.config["corruption"].get("_target_", "")).rpartition(".")[2]
+    return "RandomLabels" if kind in ("true_labels", "random_labels") else kind, random_share(run.config)
 
 
 @checked
@@ -415,7 +413,7 @@ def verdict_chart(verdicts: Sequence[Verdict]) -> Chart | None:
 
 def _distance(v: Verdict) -> Estimate:
     sign = 1 if v.claim.comparison == "at_least" else -1
-    ends = [v.median if end is None or math.isinf(end) else end for end in (v.low, v.median, v.high)]
+    ends = [v.median if end is None else end for end in (v.median, *v.ends)]
     low, middle, high = sorted(sign * (float(end or 0) - v.claim.threshold) for end in ends)
     unit = max(abs(low), abs(high)) or 1.0
     known = v.low is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from itertools import product
 from typing import Any
@@ -84,29 +84,25 @@ class TimeToFit:
             yield f"{key}={stage}", (f"{stage}/steps",)
 
     def rows(self, runs: Sequence[Run]) -> list[Row]:
-        """Return a row for each two groups of a setup, or with one for all labels of each configuration."""
+        """Return a row for each two kinds of labels of a setup; if all runs have both groups, one a configuration."""
         own = [run for run in runs if run.experiment == self.experiment]
-        if not self.by_labels:
-            return self._rows((self.a, self.b, group, group) for group in grouped(own, _configuration))
-        return self._rows(
-            (_kind(self.a, x, len(of_a)), _kind(self.b, y, len(of_b)), x, y)
-            for group in grouped(own, _setup)
-            for of_a in [self._kinds(group, self.a)]
-            for of_b in [self._kinds(group, self.b)]
-            for x, y in product(of_a, of_b)
-        )
-
-    def _rows(self, groups: Iterable[tuple[str, str, list[Run], list[Run]]]) -> list[Row]:
         rows = []
-        for name_a, name_b, of_a, of_b in groups:
-            a, b = self._times(of_a, self.stage_a), self._times(of_b, self.stage_b)
-            if a and b:
-                setup = of_a[0].setup_name if self.by_labels else of_a[0].name
-                rows.append(self._row({"configuration": setup, "a": name_a, "b": name_b}, a, b))
+        for group in grouped(own, _setup if self.by_labels else _configuration):
+            kinds = self._kinds(group, self.a).items(), self._kinds(group, self.b).items()
+            for (name_a, of_a), (name_b, of_b) in product(*kinds):
+                a, b = self._times(of_a, self.stage_a), self._times(of_b, self.stage_b)
+                if a and b:
+                    setup = group[0].setup_name if self.by_labels else group[0].name
+                    rows.append(self._row({"configuration": setup, "a": name_a, "b": name_b}, a, b))
         return rows
 
-    def _kinds(self, runs: Sequence[Run], labels: str) -> list[list[Run]]:
-        return grouped((run for run in runs if labels_name(run.config) == labels), _configuration)
+    def _kinds(self, runs: list[Run], name: str) -> dict[str, list[Run]]:
+        """Return the runs of a group or, by its labels, of each kind of them, with its configuration if there are
+        several."""
+        if not self.by_labels:
+            return {name: runs}
+        kinds = grouped((run for run in runs if labels_name(run.config) == name), _configuration)
+        return {name if len(kinds) == 1 else f"{name} ({kind[0].name})": kind for kind in kinds}
 
     def _row(self, head: Row, a: Times, b: Times) -> Row:
         row = {"experiment": self.experiment, **head}
@@ -196,11 +192,6 @@ def _untested(found: Comparison) -> Comparison:
     """The comparison without what generalizes from its seeds."""
     nothing: dict[str, Any] = dict.fromkeys(("low", "high", "effect_size", "p_paired", "p_welch", "p_mann_whitney"))
     return replace(found, **nothing)
-
-
-def _kind(labels: str, runs: Sequence[Run], kinds: int) -> str:
-    """The name of these labels, with that of the configuration if several have it."""
-    return labels if kinds == 1 else f"{labels} ({runs[0].name})"
 
 
 def _defined(runs: Sequence[Run], metric: str) -> list[float] | None:

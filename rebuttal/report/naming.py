@@ -60,15 +60,24 @@ def dataset_name(config: Config, places: Places = ()) -> str:
 
 def labels_name(config: Config) -> str:
     """Describe the labels that the network was trained on, e.g. "25% random labels"; those of noise are random."""
-    corruption = config.get("corruption") or {}
     if (config.get("dataset") or {}).get("_target_") in LABELLED_AT_RANDOM:
         return "random labels"
-    fraction = corruption.get("fraction", 0.0)
-    if corruption.get("_target_", "").endswith("PermutedLabels"):
+    share = random_share(config)
+    if share is None:
         return "permuted labels"
-    if corruption.get("_target_", "").endswith(("random_labels", "BalancedLabels")) or fraction == 1:
+    if share == 1:
         return "random labels"
-    return f"{100 * fraction:g}% random labels" if fraction else "true labels"
+    return f"{100 * share:g}% random labels" if share else "true labels"
+
+
+def random_share(config: Config) -> float | None:
+    """Return the share of labels that the corruption draws at random; None if it permutes them."""
+    corruption = config.get("corruption") or {}
+    kind = corruption.get("_target_", "")
+    if kind.endswith("PermutedLabels"):
+        return None
+    share: float = corruption.get("fraction", 1.0 if kind.endswith(("random_labels", "BalancedLabels")) else 0.0)
+    return share
 
 
 def setting(config: Any, path: str, missing: Any = None) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -145,8 +144,8 @@ def _claim_row(v: Verdict) -> dict[str, object]:
         "left_out_shared": len(v.shared),
         "measured": format_verdict(v),
         "median": v.median,
-        "low": v.low if v.low is not None and math.isfinite(v.low) else None,
-        "high": v.high if v.high is not None and math.isfinite(v.high) else None,
+        "low": v.ends[0],
+        "high": v.ends[1],
         "comparison": v.claim.comparison,
         "threshold": v.claim.threshold,
         "p_holm": v.p,

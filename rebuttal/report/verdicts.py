@@ -15,6 +15,7 @@ that share a network with another run, are left out and listed.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -92,6 +93,12 @@ class Verdict:
     def censored(self) -> int:
         """How many of the values are bounds."""
         return sum(bound != 0 for bound in self.bounds)
+
+    @property
+    def ends(self) -> tuple[float | None, float | None]:
+        """Those of the interval; None where there is none, and where it is open."""
+        low, high = (end if end is not None and math.isfinite(end) else None for end in (self.low, self.high))
+        return low, high
 
     @property
     def claimed(self) -> str:
@@ -238,8 +245,10 @@ def _value(claim: Claim, run: Run) -> Found:
     number = _ratio(claim, run, claim.value, claim.over)
     if number is not None:
         return number, 0
-    bounds = [(_ratio(claim, run, claim.lower_bound, claim.over), 1)]
-    bounds += [(_ratio(claim, run, claim.upper_bound, claim.over), -1)]
+    bounds = [
+        (_ratio(claim, run, claim.lower_bound, claim.over), 1),
+        (_ratio(claim, run, claim.upper_bound, claim.over), -1),
+    ]
     if claim.over_lower_bound is not None:
         farthest = _ratio(claim, run, claim.value, claim.over_lower_bound)
         bounds += [(farthest, 1 if (farthest or 0) < 0 else -1)]  # a larger divisor brings it nearer to 0
