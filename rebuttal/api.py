@@ -20,6 +20,7 @@ from rebuttal.errors import ConfigError, as_config_errors, check_working_directo
 from rebuttal.launch.expand import SEARCHPATH, packages_in
 from rebuttal.launch.settings import check_seeds_of_trial
 from rebuttal.progress.console import console, signs_replaced
+from rebuttal.rounding import percent
 from rebuttal.runs.execute import execute
 from rebuttal.runs.folder import Asked, as_path
 from rebuttal.runs.load import load
@@ -76,7 +77,7 @@ def run_baseline_replication(
         rows.append({"architecture": architecture, "labels": labels, "seed": seed, **found})
         if verbose:
             train_accuracy, test_accuracy = found["train_accuracy"], found["test_accuracy"]
-            said = f"train {train_accuracy:.2%}, test {test_accuracy:.2%}"
+            said = f"train {percent(train_accuracy, 2)}, test {percent(test_accuracy, 2)}"
             console.print(f"{architecture}, labels={labels}, seed={seed}: {said}")
     return pd.DataFrame(rows)
 

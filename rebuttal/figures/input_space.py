@@ -8,6 +8,7 @@ from matplotlib.colors import BoundaryNorm, Colormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
 
 from rebuttal.figures.style import STYLE, WIDTH, panels
+from rebuttal.rounding import percent
 
 
 def decision_regions(
@@ -29,7 +30,7 @@ def decision_regions(
         images: tuple[tuple[str, np.ndarray, Colormap, Normalize], ...] = (
             ("teacher", teacher, colours, by_class),
             ("student", student, colours, by_class),
-            (f"equal on {same.mean():.0%}", same, two, Normalize(0, 1)),
+            (f"equal on {percent(same.mean())}", same, two, Normalize(0, 1)),
         )
         for axes, (title, image, colour_map, norm) in zip(row, images):
             axes.imshow(image, cmap=colour_map, norm=norm, origin="lower", extent=extent, interpolation="nearest")

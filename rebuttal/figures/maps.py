@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from rebuttal.figures.style import GREY, STYLE, WIDTH, line_styles
+from rebuttal.rounding import percent
 
 COLOURS = ("#1b7837", "#a6dba0", "#d9d9d9", "#c2a5cf", "#fee391")  # of the regions, in their order
 
@@ -64,7 +65,7 @@ def _plane(axes: Axes, cells: Mapping[tuple[int, int], Row], count: int) -> None
     for (j, i), number in np.ndenumerate(table):
         agreement = cells[n1s[i], n2s[j]]["agreement"]
         colour = "white" if number == 0 else "black"  # the first region is dark
-        words = "–" if agreement is None else f"{100 * agreement:.0f}"
+        words = "–" if agreement is None else percent(agreement).removesuffix("%")
         axes.text(i, j, words, ha="center", va="center", color=colour)
     axes.set_xticks(range(len(n1s)), [f"{n:,}" for n in n1s])
     axes.set_yticks(range(len(n2s)), [f"{n:,}" for n in n2s])

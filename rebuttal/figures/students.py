@@ -25,6 +25,7 @@ from rebuttal.figures.style import (
     panels,
     share_panel,
 )
+from rebuttal.rounding import fixed
 from rebuttal.statistics import NeededSize, power_law
 
 _MARK: dict[str, Any] = {"color": ORANGE, "markeredgecolor": "black", "markeredgewidth": 0.6, "linestyle": "none"}
@@ -61,19 +62,20 @@ def agreement_bars(students: dict[str, Row]) -> Figure:
         right.axvline(0, color=GREY, linewidth=0.8)
         right.set_xlim(min(-0.05, right.get_xlim()[0]), 1)
         right.set_xlabel("kappa (0: chance, 1: equal)")
-        figure.legend(loc="outside upper center", ncols=3)
+        handles, labels = left.get_legend_handles_labels()
+        named = dict(zip(labels, handles))  # not every student has every mark
+        figure.legend(list(named.values()), list(named), loc="outside upper center", ncols=3)
         return figure
 
 
 def _agreement_bar(axes: Axes, y: int, found: Row) -> None:
-    label = {key: key if y == 0 else None for key in ("agreement", "on its own inputs", "majority class", "chance")}
-    axes.barh(y, found["agreement"], height=0.55, color=BLUE, alpha=0.85, label=label["agreement"])
+    axes.barh(y, found["agreement"], height=0.55, color=BLUE, alpha=0.85, label="agreement")
     axes.plot([found["agreement_low"], found["agreement_high"]], [y, y], color="black", linewidth=1)
     own = found.get("train_agreement")  # a judge's student may have none
     if own is not None:
-        axes.plot(own, y, "|", color=BLUE, markersize=13, markeredgewidth=2, label=label["on its own inputs"])
-    axes.plot(found["majority_agreement"], y, "D", **_MARK, markersize=5, label=label["majority class"])
-    axes.plot(found["chance_agreement"], y, "v", **_MARK, markersize=4, label=label["chance"])
+        axes.plot(own, y, "|", color=BLUE, markersize=13, markeredgewidth=2, label="on its own inputs")
+    axes.plot(found["majority_agreement"], y, "D", **_MARK, markersize=5, label="majority class")
+    axes.plot(found["chance_agreement"], y, "v", **_MARK, markersize=4, label="chance")
 
 
 def _kappa_interval(axes: Axes, y: int, found: Row) -> None:
@@ -247,7 +249,7 @@ def architecture_table(kappas: list[list[float | None]], names: Sequence[str]) -
         table = np.array([[np.nan if k is None else k for k in row] for row in kappas])
         image = axes.imshow(table, cmap="cividis", vmin=0, vmax=1)
         for (i, j), kappa in np.ndenumerate(table):
-            text = "–" if np.isnan(kappa) else f"{kappa:.2f}"
+            text = "–" if np.isnan(kappa) else fixed(kappa, 2)
             axes.text(j, i, text, ha="center", va="center", color="black" if kappa > 0.5 else "white")
         axes.set_xticks(range(len(names)), names)
         axes.set_yticks(range(len(names)), names)

@@ -161,7 +161,7 @@ class DotChart:
         return [
             chart
             for table in tables
-            if table.name == self.table or table.name.startswith(f"{self.table}_")
+            if table.declared == self.table
             if (chart := self._chart(table, thresholds)) is not None
         ]
 
@@ -369,19 +369,22 @@ def _history(run: Run, stage: str) -> pd.DataFrame:
     try:
         table = pd.read_csv(run.folder / "history.csv")
         own = table[table["stage"] == stage].drop(columns="stage").apply(pd.to_numeric, errors="coerce")
-        return own.dropna(subset="step").set_index("step")
+        return own.dropna(subset="step").drop_duplicates("step", keep="last").set_index("step")
     except (OSError, ValueError, KeyError):
         return pd.DataFrame()
 
 
 def _mean_curve(histories: Sequence[pd.DataFrame], column: str) -> list[tuple[float, Estimate]]:
-    """Return the mean of a column over the runs that have it at a step; those that have ended have it no longer."""
-    found: dict[float, list[float]] = {}
-    for history in histories:
-        values = history.get(column, pd.Series(dtype=float)).dropna()
-        for step, value in zip(values.index.tolist(), values.tolist()):
-            found.setdefault(step, []).append(value)
-    return [(step, mean) for step, values in sorted(found.items()) if (mean := estimate(values)) is not None]
+    """Return the mean of a column over the runs that have one, at the steps at which each has it or has ended.
+
+    A run that has ended counts with its last value: without it, those that take long would be shown alone."""
+    curves = [values for history in histories if len(values := history.get(column, pd.Series(dtype=float)).dropna())]
+    found = pd.concat(curves, axis="columns").sort_index() if curves else pd.DataFrame()
+    for position, curve in enumerate(curves):
+        ended = found.index > curve.index.max()
+        found.iloc[ended, position] = curve.loc[curve.index.max()]
+    means = ((step, estimate(values.tolist())) for step, values in found.dropna().iterrows())
+    return [(float(step), mean) for step, mean in means if mean is not None]
 
 
 def verdict_chart(verdicts: Sequence[Verdict]) -> Chart | None:

@@ -53,7 +53,11 @@ class Published:
             for heading in (label, f"{label}, published", f"{label}: difference", f"{label}: within")
         ]
         rows = tuple(row for label, one in self.rows.items() for row in self._rows(label, one, own))
-        return [Table(self.name, self.experiment, self.title, "network", ("seeds", *headings), rows, own)]
+        return [
+            Table(
+                self.name, self.experiment, self.title, "network", ("seeds", *headings), rows, own, declared=self.name
+            )
+        ]
 
     def _rows(self, label: str, row: PublishedRow, runs: Sequence[Run]) -> list[tuple[str, tuple[Cell, ...]]]:
         found = grouped((run for run in runs if row.has(run)), lambda run: run.configuration)

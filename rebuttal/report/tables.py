@@ -15,6 +15,7 @@ from rebuttal.report.gather import Run
 from rebuttal.report.latex import escaped
 from rebuttal.report.naming import dataset_name, has_settings, labels_name
 from rebuttal.report.verdicts import Verdict
+from rebuttal.rounding import decimals, fixed, significant
 from rebuttal.statistics import Estimate, estimate
 
 Cell = Estimate | str | None
@@ -26,8 +27,8 @@ Named = Iterator[tuple[str, tuple[str, ...]]]
 class Table:
     """Labelled rows of cells, computed from `runs`.
 
-    `name` is unique and the stem of the table's files. `corner`: the heading of the row labels. `left_out`: runs whose
-    networks did not fit.
+    `name` is unique and the stem of the table's files; tables of one declaration share what it calls them, `declared`.
+    `corner`: the heading of the row labels. `left_out`: runs whose networks did not fit.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Table:
     rows: tuple[tuple[str, tuple[Cell, ...]], ...]
     runs: tuple[Run, ...]
     left_out: tuple[Run, ...] = ()
+    declared: str = ""
 
     def text(self) -> pd.DataFrame:
         """Return the table for readers: each mean ± half of its 95 % interval."""
@@ -133,6 +135,7 @@ class Grid:
             rows=tuple((label, tuple(cells[i] for i in kept)) for label, cells in nonempty.items()),
             runs=tuple(counted),
             left_out=tuple(run for run in runs if run not in counted),
+            declared=self.name,
         )
 
 
@@ -226,6 +229,7 @@ class Levels:
             ),
             runs=tuple(counted),
             left_out=tuple(run for run in runs if run not in counted),
+            declared=self.name,
         )
 
     def _means(self, level: list[Run]) -> tuple[Cell, ...]:
@@ -286,8 +290,8 @@ def format_cell(cell: Cell) -> str:
         return _significant(cell.mean, 4, (1.0,))
     if half < 1e-4 * abs(cell.mean):
         return f"{_significant(cell.mean, 5, (1.0,))} ± {half:.1g}"
-    decimals = _decimals((cell.mean,), half, (1.0,))
-    return f"{cell.mean:,.{decimals}f} ± {half:,.{decimals}f}"
+    digits = decimals((cell.mean,), half, (1.0,))
+    return f"{cell.mean:,.{digits}f} ± {half:,.{digits}f}"
 
 
 def format_verdict(v: Verdict) -> str:
@@ -312,45 +316,16 @@ def format_interval(middle: float, low: float, high: float, limits: Sequence[flo
     half = (max(numbers) - min(numbers)) / 2
     if len(numbers) == 3 and half < 1e-4 * abs(middle):
         return _significant(middle, 4, limits)
-    decimals = _decimals(numbers, half, limits)
+    digits = decimals(numbers, half, limits)
     shown, least, most = (
-        f"{number:,.{decimals}f}" if math.isfinite(number) else ("-∞" if number < 0 else "∞")
+        f"{number:,.{digits}f}" if math.isfinite(number) else ("-∞" if number < 0 else "∞")
         for number in (middle, low, high)
     )
     return f"{shown} ({least} to {most})"
 
 
-FINEST = 9  # decimals: what differs less is rounding of the arithmetic
-
-
-def _decimals(numbers: Iterable[float], half: float, limits: Sequence[float]) -> int:
-    """Return how many decimals give `half` two significant digits and keep the numbers on their sides of the limits."""
-    decimals = max(0, 1 - math.floor(math.log10(half))) if half else 0
-    return max((_first(round, number, limits, decimals) for number in numbers), default=decimals)
-
-
 def _significant(number: float, digits: int, limits: Sequence[float]) -> str:
-    """Return a number with so many significant digits, or as many more as keep it on its side of the limits."""
-    if abs(number) >= 1000:
-        return f"{number:,.{_first(round, number, limits, 0)}f}"
-    return f"{number:.{_first(_to_digits, number, limits, digits)}g}"
-
-
-def _to_digits(number: float, digits: int) -> float:
-    return float(f"{number:.{digits}g}")
-
-
-def _first(rounded: Callable[[float, int], float], number: float, limits: Sequence[float], least: int) -> int:
-    """Return the smallest number of digits, of at least so many, with which no limit is reached or crossed."""
-    exact = round(number, FINEST)
-    for digits in range(least, FINEST):
-        if all(_side(rounded(number, digits), limit) == _side(exact, limit) for limit in limits):
-            return digits
-    return max(least, FINEST)
-
-
-def _side(number: float, limit: float) -> int:
-    return (number > limit) - (number < limit)
+    return fixed(number, 0, limits) if abs(number) >= 1000 else significant(number, digits, limits)
 
 
 def _noise_key(runs: list[Run]) -> tuple[str, float]:

@@ -27,6 +27,7 @@ from rich.table import Table
 from rebuttal.errors import ConfigError, UserError, as_one_line
 from rebuttal.progress.console import console, wide_console
 from rebuttal.progress.status_file import LOCK, STATUS, is_lock, is_running, read_status
+from rebuttal.rounding import significant
 from rebuttal.runs.provenance import essence, needs, networks_used, provenance, run_identity
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Outcome, Stage
@@ -382,5 +383,5 @@ def _measure_table(stage: str, outcome: Outcome) -> Table:
         table.add_column(function.replace("_", "\n"), justify="right", no_wrap=True)
     for key in outcome.shown:
         values = (outcome.table[key].get(function) for function in functions)
-        table.add_row(key, *("–" if value is None else f"{value:.3g}" for value in values))
+        table.add_row(key, *("–" if value is None else significant(value, 3) for value in values))
     return table

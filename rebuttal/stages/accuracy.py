@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rebuttal.config import checked
 from rebuttal.measures.agreement import label_recall
+from rebuttal.rounding import percent
 from rebuttal.stages.function import FunctionOption, check_function
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome, Stage
@@ -78,8 +79,8 @@ class Accuracy:
 
 
 def _words(m: Metrics) -> str:
-    words = f"right on {m['train_accuracy']:.2%} of {m['train_size']:,} training labels, "
-    words += f"{m['test_accuracy']:.2%} of {m['test_size']:,} others"
+    words = f"right on {percent(m['train_accuracy'], 2)} of {m['train_size']:,} training labels, "
+    words += f"{percent(m['test_accuracy'], 2)} of {m['test_size']:,} others"
     if m["residual"] is not None:
         words += f"; of its equations there remains {m['residual']:.1g}"
     if m["largest_weight"] is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rebuttal.config import checked
 from rebuttal.errors import ConfigError
 from rebuttal.models.model import ModelOption
+from rebuttal.rounding import fixed
 from rebuttal.stages.mimic import Mimic
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome, Stage
@@ -56,7 +57,8 @@ class Architectures:
                 metrics[f"{teacher}_{own}_{key}"] = found[key]
         kappas = {(t, s): metrics[f"{t}_{s}_kappa"] or 0.0 for t, s, _ in self._pairs()}
         (teacher, own), best = max(kappas.items(), key=lambda item: item[1])
-        words = f"κ from {min(kappas.values()):.2f} to {best:.2f}; highest for student {own} and teacher {teacher}"
+        least, most = fixed(min(kappas.values()), 2), fixed(best, 2)
+        words = f"κ from {least} to {most}; highest for student {own} and teacher {teacher}"
         return Outcome(metrics, words=words)
 
     def figures(self, session: Session) -> dict[str, Figure]:

@@ -11,6 +11,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from rebuttal.config import checked
 from rebuttal.errors import ConfigError, TrainingError
+from rebuttal.rounding import percent
 from rebuttal.stages.function import FunctionOption
 from rebuttal.stages.mimic import METRICS, OF_HELD_BACK, Mimic
 from rebuttal.stages.networks import Network
@@ -131,7 +132,7 @@ def _choice_in_words(best: Mimic, metrics: Metrics, candidates: int) -> str:
     recipe = best.training
     temperature = f", T = {best.temperature:g}" if best.target == "soft" else ""
     words = (
-        f"chosen of {candidates} by {metrics['held_back_agreement']:.1%} on what it held back: learning rate "
+        f"chosen of {candidates} by {percent(metrics['held_back_agreement'], 1)} on what it held back: learning rate "
         f"{recipe.lr:g}, {type(recipe.schedule).__name__.lower()}, weight decay {recipe.weight_decay:g}{temperature}, "
         f"after {metrics['chosen_steps']} of {metrics['steps']} steps"
     )

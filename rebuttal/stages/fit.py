@@ -14,6 +14,7 @@ from rebuttal.errors import ConfigError
 from rebuttal.measures.agreement import wilson
 from rebuttal.models.model import ModelOption
 from rebuttal.models.preprocess import CropAndNormalise, PreprocessOption
+from rebuttal.rounding import percent
 from rebuttal.seeds import derive, generator, torch_stream
 from rebuttal.stages.networks import Network, empty_network, new_network, parameter_count, restore_network
 from rebuttal.stages.seeds import Seeds
@@ -236,7 +237,7 @@ def _accuracies(last: dict[str, float], train_size: int, test_size: int) -> Metr
 
 def _words(m: Metrics) -> str:
     if m["epochs_to_fit"] is None:
-        fitted = f"fits {m['train_accuracy']:.2%} of its training labels after {m['epochs']} epochs (never all)"
+        fitted = f"fits {percent(m['train_accuracy'], 2)} of its training labels after {m['epochs']} epochs (never all)"
     else:
         fitted = f"fits every training label after {m['epochs_to_fit']} epochs ({m['steps_to_fit']} steps)"
-    return f"{fitted}; test accuracy {m['test_accuracy']:.1%} on {m['test_size']} inputs"
+    return f"{fitted}; test accuracy {percent(m['test_accuracy'], 1)} on {m['test_size']} inputs"

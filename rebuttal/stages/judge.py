@@ -10,6 +10,7 @@ from rebuttal.config import checked
 from rebuttal.data.dataset import Dataset, DatasetOption
 from rebuttal.errors import ConfigError
 from rebuttal.measures.agreement import AGREEMENT, agreement, confusion, label_recall
+from rebuttal.rounding import percent
 from rebuttal.stages.function import FunctionOption, Logits, check_function, finite
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome, Stage, kappa_in_words
@@ -115,8 +116,8 @@ class Judge:
 
 
 def _words(m: Metrics, also: list[str]) -> str:
-    words = f"agreement {m['agreement']:.1%} on held-out inputs ({kappa_in_words(m['kappa'])})"
+    words = f"agreement {percent(m['agreement'], 1)} on held-out inputs ({kappa_in_words(m['kappa'])})"
     for name in also:
-        words += f", {m[f'agreement_{name}']:.1%} on {name} ({kappa_in_words(m[f'kappa_{name}'])})"
-    recall = f"{m['training_label_accuracy']:.1%} of the teacher's training labels recalled"
+        words += f", {percent(m[f'agreement_{name}'], 1)} on {name} ({kappa_in_words(m[f'kappa_{name}'])})"
+    recall = f"{percent(m['training_label_accuracy'], 1)} of the teacher's training labels recalled"
     return f"{words}; {recall} ({kappa_in_words(m['training_label_kappa'])})"

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from rebuttal.config import checked
 from rebuttal.errors import ConfigError
+from rebuttal.rounding import percent
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome
 from rebuttal.stages.variants import Learner, student_dataset, with_student_size
@@ -79,5 +80,5 @@ class LearningCurve:
             points = [(size, student) for owner, size, student in self._points(session) if owner == name]
             (fewest, first), (most, last) = points[0], points[-1]
             low, high = (student.run(session).metrics["agreement"] for student in (first, last))
-            curves.append(f"{name}: {low:.0%} with {fewest} inputs, {high:.0%} with {most}")
+            curves.append(f"{name}: {percent(low)} with {fewest} inputs, {percent(high)} with {most}")
         return "agreement by number of new inputs. " + "; ".join(curves)

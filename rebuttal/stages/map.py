@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field, PositiveInt
 
 from rebuttal.config import checked
+from rebuttal.rounding import percent
 from rebuttal.stages.factors import with_factor
 from rebuttal.stages.regions import REGIONS, border, holds, logistic, region
 from rebuttal.stages.session import Session
@@ -207,8 +208,8 @@ def _words(m: Metrics) -> str:
     words = f"cells of the map: {counts}"
     if m["border_at_r"] is not None:
         words += (
-            f"; r alone says of {m['border_r']:.0%} of held-out cells rightly whether the thesis holds (the more "
-            f"frequent answer: {m['border_constant']:.0%}), from r = {m['border_at_r']:.2g}; with n1 "
-            f"{m['border_r_n1']:.0%}, with K, d, width and depth {m['border_all']:.0%}"
+            f"; r alone says of {percent(m['border_r'])} of held-out cells rightly whether the thesis holds (the more "
+            f"frequent answer: {percent(m['border_constant'])}), from r = {m['border_at_r']:.2g}; with n1 "
+            f"{percent(m['border_r_n1'])}, with K, d, width and depth {percent(m['border_all'])}"
         )
     return words

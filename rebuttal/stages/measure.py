@@ -19,6 +19,7 @@ from rebuttal.errors import ConfigError, UserError
 from rebuttal.measures.layers import faster, unsupported
 from rebuttal.measures.measure import Findings, MeasureOption, Probes, Subject, logits_at
 from rebuttal.progress.console import track
+from rebuttal.rounding import percent
 from rebuttal.seeds import generator
 from rebuttal.stages.function import FunctionOption, check_function, finite
 from rebuttal.stages.networks import empty_network
@@ -231,5 +232,5 @@ class Measure:
     def _words(self, table: dict[str, dict[str, float | None]]) -> str:
         words = f"{len(table)} numbers for each of {', '.join(self.functions)}; all are in the table beside the metrics"
         if unfit := [name for name, value in table.get("fitted", {}).items() if value == 0]:
-            words += f". Below the fit target of {self.fit_target:.0%}, not to be compared: {', '.join(unfit)}"
+            words += f". Below the fit target of {percent(self.fit_target)}, not to be compared: {', '.join(unfit)}"
         return words

@@ -13,6 +13,7 @@ from torch import Tensor
 from rebuttal.config import checked
 from rebuttal.data.examples import Examples
 from rebuttal.errors import ConfigError
+from rebuttal.rounding import fixed, percent
 from rebuttal.seeds import generator
 from rebuttal.stages.fit import Fit
 from rebuttal.stages.session import Session
@@ -151,7 +152,8 @@ def _right(part: PartialFit, examples: Examples, session: Session) -> np.ndarray
 def _words(m: Metrics) -> str:
     if m["memorisation"] is None:
         return "no example was in some subsets and not in others"
-    words = (
-        f"memorisation {m['memorisation']:.2f}: right about {m['right_in']:.1%} of the examples that a network had, "
+    right_in, right_out, memorised = (percent(m[name], 1) for name in ("right_in", "right_out", "memorised"))
+    return (
+        f"memorisation {fixed(m['memorisation'], 2)}: right about {right_in} of the examples that a network had, about "
+        f"{right_out} of those that it had not; {memorised} of them memorised"
     )
-    return words + f"about {m['right_out']:.1%} of those that it had not; {m['memorised']:.1%} of them memorised"

@@ -18,6 +18,7 @@ from rebuttal.errors import ConfigError, TrainingError
 from rebuttal.measures.agreement import AGREEMENT, agreement, centred, confusion, label_recall
 from rebuttal.models.model import Model, ModelOption
 from rebuttal.models.preprocess import CropAndNormalise, PreprocessOption
+from rebuttal.rounding import fixed, percent
 from rebuttal.seeds import derive, generator, torch_stream
 from rebuttal.stages.function import FunctionOption, Logits, check_function, finite
 from rebuttal.stages.networks import (
@@ -464,23 +465,25 @@ def _converged(rows: Sequence[Mapping[str, float]]) -> bool:
 
 
 def _words(m: Metrics, shuffled: bool) -> str:
-    own = f"with {m['train_agreement']:.1%} of the {m['student_size']} answers that it was dealt"
+    own = f"with {percent(m['train_agreement'], 1)} of the {m['student_size']} answers that it was dealt"
     if not shuffled:
-        own = f"on {m['train_agreement']:.1%} of its own {m['student_size']}"
+        own = f"on {percent(m['train_agreement'], 1)} of its own {m['student_size']}"
+    agreement = percent(m["agreement"], 1)
     words = (
-        f"agrees with its teacher on {m['agreement']:.1%} of {m['test_size']} new inputs and {own}{_asked(m['r'])}; "
-        f"the teacher's most common class alone scores {m['majority_agreement']:.1%}"
+        f"agrees with its teacher on {agreement} of {m['test_size']} new inputs and {own}{_asked(m['r'])}; "
+        f"the teacher's most common class alone scores {percent(m['majority_agreement'], 1)}"
     )
     if m["unseen_memorised_agreement"] is not None:
-        words += f"; it gives {m['unseen_memorised_agreement']:.1%} of the labels that its teacher memorised, unseen"
+        recalled = percent(m["unseen_memorised_agreement"], 1)
+        words += f"; it gives {recalled} of the labels that its teacher memorised, unseen"
     if m["kappa"] is None:
         return f"{words}; both give a single class, so that κ is undefined"
-    kappa = f"κ = {m['kappa']:.2f}"
+    kappa = f"κ = {fixed(m['kappa'], 2)}"
     if m["majority_agreement"] > 0.9:
         return f"{words}; {kappa}, but the teacher gives little more than one class, so that there is little to learn"
     if m["kappa_low"] <= 0 <= m["kappa_high"]:
         return f"{words}; {kappa}, no better than chance: it learnt nothing of the function"
-    return f"{words}; {kappa}: it reaches {m['kappa']:.0%} of the possible agreement beyond chance"
+    return f"{words}; {kappa}: it reaches {percent(m['kappa'])} of the possible agreement beyond chance"
 
 
 def _asked(r: float | None) -> str:

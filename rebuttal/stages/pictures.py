@@ -13,6 +13,7 @@ from rebuttal.data.dataset import DatasetOption
 from rebuttal.data.examples import in_unit_range
 from rebuttal.errors import ConfigError
 from rebuttal.measures.plane import Plane
+from rebuttal.rounding import percent
 from rebuttal.stages.fit import Fit
 from rebuttal.stages.mimic import Mimic
 from rebuttal.stages.session import Session
@@ -97,7 +98,7 @@ class DecisionRegions:
     def run(self, session: Session) -> Outcome:
         teacher, student, _ = self._regions(session)
         share = float((teacher == student).mean())
-        return Outcome({"agreement": share}, words=f"teacher and student agree on {share:.1%} of a 2-D slice")
+        return Outcome({"agreement": share}, words=f"teacher and student agree on {percent(share, 1)} of a 2-D slice")
 
     def figures(self, session: Session) -> dict[str, Figure]:
         from rebuttal.figures import input_space

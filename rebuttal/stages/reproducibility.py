@@ -14,6 +14,7 @@ from rebuttal.config import checked
 from rebuttal.errors import ConfigError
 from rebuttal.measures.agreement import cohen_kappa, confusion
 from rebuttal.measures.plane import Plane
+from rebuttal.rounding import percent
 from rebuttal.seeds import generator
 from rebuttal.stages.function import FunctionOption, Logits, check_function, finite
 from rebuttal.stages.measure import KINDS, probe_count, probe_inputs
@@ -137,4 +138,4 @@ def _words(m: Metrics) -> str:
     share, kappa = m["reproducibility_train"], m["kappa_train"]
     if share is None:
         return "no three probes span a plane"
-    return f"equal classes on {share:.1%} of planes through training inputs ({kappa_in_words(kappa)})"
+    return f"equal classes on {percent(share, 1)} of planes through training inputs ({kappa_in_words(kappa)})"

@@ -13,6 +13,7 @@ from rebuttal.data.dataset import Dataset, Source
 from rebuttal.data.examples import Split
 from rebuttal.models.model import Model
 from rebuttal.models.preprocess import Preprocessing
+from rebuttal.rounding import fixed
 from rebuttal.stages.session import Session
 from rebuttal.store.identity import name_of
 from rebuttal.training.recipe import Recipe
@@ -94,7 +95,7 @@ def arithmetic_in_words(recipe: Recipe) -> str:
 
 
 def kappa_in_words(kappa: float | None) -> str:
-    return "κ undefined" if kappa is None else f"κ {kappa:.2f}"
+    return "κ undefined" if kappa is None else f"κ {fixed(kappa, 2)}"
 
 
 StageOption = Annotated[Stage, Offers("check", 1, "an option of the group stage")]

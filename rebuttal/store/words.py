@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from rebuttal.rounding import fixed, percent
+
 
 def in_words(kind: str, identity: Any, record: dict[str, Any]) -> str:
     """Describe an entry in one printable line; an entry of a stage of the user's by its stage alone."""
@@ -40,24 +42,24 @@ def counted(count: int, one: str, many: str) -> str:
 
 def _fit(identity: Any, record: dict[str, Any]) -> str:
     m = record["metrics"]
-    end = f"{m['steps']} steps, train accuracy {m['train_accuracy']:.1%}, test accuracy {m['test_accuracy']:.1%}"
-    return f"{_network(identity)}: {end}"
+    train, test = (percent(m[f"{split}_accuracy"], 1) for split in ("train", "test"))
+    return f"{_network(identity)}: {m['steps']} steps, train accuracy {train}, test accuracy {test}"
 
 
 def _mimic(identity: Any, record: dict[str, Any]) -> str:
     m = record["metrics"]
-    kappa = "undefined" if m["kappa"] is None else f"{m['kappa']:.2f}"
-    return f"{_student(identity)}: {m['steps']} steps, agreement {m['agreement']:.1%}, κ {kappa}"
+    kappa = "undefined" if m["kappa"] is None else fixed(m["kappa"], 2)
+    return f"{_student(identity)}: {m['steps']} steps, agreement {percent(m['agreement'], 1)}, κ {kappa}"
 
 
 def _judge(identity: Any, record: dict[str, Any]) -> str:
     student, teacher = (_function(identity[part]) for part in ("student", "teacher"))
-    return f"{student} compared with {teacher}: agreement {record['metrics']['agreement']:.1%}"
+    return f"{student} compared with {teacher}: agreement {percent(record['metrics']['agreement'], 1)}"
 
 
 def _accuracy(identity: Any, record: dict[str, Any]) -> str:
-    fitted, others = (record["metrics"][f"{split}_accuracy"] for split in ("train", "test"))
-    return f"labels that {_function(identity['function'])} gives: {fitted:.1%} of those fitted, {others:.1%} of others"
+    fitted, others = (percent(record["metrics"][f"{split}_accuracy"], 1) for split in ("train", "test"))
+    return f"labels that {_function(identity['function'])} gives: {fitted} of those fitted, {others} of others"
 
 
 def _measure(identity: Any, record: dict[str, Any]) -> str:

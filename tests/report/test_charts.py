@@ -4,16 +4,26 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from rebuttal.errors import ConfigError
-from rebuttal.report.charts import Chart, Curves, DotChart, Dots, LabelNoiseChart, MetricNameChart, verdict_chart
+from rebuttal.report.charts import (
+    Chart,
+    Curves,
+    DotChart,
+    Dots,
+    HistoryChart,
+    LabelNoiseChart,
+    MetricNameChart,
+    verdict_chart,
+)
 from rebuttal.report.claims import Claim
 from rebuttal.report.draw import draw, save
 from rebuttal.report.gather import Run, gather
 from rebuttal.report.page import panel_plot
 from rebuttal.report.plain import SweptChart, plain_charts
-from rebuttal.report.tables import Grid
+from rebuttal.report.tables import Grid, Selection
 from rebuttal.report.verdicts import judge
 from rebuttal.statistics import Estimate, median_interval
 
@@ -36,6 +46,34 @@ def test_a_dot_chart_shows_the_cells_of_a_table_by_column_or_by_row(make_run, tm
         for chart in DotChart(table="t", title="Title.", panels={"only A": ("A",)}, by_row=True).charts(tables, {})
     ]
     assert turned.categories == ("X", "Y") and turned.series["A"]["Y"].mean == 5.0 and not turned.lines
+
+
+def test_a_dot_chart_shows_no_table_of_another_declaration_whose_name_begins_alike(make_run, tmp_path):
+    for n, size in enumerate((1, 2)):
+        make_run(str(n), {"a/x": 1.0}, size=size)
+    runs = gather([tmp_path]).runs
+    alike = replace(GRID, name="t_more")
+    tables = [*GRID.tables(runs), *alike.tables(runs)]
+    assert len(tables) == 4 and all(table.name.startswith("t_") for table in tables)
+    charts = DotChart(table="t", title="Title.", panels={"X": ("X",)}).charts(tables, {})
+    assert [chart.name for chart in charts] == [table.name for table in GRID.tables(runs)]
+
+
+def test_a_run_that_has_ended_counts_with_its_last_value_in_a_mean_over_steps(make_run, tmp_path):
+    spec = HistoryChart(
+        name="h", experiment="toy", title="Title.", stage="fit", panels={"loss": "loss"}, series={"all": Selection()},
+        size="fit/n",
+    )  # fmt: skip
+    found = {0: {1: 4.0, 2: 2.0, 3: 0.0}, 1: {1: 8.0, 2: 6.0, 4: 5.0, 8: 1.0}, 2: {1: None}}
+    for seed, losses in found.items():
+        folder = make_run(str(seed), {"fit/n": 10}, seed)
+        rows = [{"stage": "fit", "step": step, "loss": loss} for step, loss in losses.items()]
+        pd.DataFrame(rows).to_csv(folder / "history.csv", index=False)
+    ((panel,),) = [chart.panels for chart in spec.charts(gather([tmp_path]).runs)]
+    # Step 3 is no step of seed 1, which goes on; seed 0 ends there, with a loss of 0. Seed 2 has no loss at all.
+    assert [(step, mean.mean, mean.n) for step, mean in panel.series["all"]] == [
+        *((1.0, 6.0, 2), (2.0, 4.0, 2), (4.0, 2.5, 2), (8.0, 0.5, 2)),
+    ]
 
 
 def test_curves_against_the_share_of_random_labels(make_run, tmp_path):
