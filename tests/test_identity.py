@@ -161,6 +161,7 @@ SAME = [
     (["corruption=partial", "corruption.fraction=1"], ["corruption=random"]),
     (["corruption=partial", "corruption.fraction=0"], ["corruption=none"]),
     (["seed=3"], ["seed=4"]),
+    (["training.weight_decay=-0.0"], ["training.weight_decay=0"]),
     (["device=cpu", "checkpoint=null", "batch_size=auto"], []),
 ]
 

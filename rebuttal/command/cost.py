@@ -25,7 +25,6 @@ from rebuttal.stages.stage import Work
 from rebuttal.training.evaluation import EVALUATION_BATCH, predict
 from rebuttal.training.layout import channels_last, layout_of_evaluation, takes_channels_last
 from rebuttal.training.loop import Support, train
-from rebuttal.training.optimizers import SGD
 from rebuttal.training.recipe import Recipe
 from rebuttal.training.schedules import Constant
 from rebuttal.training.step import autocast
@@ -53,19 +52,18 @@ def cost(work: Work, device: torch.device, threads: int | None = None) -> Cost:
     many as torch has). Raises `ConfigError` for a network or a recipe that cannot work."""
     network = empty_network(work.model, work.preprocess, work.source)
     inputs = work.source.examples("test", 0).inputs
-    tried = _repeated(inputs, min(2, work.smallest_batch)).to(device)
-    rehearse(work.model, work.preprocess, work.recipe, work.source, tried)
+    tried = _repeated(inputs, work.rehearsed).to(device)
+    states = rehearse(work.model, work.preprocess, work.recipe, work.source, tried)
     batch = ceil(work.examples / work.recipe.steps_per_epoch(work.examples))  # the largest: they are of even sizes
     evaluated = min(work.evaluated, EVALUATION_BATCH)
     forward = _flops(lambda: network(_like(inputs, batch))) / batch
     both = _flops(lambda: _loss(network, _like(inputs, batch)).backward()) / batch
     weights = weight_bytes(network)
     data = work.evaluated * inputs[0].nbytes  # the training inputs are among them
-    kept = (1 + _states(work.recipe)) * weights
     return Cost(
         parameters=parameter_count(network),
         flops=work.recipe.epochs * work.examples * both + work.evaluations * work.evaluated * forward,
-        memory=data + kept + _peak_bytes_of(work, network, inputs, batch, evaluated, device),
+        memory=data + weights + states + _peak_bytes_of(work, network, inputs, batch, evaluated, device),
         disk=weights,
         seconds=_seconds(work, inputs, batch, evaluated, device, threads),
     )
@@ -83,11 +81,6 @@ def _flops(work: Callable[[], object]) -> int:
     with FlopCounterMode(display=False) as counter:
         work()
     return int(counter.get_total_flops())
-
-
-def _states(recipe: Recipe) -> int:
-    """The number of values that the optimiser keeps for each weight; of one that is not known here, two."""
-    return int(recipe.optimizer.momentum > 0) if type(recipe.optimizer) is SGD else 2
 
 
 def _peak_bytes_of(

@@ -152,14 +152,13 @@ def rehearse_trainings(stages: dict[str, Stage], session: Session) -> None:
     `ConfigError`."""
     tried = set()
     for name, (_, work) in trainings(stages.values(), session).items():
-        count = min(2, work.smallest_batch)  # batch-norm may not work on a single input
         kind = canonical(
             [
                 describe(work.model),
                 work.recipe.identity(work.preprocess),
                 work.source.shape,
                 work.source.classes,
-                count,
+                work.rehearsed,
             ]
         )
         if session.store.holds(name):
@@ -170,7 +169,7 @@ def rehearse_trainings(stages: dict[str, Stage], session: Session) -> None:
         if kind in tried:
             continue
         tried.add(kind)
-        inputs = work.source.examples("train", 0).inputs[:count].to(session.device)
+        inputs = work.source.examples("train", 0).inputs[: work.rehearsed].to(session.device)
         rehearse(work.model, work.preprocess, work.recipe, work.source, inputs)
 
 

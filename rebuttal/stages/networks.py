@@ -78,9 +78,9 @@ def restore_network(
     return network.to(session.device).eval().requires_grad_(False)
 
 
-def rehearse(model: Model, preprocess: Preprocessing, recipe: Recipe, source: Source, inputs: Tensor) -> None:
+def rehearse(model: Model, preprocess: Preprocessing, recipe: Recipe, source: Source, inputs: Tensor) -> int:
     """Train a network for one step on one or two `inputs` (n, *shape), keep and restore it, so that one for which this
-    fails is found before anything is trained.
+    fails is found before anything is trained. Return the bytes that its optimiser keeps.
 
     Raises `ConfigError` if the step fails, the outputs are not logits (n, K), or the restored network gives others.
     """
@@ -98,11 +98,12 @@ def rehearse(model: Model, preprocess: Preprocessing, recipe: Recipe, source: So
             if tuple(logits.shape) != (len(inputs), source.classes):
                 raise ValueError(f"outputs of shape {tuple(logits.shape)}; {allowed}")
             F.cross_entropy(logits, torch.zeros(len(inputs), dtype=torch.long, device=inputs.device)).backward()
-        rehearsal.try_optimizer(recipe, network)
+        states = rehearsal.try_optimizer(recipe, network)
         rehearsal.try_loss(recipe, logits.detach())
     rehearsal.try_schedule(recipe)
     with user_code(refused):
         _check_restorable(network, empty_network(model, preprocess, source), inputs)
+    return states
 
 
 def _some(n: int) -> Tensor:

@@ -44,6 +44,11 @@ class Work:
         """The inputs in the smallest batch: those of an epoch differ by at most one."""
         return self.examples // self.recipe.steps_per_epoch(self.examples)
 
+    @property
+    def rehearsed(self) -> int:
+        """The inputs of a step that is only tried: two, as batch-norm may not work on one, unless batches have one."""
+        return min(2, self.smallest_batch)
+
 
 @dataclass(frozen=True)
 class Outcome:

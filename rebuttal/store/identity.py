@@ -20,8 +20,16 @@ def canonical(value: Any) -> str:
 
 
 def fingerprint(identity: Any) -> str:
-    """Return 32 hexadecimal digits of the SHA-256 of the canonical JSON."""
-    return hashlib.sha256(canonical(identity).encode()).hexdigest()[:32]
+    """Return 32 hexadecimal digits of the SHA-256 of the canonical JSON; -0.0 counts as the 0.0 that it equals."""
+    return hashlib.sha256(canonical(_unsigned(identity)).encode()).hexdigest()[:32]
+
+
+def _unsigned(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _unsigned(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_unsigned(item) for item in value]
+    return 0.0 if isinstance(value, float) and value == 0 else value
 
 
 def name_of(kind: str, identity: Any) -> str:

@@ -33,8 +33,8 @@ def augmented(recipe: Recipe, inputs: Tensor) -> Tensor:
     return given
 
 
-def try_optimizer(recipe: Recipe, network: nn.Module) -> None:
-    """Take a step with the gradients that the network's parameters hold."""
+def try_optimizer(recipe: Recipe, network: nn.Module) -> int:
+    """Take a step with the gradients that the network's parameters hold; return the bytes of what is kept of it."""
     with user_code(f"training.optimizer={type(recipe.optimizer).__name__}"):
         optimizer = replace(recipe, lr=REHEARSAL_LR).make_optimizer(network)
         if not isinstance(optimizer, torch.optim.Optimizer):
@@ -42,10 +42,11 @@ def try_optimizer(recipe: Recipe, network: nn.Module) -> None:
         before = [dict(group) for group in optimizer.param_groups]
         optimizer.step()
         _check_groups(before, optimizer.param_groups)
-        for values in optimizer.state_dict()["state"].values():
-            for name, value in values.items():
-                if not isinstance(value, (Tensor, type(None))):
-                    raise ValueError(f"keeps {name} as a {type(value).__name__}; allowed: tensors, for checkpoints")
+        kept = [item for values in optimizer.state_dict()["state"].values() for item in values.items()]
+        for name, value in kept:
+            if not isinstance(value, (Tensor, type(None))):
+                raise ValueError(f"keeps {name} as a {type(value).__name__}; allowed: tensors, for checkpoints")
+        return sum(value.nbytes for _, value in kept if value is not None)
 
 
 def _check_groups(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> None:

@@ -15,7 +15,7 @@ from rebuttal.models import MLP, VGG11, AlexNet, ResNet18
 from rebuttal.models.preprocess import CropAndNormalise
 from rebuttal.stages.networks import new_network
 from rebuttal.stages.stage import Work
-from rebuttal.training import SGD, AdamW
+from rebuttal.training import SGD, AdamW, ScaledBiasSGD, TorchOptimizer
 from rebuttal.training.evaluation import Evaluation
 from rebuttal.training.loop import train
 
@@ -65,6 +65,8 @@ def most_allocated(work, tmp_path):
         (MLP(hidden=(400, 300, 50)), AdamW(), 32, 150, 0.0, "float32"),  # most of it for weights
         (MLP(hidden=(400, 300, 50)), SGD(), 32, 150, 0.0, "float32"),
         (MLP(hidden=(400, 300, 50)), SGD(momentum=0.0), 32, 150, 0.0, "float32"),
+        (MLP(hidden=(400, 300, 50)), ScaledBiasSGD(), 32, 150, 0.0, "float32"),
+        (MLP(hidden=(400, 300, 50)), TorchOptimizer(name="Adagrad"), 32, 150, 0.1, "float32"),
         (MLP(hidden=(20, 10)), SGD(), 90, 90, 0.0, "float32"),  # … for a step
         (MLP(hidden=(20, 10)), SGD(), 8, 500, 0.0, "float32"),  # … for the evaluation
         pytest.param(ResNet18(), SGD(), 32, 32, 0.1, "float32", marks=pytest.mark.slow),
