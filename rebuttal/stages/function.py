@@ -49,9 +49,12 @@ class Function(Protocol):
         ...
 
 
-def finite(logits: Tensor, key: str) -> Tensor:
-    """Return logits (n, K) of the function that `key` chose. Raises `UserError` if some are not finite: NaN would pass
-    for the largest of them."""
+def checked_logits(logits: Tensor, function: Function, n: int, session: Session, key: str) -> Tensor:
+    """Return what a function, which `key` chose, gave for n inputs. Raises `UserError` if these are not logits (n, K),
+    or some are not finite: NaN would pass for the largest of them."""
+    expected = (n, session.open(function.fit.dataset).classes)
+    if tuple(logits.shape) != expected:
+        raise UserError(f"{key}: its outputs have the shape {tuple(logits.shape)}; allowed: {expected}")
     wrong = int((~logits.isfinite()).any(dim=1).sum())
     if wrong:
         raise UserError(

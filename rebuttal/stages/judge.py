@@ -11,7 +11,7 @@ from rebuttal.data.dataset import Dataset, DatasetOption
 from rebuttal.errors import ConfigError
 from rebuttal.measures.agreement import AGREEMENT, agreement, confusion, label_recall
 from rebuttal.rounding import percent
-from rebuttal.stages.function import FunctionOption, Logits, check_function, finite
+from rebuttal.stages.function import FunctionOption, Logits, check_function, checked_logits
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome, Stage, kappa_in_words
 from rebuttal.store.entries import Artifact
@@ -101,8 +101,10 @@ class Judge:
         tables: dict[str, list[list[int]]] = {}
         for name, dataset in self._datasets().items():
             inputs = session.examples(dataset, "test", seed).inputs
-            student_logits = finite(predict(student, inputs), "stages.*.student")
-            teacher_logits = finite(predict(teacher, inputs), "stages.*.teacher")
+            student_logits, teacher_logits = (
+                checked_logits(predict(called, inputs), function, len(inputs), session, f"stages.*.{key}")
+                for function, called, key in ((self.student, student, "student"), (self.teacher, teacher, "teacher"))
+            )
             suffix = f"_{name}" if name else ""
             metrics |= {f"{key}{suffix}": value for key, value in agreement(teacher_logits, student_logits).items()}
             tables[name or "held out"] = confusion(teacher_logits, student_logits).tolist()

@@ -21,7 +21,7 @@ from rebuttal.measures.measure import Findings, MeasureOption, Probes, Subject, 
 from rebuttal.progress.console import track
 from rebuttal.rounding import percent
 from rebuttal.seeds import generator
-from rebuttal.stages.function import FunctionOption, check_function, finite
+from rebuttal.stages.function import FunctionOption, check_function, checked_logits
 from rebuttal.stages.networks import empty_network
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome, Stage
@@ -212,7 +212,8 @@ class Measure:
         function = function if network is None else faster(network, inputs["train"])
         subject = Subject(function, network, chosen.differentiable, session.open(chosen.fit.dataset).classes)
         for of_kind in inputs.values():
-            finite(logits_at(subject, of_kind), f"stages.*.functions.{name}")
+            key = f"stages.*.functions.{name}"
+            checked_logits(logits_at(subject, of_kind), chosen, len(of_kind), session, key)
         return subject
 
     def _inputs(self, session: Session) -> dict[str, Tensor]:

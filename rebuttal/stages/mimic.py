@@ -20,7 +20,7 @@ from rebuttal.models.model import Model, ModelOption
 from rebuttal.models.preprocess import CropAndNormalise, PreprocessOption
 from rebuttal.rounding import fixed, percent
 from rebuttal.seeds import derive, generator, torch_stream
-from rebuttal.stages.function import FunctionOption, Logits, check_function, finite
+from rebuttal.stages.function import FunctionOption, Logits, check_function, checked_logits
 from rebuttal.stages.networks import (
     Network,
     body_shapes,
@@ -241,12 +241,16 @@ class Mimic:
     def _dataset(self) -> Dataset:
         return self.teacher.fit.dataset if self.dataset is None else self.dataset
 
+    def _dictated(self, teacher: Logits, inputs: Tensor, session: Session) -> Tensor:
+        """Return the teacher's logits (n, K) of inputs (n, *shape)."""
+        return checked_logits(predict(teacher, inputs), self.teacher, len(inputs), session, "stages.*.teacher")
+
     def member(self, session: Session) -> Member:
         """Return the training, prepared."""
         teacher = self.teacher.function(session)
         inputs = self._inputs(teacher, session)
         held_out = session.examples(self.teacher.fit.dataset, "test", self._data_seed).inputs
-        logits, held_out_logits = (finite(predict(teacher, x), "stages.*.teacher") for x in (inputs, held_out))
+        logits, held_out_logits = (self._dictated(teacher, x, session) for x in (inputs, held_out))
         if self.shuffled:
             logits = logits[permutation("shuffled", self.seed, len(logits))]
         targets, loss = self._objective(logits)

@@ -16,7 +16,7 @@ from rebuttal.measures.agreement import cohen_kappa, confusion
 from rebuttal.measures.plane import Plane
 from rebuttal.rounding import percent
 from rebuttal.seeds import generator
-from rebuttal.stages.function import FunctionOption, Logits, check_function, finite
+from rebuttal.stages.function import Function, FunctionOption, Logits, check_function, checked_logits
 from rebuttal.stages.measure import KINDS, probe_count, probe_inputs
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome, Stage, kappa_in_words
@@ -87,22 +87,23 @@ class Reproducibility:
     def run(self, session: Session) -> Outcome:
         fit = self.one.fit
         count = probe_count(session, fit.dataset, self.probes)
-        functions = [function.function(session) for function in (self.one, self.other)]
+        functions = [(function, function.function(session)) for function in (self.one, self.other)]
         metrics: Metrics = {}
         for kind, inputs in probe_inputs(session, fit.dataset, count, fit.data_seed).items():
             rng = generator(fit.data_seed, "probe", "reproducibility", kind)
-            tables = [self._table(functions, plane) for plane in Plane.some(inputs, self.planes, rng)]
+            tables = [self._table(functions, plane, session) for plane in Plane.some(inputs, self.planes, rng)]
             metrics |= _scores(tables, kind)
         return Outcome(metrics, words=_words(metrics))
 
     def figures(self, session: Session) -> dict[str, Figure]:
         return {}
 
-    def _table(self, functions: list[Logits], plane: Plane) -> np.ndarray:
+    def _table(self, functions: list[tuple[Function, Logits]], plane: Plane, session: Session) -> np.ndarray:
         """Return the confusion (K, K) of the two functions on one plane."""
         points = plane.grid(self.resolution)
         one, other = (
-            finite(predict(function, points), f"stages.*.{name}") for function, name in zip(functions, ("one", "other"))
+            checked_logits(predict(called, points), function, len(points), session, f"stages.*.{name}")
+            for (function, called), name in zip(functions, ("one", "other"))
         )
         return confusion(*_alike(one, other))
 

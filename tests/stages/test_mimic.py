@@ -12,10 +12,11 @@ from rebuttal.functions.hash import Hash
 from rebuttal.functions.matched import Matched
 from rebuttal.functions.nearest_neighbour import NearestNeighbour
 from rebuttal.functions.networks import Student, Trained, Untrained
+from rebuttal.measures import LabelDemand
 from rebuttal.measures.agreement import agreement
 from rebuttal.models import MLP, VGG11, AirBench, CropAndNormalise
 from rebuttal.models.airbench import patch_covariance
-from rebuttal.stages import Fit, Judge, Mimic, Reproducibility
+from rebuttal.stages import Fit, Judge, Measure, Mimic, Reproducibility
 from rebuttal.stages.mimic import _converged
 from rebuttal.training.evaluation import HELD_BACK, predict
 from tests.stages.conftest import DATA
@@ -131,6 +132,19 @@ class Broken:
         return "broken"
 
 
+@dataclass(frozen=True)
+class Narrow(Broken):
+    """Has logits of fewer classes than its data, or a class number in their place."""
+
+    classes: int = 9
+
+    def function(self, session):
+        return (lambda x: x[:, : self.classes]) if self.classes else (lambda x: x.argmax(dim=1))
+
+    def identity(self, session):
+        return f"narrow {self.classes}"
+
+
 def test_no_class_is_made_of_what_is_no_number(mimic, fit, session):
     broken = Broken(fit)
     whole = DATA.examples("student", 0).inputs
@@ -143,6 +157,22 @@ def test_no_class_is_made_of_what_is_no_number(mimic, fit, session):
         (Reproducibility(one=Hash(fit=fit), other=broken, probes=50, planes=3, resolution=8), "other"),
     ):
         with pytest.raises(UserError, match=rf"stages\.\*\.{key}: its outputs at \d+ of \d+ inputs are not finite"):
+            stage.run(session)
+
+
+@pytest.mark.parametrize(("classes", "shape"), [(9, r"\(\d+, 9\)"), (0, r"\(\d+,\)")])
+def test_a_function_that_gives_no_logits_of_each_class_is_refused_in_one_line(mimic, fit, session, classes, shape):
+    narrow, limits = Narrow(fit, classes), {"only": None, "show": (), "probes": 8, "memory": 64, "fit_target": 1.0}
+    measured = {"functions": {"f": narrow}, "measures": {"label_demand": LabelDemand()}}
+    for stage, key in (
+        (replace(mimic, teacher=narrow), "teacher"),
+        (Judge(student=narrow, teacher=mimic.teacher, also={}), "student"),
+        (Judge(student=mimic.teacher, teacher=narrow, also={}), "teacher"),
+        (Reproducibility(one=Hash(fit=fit), other=narrow, probes=50, planes=3, resolution=8), "other"),
+        (Measure(**measured, **limits, dataset=fit.dataset, seed=0), "functions.f"),
+    ):
+        message = rf"stages\.\*\.{key}: its outputs have the shape {shape}; allowed: \(\d+, 10\)"
+        with pytest.raises(UserError, match=message):
             stage.run(session)
 
 
