@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -234,6 +234,9 @@ def _tuples(node: Any) -> Any:
 
 def _check(spec: Spec, place: str, one: Declaration) -> None:
     """Refuse what the types of the fields allow and what would show nothing."""
+    for field in fields(spec):
+        if field.default is MISSING and field.default_factory is MISSING and getattr(spec, field.name) in ({}, ()):
+            raise ConfigError(f"{place}.{field.name} is empty; allowed: at least one of its kind")
     if not isinstance(spec, (DotChart, Contrast, TimeToFit, Trend)):
         _check_name(spec.name, f"{place}.name")
     if isinstance(spec, Grid):

@@ -121,6 +121,9 @@ def test_two_different_declarations_of_one_experiment_are_refused_and_two_equal_
         ("name: mine_width", "name: verdicts", r"charts\[1\]\.name=verdicts: allowed: "),
         ("each: {kappa: kappa, agreement: agreement}", "each: {a: 1}", r"comparisons\[0\]\.each=.*: allowed: label"),
         ("    rows: {of", "    rows: [of", r"not YAML, line \d+, column \d+: "),
+        ("{of classes: student, of logits: student_logit}", "{}", r"tables\[0\]\.rows is empty; allowed: at least "),
+        ("{kappa: [kappa]}", "{}", r"charts\[0\]\.panels is empty; allowed: at least one"),
+        ("{kappa: student/kappa}", "{}", r"charts\[1\]\.panels is empty; allowed: at least one"),
         ("columns: {agreement: agreement", "columns: {agreement: 5", r"tables\[0\]\.columns\.agreement=5: "),
     ],
 )  # fmt: skip
