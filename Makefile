@@ -74,9 +74,9 @@ ALONE := tests/test_survival.py tests/test_slurm.py tests/test_memory.py tests/l
 
 # Runs that are killed, crowded and starved, every launcher; and sweeps on the SLURM cluster that SLURM_CONF names (else
 # skipped), whose partition `urgent` must preempt the default one. With REBUTTAL_CIFAR10_JPEG=/path/to/cifar10-jpeg.tar.xz
-# also those on real images, of which the longest begins first.
+# also those on real images.
 test-slow: .venv/installed
-	$(TWO_AT_A_TIME) -m slow tests/test_real_data.py tests $(addprefix --ignore=,$(ALONE))
+	$(TWO_AT_A_TIME) -m slow tests $(addprefix --ignore=,$(ALONE))
 	$(BIN)/pytest -m slow $(ALONE)
 
 # What can differ on a GPU, on a machine that has one.

@@ -44,7 +44,7 @@ def baseline(images, store):
     return run
 
 
-# The longest, so the first: the others run beside it.
+@pytest.mark.first
 def test_a_study_judges_every_claim_and_the_second_time_does_nothing(images, tmp_path):
     root = Path(__file__).parent.parent
     tiny = f"{sys.executable} -m rebuttal.train -m size=study debug=tiny judged=true hydra.sweeper.params.seed=0"
