@@ -47,4 +47,4 @@ def _first(rounded: Callable[[float, int], float], number: float, limits: Sequen
 
 
 def _side(number: float, limit: float) -> int:
-    return (number > limit) - (number < limit)
+    return int(number > limit) - int(number < limit)

@@ -1,5 +1,6 @@
 """No number that is printed reaches a limit that the number itself does not."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +18,10 @@ from rebuttal.rounding import FINEST, fixed, percent, significant
 )
 def test_a_percentage_is_0_or_100_only_if_it_is(share, decimals, text):
     assert percent(share, decimals) == text
+
+
+def test_numbers_of_numpy_are_numbers():
+    assert percent(np.array([True, False]).mean()) == "50%" and fixed(np.float32(0.25), 2) == "0.25"
 
 
 @given(st.integers(0, 10**6), st.integers(1, 10**6), st.integers(0, 3))

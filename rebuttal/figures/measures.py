@@ -123,7 +123,8 @@ def _radial(arrays: Arrays) -> Figure | None:
     axes = figure.subplots()
     for (function, profile), style in zip(profiles.items(), line_styles(len(profiles))):
         frequency = (np.arange(len(profile)) + 0.5) * 0.5 / len(profile)
-        axes.plot(frequency, profile, **style, label=_label(function))
+        known = np.isfinite(profile)  # a ring of few pixels may have no frequency
+        axes.plot(frequency[known], profile[known], **style, label=_label(function))
     axes.axhline(1, color=GREY, linewidth=1, label="white noise")
     axes.set_yscale("log")
     _label_decades(axes.yaxis)

@@ -40,12 +40,13 @@ class Linear:
         return nn.Sequential(FlattenPixels(), layer).eval().requires_grad_(False)
 
     def identity(self, session: Session) -> Any:
-        return {"function": "linear", "version": 1, "data": self.fit.data_identity(session)}
+        return {"function": "linear", "version": 2, "data": self.fit.data_identity(session)}
 
 
 def least_squares(x: Tensor, y: Tensor) -> Tensor:
-    """Return the smallest w (d, K) that minimises ‖xw − y‖, for x (n, d) and y (n, K), by the pseudo-inverse of the
-    smaller of the Gram matrices xxᵀ and xᵀx."""
-    wide = x.shape[0] < x.shape[1]
-    inverse: Tensor = torch.linalg.pinv(x @ x.T if wide else x.T @ x, hermitian=True)
-    return x.T @ (inverse @ y) if wide else inverse @ (x.T @ y)
+    """Return the smallest w (d, K) that minimises ‖xw − y‖, for x (n, d) and y (n, K).
+
+    By the singular values of x itself, on the CPU: a Gram matrix squares their ratios, and features of small units
+    would be lost."""
+    found: Tensor = torch.linalg.lstsq(x.cpu(), y.cpu(), driver="gelsd").solution
+    return found.to(x.device)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+FEW = 10
 AGREEMENT = (  # the numbers of `agreement`
     *("agreement", "agreement_low", "agreement_high", "majority_agreement", "chance_agreement", "teacher_classes"),
     *("kappa", "kappa_low", "kappa_high", "output_correlation"),
@@ -20,7 +21,9 @@ def agreement(teacher: Tensor, student: Tensor) -> dict[str, float | None]:
     `agreement`: share of inputs with equal argmax, with its Wilson 95 % interval. `majority_agreement`: share of the
     teacher's most common class, which a constant student reaches. `chance_agreement`: Σ_k p_k q_k of the two
     marginals. `kappa` (Cohen 1960): (agreement − chance)/(1 − chance), with the 95 % interval of Fleiss, Cohen &
-    Everitt (1969); None if chance is 1, that is if both always predict one and the same class.
+    Everitt (1969), which is for many inputs of both kinds: if they agree, or differ, on fewer than `FEW`, it reaches
+    as far as Wilson's of the agreement, for this chance. None if chance is 1, that is if both always predict one and
+    the same class.
     `output_correlation`: Pearson correlation, over all inputs and classes, of the logits minus their mean over the
     classes of each input (softmax is invariant to that mean); None if one of them is constant.
     `teacher_classes`: the effective number of classes that the teacher predicts, the exponential of their entropy;
@@ -62,7 +65,7 @@ def effective_classes(counts: np.ndarray) -> float:
 
 
 def cohen_kappa(table: np.ndarray) -> dict[str, float | None]:
-    """Return Cohen's kappa of a confusion table, with its asymptotic 95 % interval."""
+    """Return Cohen's kappa of a confusion table, with its 95 % interval, see `agreement`."""
     from statsmodels.stats.inter_rater import cohens_kappa  # here, because the import takes a second
 
     if chance(table) == 1.0:
@@ -71,7 +74,12 @@ def cohen_kappa(table: np.ndarray) -> dict[str, float | None]:
         found = cohens_kappa(table)
     # If one classifier is constant the variance is 0, and rounding may make it negative.
     kappa, half = float(found.kappa), 1.959964 * float(np.nan_to_num(found.std_kappa))
-    return {"kappa": kappa, "kappa_low": kappa - half, "kappa_high": kappa + half}
+    low, high = kappa - half, kappa + half
+    same, n, expected = int(np.trace(table)), int(table.sum()), chance(table)
+    if min(same, n - same) < FEW and min(np.count_nonzero(table.sum(axis=axis)) for axis in (0, 1)) > 1:
+        least, most = ((share - expected) / (1 - expected) for share in wilson(same, n))
+        low, high = min(low, least), max(high, most)
+    return {"kappa": kappa, "kappa_low": low, "kappa_high": high}
 
 
 def label_recall(logits: Tensor, labels: Tensor) -> dict[str, float | None]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from rebuttal.config import checked
-from rebuttal.measures.gradients import gradient, jacobian
+from rebuttal.measures.gradients import gradient, jacobian, to_first_order
 from rebuttal.measures.margins import margin
 from rebuttal.measures.measure import Findings, Probes, Subject, chunks, distribution, evaluate, logits_at
 
@@ -37,6 +37,7 @@ class CriticalSamples:
     langevin: NonNegativeInt
     step: PositiveFloat
     noise: NonNegativeFloat
+    version: ClassVar[int] = 2
 
     def __call__(self, subject: Subject, probes: Probes) -> Findings:
         found = Findings()
@@ -97,7 +98,7 @@ def _corner(logits: Tensor, rows: Tensor) -> Tensor:
     top = logits.argmax(dim=1)
     slopes = rows[each, top, None] - rows
     steepness = slopes.abs().sum(dim=2).clamp(min=torch.finfo(rows.dtype).tiny)
-    radii = ((logits[each, top, None] - logits) / steepness).scatter(1, top[:, None], torch.inf)
+    radii = to_first_order(logits[each, top, None] - logits, steepness, top)
     return -slopes[each, radii.argmin(dim=1)].sign()
 
 

@@ -28,13 +28,15 @@ class GradientSpectrum:
     beside `gradient_low_share_white`, that of white noise; `gradient_low_to_high_<kind>`, energy below over
     energy above; `gradient_centroid_<kind>`, their mean frequency; `gradient_<direction>_<kind>`, directional
     shares, beside `gradient_<direction>_white`. The array `gradient_profile_<kind>` is the mean radial profile
-    in `bins` rings, each gradient divided by its energy. Probes without a gradient are left out; None if all are.
+    in `bins` rings, each gradient divided by its energy; NaN in a ring without a frequency of the image's. Probes
+    without a gradient are left out; None if all are.
     Images only; undefined for functions that are not differentiable.
     """
 
     cutoff: Annotated[float, Field(gt=0, lt=0.7)]
     bins: PositiveInt
     needs_images: ClassVar[bool] = True
+    version: ClassVar[int] = 2
 
     def __call__(self, subject: Subject, probes: Probes) -> Findings:
         found = Findings()

@@ -103,30 +103,37 @@ def _towards_boundary(logits: Tensor, rows: Tensor) -> Tensor:
     gaps = logits[each, top, None] - logits
     slopes = rows[each, top, None] - rows
     steepness = slopes.norm(dim=2).clamp(min=torch.finfo(rows.dtype).tiny)
-    distances = (gaps / steepness).scatter(1, top[:, None], torch.inf)
-    nearest = distances.argmin(dim=1)
+    nearest = to_first_order(gaps, steepness, top).argmin(dim=1)
     direction: Tensor = -slopes[each, nearest] / steepness[each, nearest, None]
     return direction
 
 
+def to_first_order(gaps: Tensor, steepness: Tensor, top: Tensor) -> Tensor:
+    """Return the distances (n, K) at which each class would overtake the `top` one (n,), if the `gaps` (n, K) between
+    them closed as steeply as here; infinite for the class itself and one that rises and falls with it."""
+    flat = steepness <= torch.finfo(steepness.dtype).tiny
+    return (gaps / steepness).masked_fill(flat, torch.inf).scatter(1, top[:, None], torch.inf)
+
+
 def gram_of(jacobians: Tensor) -> Tensor:
     """Return the Gram matrices JJᵀ, float64 (n, K, K), of Jacobians (n, K, d)."""
-    return (jacobians @ jacobians.transpose(1, 2)).double()
+    exact = jacobians.double()
+    return exact @ exact.transpose(1, 2)
 
 
 def norms(logits: Tensor, jacobians: Tensor) -> dict[str, Tensor]:
     """Return the four norms of `GradientNorms`, (n,) each, from logits (n, K) and Jacobians (n, K, d).
 
-    As ‖AJ‖_F² = tr(A JJᵀ Aᵀ), Gram matrices decide them: for the differences of logits, of which margin and softmax
-    consist, those of J less its mean over the classes, which would cancel afterwards."""
+    As ‖AJ‖_F² = tr(A JJᵀ Aᵀ), Gram matrices decide them: for the softmax, which consists of differences of logits,
+    those of J less its mean over the classes, which would cancel afterwards."""
     gram, centred = gram_of(jacobians), gram_of(jacobians - jacobians.mean(dim=1, keepdim=True))
     top, runner_up = logits.topk(2, dim=1).indices.T
     each = torch.arange(len(logits), device=logits.device)
-    margin = centred[each, top, top] + centred[each, runner_up, runner_up] - 2 * centred[each, top, runner_up]
+    margin = jacobians[each, top] - jacobians[each, runner_up]
     p = logits.double().softmax(dim=1)
     softmax = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
     return {
-        "margin_gradient": margin.clamp(min=0).sqrt(),
+        "margin_gradient": margin.double().norm(dim=1),
         "jacobian_frobenius": gram.diagonal(dim1=1, dim2=2).sum(dim=1).sqrt(),
         "jacobian_spectral": torch.linalg.eigvalsh(gram)[:, -1].clamp(min=0).sqrt(),
         "softmax_jacobian": (softmax @ centred @ softmax).diagonal(dim1=1, dim2=2).sum(dim=1).clamp(min=0).sqrt(),

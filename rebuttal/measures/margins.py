@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
@@ -27,6 +29,7 @@ class Margins:
 
     reach: PositiveFloat
     points: PositiveInt
+    version: ClassVar[int] = 2
 
     def __call__(self, subject: Subject, probes: Probes) -> Findings:
         found = Findings()

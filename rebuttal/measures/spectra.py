@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+ROUNDING = 1e-12  # of a frequency, which may come out as a little more than the one it is
 DIRECTIONS = ("horizontal", "diagonal_up", "vertical", "diagonal_down")
 
 
@@ -46,7 +47,7 @@ class Spectrum:
 
     def low_share(self, cutoff: float) -> Tensor:
         """Return the share (…,) of the energy at frequencies up to `cutoff`."""
-        return self._share(self.radius <= cutoff)
+        return self._share(self.radius <= cutoff * (1 + ROUNDING))
 
     def centroid(self) -> Tensor:
         """Return the energy's mean frequency (…,)."""
@@ -67,10 +68,10 @@ class Spectrum:
 
     def radial_profile(self, bins: int) -> tuple[Tensor, Tensor]:
         """Return the middle frequencies (bins,) of `bins` rings up to the Nyquist frequency, and the mean power
-        (…, bins) of the cells in each; for white noise the profile is flat."""
-        ring = (self.radius / self.nyquist * bins).long().clamp(max=bins)
+        (…, bins) of the cells in each, NaN where a ring has none; for white noise the profile is flat."""
+        ring = (self.radius / self.nyquist * bins * (1 + ROUNDING)).long().clamp(max=bins)
         member = torch.nn.functional.one_hot(ring, bins + 1)[..., :bins].double()  # corners beyond Nyquist left out
-        profile = torch.einsum("...hw,hwb->...b", self.power, member) / member.sum(dim=(0, 1)).clamp(min=1)
+        profile = torch.einsum("...hw,hwb->...b", self.power, member) / member.sum(dim=(0, 1))
         middles = (torch.arange(bins, dtype=torch.float64) + 0.5) * self.nyquist / bins
         return middles, profile
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,11 +28,11 @@ OF_CHOICE = ("candidates", "chosen_lr", "chosen_weight_decay", "chosen_temperatu
 @checked
 class BestStudent:
     """Train `student` once for every combination of `lrs`, `weight_decays`, `temperatures` (of soft targets) and
-    `schedules` (by name), for `steps` optimiser steps whatever the number of its inputs, and choose one by the share
-    `held_back` of its inputs, which none is trained on: of those with one temperature the one with the lowest loss, and
-    of these the one that agrees most often with the teacher, because losses at two temperatures do not compare. Within
-    each training the weights with the lowest loss on those inputs are taken. The held-out inputs, on which it is
-    judged, choose nothing.
+    `schedules` (by name), for `steps` optimiser steps whatever the number of its inputs, to the nearest whole epoch,
+    and choose one by the share `held_back` of its inputs, which none is trained on: of those with one temperature the
+    one with the lowest loss, and of these the one that agrees most often with the teacher, because losses at two
+    temperatures do not compare. Within each training the weights with the lowest loss on those inputs are taken. The
+    held-out inputs, on which it is judged, choose nothing.
 
     Metrics: those of the chosen student, see `Mimic`; `candidates`, how many there were; `chosen_lr`,
     `chosen_weight_decay` and `chosen_temperature`. If `converged` is 0, the chosen student's loss on what it held back
@@ -115,8 +114,8 @@ class BestStudent:
         return self.chosen(session).figures(session)
 
     def _recipe(self, session: Session, base: Mimic, lr: float, weight_decay: float, schedule: Any) -> Recipe:
-        """The student's recipe with these settings, and as many epochs as the steps need."""
-        epochs = math.ceil(self.steps / base.training.steps_per_epoch(base.trained_on(session)))
+        """The student's recipe with these settings, and as many whole epochs as come nearest to the steps."""
+        epochs = max(1, round(self.steps / base.training.steps_per_epoch(base.trained_on(session))))
         return replace(
             base.training,
             lr=lr,

@@ -20,7 +20,7 @@ from rebuttal.training.evaluation import predict
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-VERSION = 1  # raised when the same settings give another result
+VERSION = 2  # raised when the same settings give another result
 
 
 @checked

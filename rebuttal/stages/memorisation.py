@@ -19,7 +19,7 @@ from rebuttal.stages.fit import Fit
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome, Work
 from rebuttal.stages.variants import with_ends
-from rebuttal.statistics import interval_metrics, interval_of
+from rebuttal.statistics import ROUNDING, interval_metrics, interval_of
 from rebuttal.training.evaluation import predict
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def scores(right: np.ndarray, inside: np.ndarray) -> tuple[Metrics, dict[str, Te
     metrics: Metrics = {}
     for name, values in {"memorisation": mem, "right_in": within, "right_out": without}.items():
         metrics |= interval_metrics(name, interval_of(list(values)) if len(rows) else (None, None, None))
-    metrics |= {"memorised": float((mem >= MEMORISED).mean()) if len(rows) else None, "compared": len(rows)}
+    metrics |= {"memorised": float((mem >= MEMORISED - ROUNDING).mean()) if len(rows) else None, "compared": len(rows)}
     return metrics, {"mem": torch.from_numpy(mem), "examples": torch.from_numpy(rows)}
 
 

@@ -61,7 +61,7 @@ METRICS = (
 # Metrics of a student that holds inputs back.
 OF_HELD_BACK = ("held_back_agreement", "held_back_loss", "chosen_steps", "converged")
 NO_GAIN = 0.01  # of a loss: what is lowered by less has converged
-VERSION = 1  # raised when the same settings give another result
+VERSION = 2  # raised when the same settings give another result
 
 
 @checked
@@ -257,7 +257,8 @@ class Mimic:
         classes, mine, others = logits.argmax(dim=1), *self._divided(len(inputs))
         held_back = HeldBack(inputs[others], targets[others], loss) if self.held_back else None
         if held_back is not None and self.target != "hard":  # nothing is nearer to the teacher than its own logits
-            held_back.floor = loss(logits[others], held_back.targets).item()
+            held_back.targets, _ = self._objective(logits[others].double())
+            held_back.floor = loss(logits[others].double(), held_back.targets).item()
         measured = {"agreement": (held_out, held_out_logits.argmax(dim=1))}
         evaluation = Evaluation(inputs[mine], classes[mine], measured, session.settings.evaluate, held_back)
         seed = self.seeds.of("order", self.seed)

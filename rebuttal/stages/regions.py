@@ -57,19 +57,20 @@ def phase(metrics: dict[str, Any], teacher_accuracy: float, chance: float) -> st
     return "approximates" if metrics["unseen_memorised_agreement_low"] > chance else None
 
 
-def border(features: np.ndarray, holds: np.ndarray, groups: np.ndarray) -> float:
+def border(features: np.ndarray, holds: np.ndarray, groups: np.ndarray) -> float | None:
     """Return the share of held-out observations of which a logistic model says rightly whether the thesis holds.
 
     `features` (n, p), `holds` (n,) bool; `groups` (n,): the cells, of which all seeds are held out together, in `FOLDS`
-    folds. Without features the model gives the more frequent answer.
+    folds. Without features the model gives the more frequent answer. None of a single cell, as nothing is left to fit.
     """
     cells = np.random.default_rng(0).permutation(np.unique(groups))
+    if len(cells) < 2:
+        return None
     right = np.zeros(len(holds), dtype=bool)
     for fold in np.array_split(cells, min(FOLDS, len(cells))):
         out = np.isin(groups, fold)
-        if not out.all():
-            weights = logistic(features[~out], holds[~out])
-            right[out] = (with_constant(features[out]) @ weights > 0) == holds[out]
+        weights = logistic(features[~out], holds[~out])
+        right[out] = (with_constant(features[out]) @ weights > 0) == holds[out]
     return float(right.mean())
 
 

@@ -61,7 +61,8 @@ def evaluated_epochs(epochs: int, schedule: Schedule) -> int:
 class HeldBack:
     """Inputs (n, *shape) that a training does not see. At the epochs 1, 2, 3, 4, 6, 8, 12, 16, … and at the last one
     its loss on them is taken, less the `floor` that no network gets below, and the weights with the lowest loss are
-    kept. Cross-entropy with probabilities has their entropy as its floor, beside which what is learnt is little.
+    kept. Cross-entropy with probabilities has their entropy as its floor, beside which what is learnt is little, and
+    lost in single precision: where the targets are no classes, the loss is taken in double precision.
 
     These epochs decide the result, so that no setting moves them."""
 
@@ -77,7 +78,9 @@ class HeldBack:
         """Return the `held_back_loss` of the network, in evaluation mode, after an epoch where it is taken."""
         if not (last or is_due(epoch, "log")):
             return {}
-        value = self.loss(predict(network, self.inputs), self.targets).item() - self.floor
+        logits = predict(network, self.inputs)
+        exact = logits.double() if self.targets.is_floating_point() else logits
+        value = self.loss(exact, self.targets).item() - self.floor
         if not math.isfinite(value):  # the training will say so
             return {}
         if value < min((row[HELD_BACK] for row in history if HELD_BACK in row), default=math.inf):

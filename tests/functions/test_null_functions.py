@@ -10,7 +10,7 @@ from rebuttal.functions import nearest_neighbour
 from rebuttal.functions.fourier import Fourier
 from rebuttal.functions.hash import Hash
 from rebuttal.functions.kernel import Kernel
-from rebuttal.functions.linear import Linear
+from rebuttal.functions.linear import Linear, least_squares
 from rebuttal.functions.matched import Matched
 from rebuttal.functions.nearest_neighbour import NearestNeighbour
 from rebuttal.functions.networks import Trained
@@ -65,6 +65,14 @@ def test_the_linear_function_is_the_least_squares_fit(fit, session, size):
     answers = torch.nn.functional.one_hot(known.labels, 10).double()
     expected = design @ torch.linalg.lstsq(design, answers, driver="gelsd").solution
     assert torch.allclose(predict(f, known.inputs).double(), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("unit", [1e9, 1e-9])
+def test_a_feature_of_another_unit_hides_no_other_one_from_the_linear_function(unit):
+    x = torch.rand(200, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    answers = torch.nn.functional.one_hot((x[:, 1] > 0.5).long(), 2).double()
+    found = least_squares(x * torch.tensor([unit, 1.0, 1.0]), answers) * torch.tensor([[unit], [1.0], [1.0]])
+    assert torch.allclose(found, least_squares(x, answers), rtol=1e-6, atol=1e-9)
 
 
 def test_fourier_is_as_smooth_as_its_kernel(fit, session):

@@ -47,6 +47,24 @@ def test_kappa_is_at_most_one_and_zero_for_a_constant(pairs):
     assert 0 <= found["agreement_low"] <= found["agreement"] + 1e-12 <= found["agreement_high"] + 2e-12 <= 1 + 3e-12
 
 
+@pytest.mark.parametrize("differing", [0.0, 0.0005, 0.002, 0.01])
+def test_the_interval_of_kappa_covers_it_also_near_full_agreement(differing):
+    rng, n, covered = np.random.default_rng(0), 1000, 0
+    for _ in range(400):
+        teacher = rng.integers(10, size=n)
+        student = np.where(rng.random(n) < differing, (teacher + 1) % 10, teacher)
+        table = np.zeros((10, 10), dtype=int)
+        np.add.at(table, (teacher, student), 1)
+        found = cohen_kappa(table)
+        covered += found["kappa_low"] <= 1 - differing / 0.9 <= found["kappa_high"] + 1e-12
+    assert covered >= 0.93 * 400
+    assert found["kappa_low"] < 1
+
+
+def test_two_inputs_that_agree_say_little():
+    assert cohen_kappa(np.diag([1, 1]))["kappa_low"] < 0
+
+
 def test_chance_is_what_independent_answers_get():
     rng = np.random.default_rng(0)
     teacher = torch.from_numpy(rng.choice(3, p=[0.7, 0.2, 0.1], size=200_000))

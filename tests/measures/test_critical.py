@@ -33,6 +33,16 @@ def test_a_linear_classifier_is_critical_within_its_exact_distance_in_every_coor
     assert shares(more) == shares(found)  # there is nothing more to be found
 
 
+def test_a_class_that_rises_and_falls_with_the_top_one_hides_no_other(make_probes):
+    weights = torch.tensor([[1.0, 0, 0, 0], [1.0, 0, 0, 0], [0, 1.0, 0, 0]], dtype=torch.float64)
+    inputs = torch.rand(30, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    twins = subject(linear(weights, torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64)), 3)
+    found = replace(MEASURE, radii=(0.5,), probes=30, steps=0, langevin=0)(twins, make_probes(test=inputs))
+    exact = (1 + inputs[:, 0] - inputs[:, 1]) / 2
+    assert found.arrays["critical_test_0.5"].bool().tolist() == (exact <= 0.5).tolist()
+    assert 0 < found.numbers["critical_test_0.5"] < 1
+
+
 @pytest.mark.parametrize("differentiable", [True, False])
 def test_a_constant_has_no_critical_point(differentiable, make_probes):
     constant = linear(torch.zeros(5, 8, dtype=torch.float64), torch.arange(5.0))

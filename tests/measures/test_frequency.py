@@ -1,4 +1,5 @@
 import copy
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -57,6 +58,30 @@ def test_one_sinusoid_is_one_peak_in_its_direction(ky, kx, direction):
     assert {name: round(shares[name].item(), 9) for name in DIRECTIONS} == {
         name: float(name == direction) for name in DIRECTIONS
     }
+
+
+@pytest.mark.parametrize(("side", "bins"), [(8, 12), (28, 14), (28, 28), (10, 5), (32, 12)])
+def test_a_ring_has_the_mean_of_the_frequencies_within_it_and_one_without_any_has_none(side, bins):
+    power = torch.rand(side, side, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    profile = Spectrum(power).radial_profile(bins)[1]
+    found = {ring: [] for ring in range(bins)}
+    for (row, column), value in np.ndenumerate(power.numpy()):
+        squared = sum(Fraction(min(i, side - i), side) ** 2 for i in (row, column))
+        ring = next((b for b in range(bins) if squared < Fraction(b + 1, 2 * bins) ** 2), None)
+        if ring is not None:
+            found[ring].append(value)
+    expected = [np.mean(values) if values else np.nan for values in found.values()]
+    assert np.allclose(profile.numpy(), expected, equal_nan=True)
+
+
+def test_a_frequency_at_the_cutoff_is_below_it():
+    for side in (10, 20, 40):
+        inside = sum(
+            Fraction(min(i, side - i), side) ** 2 + Fraction(min(j, side - j), side) ** 2 <= Fraction(3, 10) ** 2
+            for i in range(side)
+            for j in range(side)
+        )
+        assert Spectrum(torch.ones(side, side)).low_share(0.3).item() == pytest.approx(inside / side**2, rel=1e-6)
 
 
 def test_the_gradient_spectrum_of_a_linear_function_is_that_of_its_weights(make_probes):

@@ -66,6 +66,16 @@ def test_a_gradient_that_all_logits_share_cancels_in_margin_and_softmax():
         assert torch.allclose(found[name], expected[name], rtol=1e-2), name
 
 
+@pytest.mark.parametrize("steepest", [1.0, 1e3, 1e6])
+def test_a_steeper_class_takes_no_digits_of_the_margin_s_gradient(steepest):
+    logits = torch.tensor([[2.0, 1.0, 0.0]]).repeat(20, 1)
+    rows = torch.randn(20, 3, 100, generator=torch.Generator().manual_seed(0))
+    rows[:, 1] = rows[:, 0] + 1e-4 * rows[:, 1]
+    rows[:, 2] *= steepest
+    exact = (rows[:, 0].double() - rows[:, 1].double()).norm(dim=1)
+    assert torch.allclose(norms(logits, rows)["margin_gradient"], exact, rtol=1e-3)
+
+
 def test_a_function_whose_values_do_not_depend_on_its_inputs_has_gradients_of_zero(make_probes):
     constant = subject(lambda x: torch.zeros(len(x), 4, dtype=x.dtype), 4)
     probes = make_probes(train=X, test=X)

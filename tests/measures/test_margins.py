@@ -32,6 +32,16 @@ def test_the_prediction_changes_at_a_positive_distance(make_probes):
     )
 
 
+def test_a_class_that_rises_and_falls_with_the_top_one_hides_no_other(make_probes):
+    weights = torch.tensor([[1.0, 0, 0, 0], [1.0, 0, 0, 0], [0, 1.0, 0, 0]], dtype=torch.float64)
+    inputs = torch.rand(30, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    twins = subject(linear(weights, torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64)), 3)
+    found = Margins(reach=5.0, points=50)(twins, make_probes(test=inputs))
+    assert found.numbers["boundary_unreached_test"] == 0
+    exact = (1 + inputs[:, 0] - inputs[:, 1]) / 2**0.5
+    assert torch.allclose(found.arrays["boundary_test"], exact, rtol=1e-4)
+
+
 def test_a_boundary_out_of_reach_is_reported_and_left_out(make_probes):
     found = Margins(reach=1e-6, points=2)(subject(linear(W), 5), make_probes(test=X)).numbers
     assert found["boundary_unreached_test"] == 1.0

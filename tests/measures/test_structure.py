@@ -136,6 +136,15 @@ def test_the_climb_never_goes_down(make_probes):
     assert lower[0] < lower[2]
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_for_one_linear_layer_in_single_precision_lower_is_no_more_than_upper(seed, make_probes):
+    torch.manual_seed(seed)
+    found = LipschitzBracket(starts=2, steps=2, step=0.05)(
+        subject(linear(torch.randn(10, 20)), 10), make_probes(test=torch.rand(5, 20))
+    ).numbers
+    assert found["lipschitz_lower"] <= found["lipschitz_upper"] * (1 + 1e-14)
+
+
 def test_for_one_linear_layer_lower_is_upper(make_probes):
     weight = torch.randn(4, 192, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     inputs = torch.rand(5, 3, 8, 8, dtype=torch.float64)

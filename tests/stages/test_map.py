@@ -165,6 +165,10 @@ def test_a_border_is_known_on_cells_that_were_not_seen():
     assert border(np.column_stack([noise]), holds, groups) < 0.75
 
 
+def test_of_one_cell_no_border_is_known():
+    assert border(np.zeros((3, 1)), np.array([True, True, False]), np.zeros(3)) is None
+
+
 def test_all_seeds_of_a_cell_are_held_out_together():
     """With labels drawn by cell, nothing can be known of a cell whose seeds are all held out."""
     rng = np.random.default_rng(1)

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -83,6 +84,18 @@ def test_scores_by_hand():
     assert metrics["memorised"] == pytest.approx(2 / 3) and metrics["compared"] == 3
     nothing, _ = scores(right, np.ones_like(inside))
     assert nothing["compared"] == 0 and nothing["memorisation"] is nothing["memorised"] is None
+
+
+def test_a_quarter_more_is_memorised_and_less_is_not():
+    for parts in range(2, 20):
+        for had in range(1, parts):
+            inside = np.arange(parts)[:, None] < had
+            for within in range(had + 1):
+                for without in range(parts - had + 1):
+                    in_right, out_right = np.arange(parts) < within, np.arange(parts) - had < without
+                    right = np.where(inside[:, 0], in_right, out_right)[:, None]
+                    exact = Fraction(within, had) - Fraction(without, parts - had) >= Fraction(1, 4)
+                    assert scores(right, inside)[0]["memorised"] == exact
 
 
 @pytest.mark.parametrize("share", [0.001, 0.999])

@@ -18,6 +18,7 @@ from rebuttal.training.evaluation import (
     time_to_fit,
 )
 from rebuttal.training.loop import Support, train
+from rebuttal.training.losses import SoftCrossEntropy
 
 N = 600
 X = torch.randn(N, 12, generator=torch.Generator().manual_seed(0))
@@ -165,6 +166,19 @@ def test_the_best_weights_are_those_of_the_lowest_loss_on_what_is_held_back(reci
     assert best < 60 and losses[60] > losses[best]  # it overfits
     network.load_state_dict(held_back.best)
     assert F.cross_entropy(network(held_back.inputs), held_back.targets).item() == pytest.approx(losses[best], rel=1e-6)
+
+
+@pytest.mark.parametrize("error", [1e-3, 1e-2, 1.0])
+def test_how_far_a_student_is_from_its_teacher_s_probabilities_is_no_rounding(error):
+    """Of a thousand classes at a temperature of 20 the entropy is a million times what is left to learn."""
+    torch.manual_seed(0)
+    teacher, noise, loss = 10 * torch.randn(50, 1000), torch.randn(50, 1000), SoftCrossEntropy(temperature=20.0)
+    targets = (teacher.double() / 20).softmax(dim=1)
+    held_back = HeldBack(teacher + error * noise, targets, loss, floor=loss(teacher.double(), targets).item())
+    found = held_back.after(nn.Identity(), 1, False, [])["held_back_loss"]
+    student = (held_back.inputs.double() / 20).log_softmax(dim=1)
+    exact = 400 * F.kl_div(student, targets.log(), reduction="batchmean", log_target=True).item()
+    assert found == pytest.approx(exact, rel=1e-4)
 
 
 @pytest.mark.parametrize("goal", [0.8, 0.9, 0.95, 1.0])
