@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,7 +18,7 @@ from rebuttal.data.examples import Examples, Split
 from rebuttal.data.pixels import Pixels, corrupt_pixels
 from rebuttal.errors import ConfigError
 from rebuttal.seeds import generator
-from rebuttal.store.identity import describe
+from rebuttal.store.identity import describe, is_ours
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,7 @@ class ImageSource:
             "split": split,
             "start": start,
             "size": self._size(split),
+            **_of_a_user(self.settings),
         }
 
     def _size(self, split: Split) -> int:
@@ -122,6 +123,15 @@ class ImageSource:
             allowed = f"allowed: 1 to {available}, or null"
             raise ConfigError(f"dataset.{split}_size={wanted}: only {available} examples are available; {allowed}")
         return wanted or available
+
+
+def _of_a_user(settings: ImageSet) -> dict[str, Any]:
+    """What else decides the images of a class of the user's: its code, which may do more than read the bytes of the
+    digest, and the settings that it adds."""
+    if is_ours(type(settings)):
+        return {}
+    shared = {field.name for field in fields(ImageSet)}
+    return {"read_by": {name: value for name, value in describe(settings).items() if name not in shared}}
 
 
 def arrangement(labels: np.ndarray, subset: str, rng: np.random.Generator) -> np.ndarray:

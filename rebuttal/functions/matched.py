@@ -7,7 +7,7 @@ from typing import Any
 from rebuttal.config import checked
 from rebuttal.measures.measure import spread
 from rebuttal.stages.fit import Fit
-from rebuttal.stages.function import FunctionOption, Logits
+from rebuttal.stages.function import FunctionOption, Logits, opened
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Stage
 from rebuttal.training.evaluation import predict
@@ -42,9 +42,9 @@ class Matched:
 
     def function(self, session: Session) -> Logits:
         inputs = session.examples(self.to.fit.dataset, "test", self.to.fit.data_seed).inputs
-        inner = self.of.function(session)
+        inner = opened(self.of, session)
         own = spread(predict(inner, inputs))
-        scale = spread(predict(self.to.function(session), inputs)) / own if own > 0 else 1.0
+        scale = spread(predict(opened(self.to, session), inputs)) / own if own > 0 else 1.0
         return lambda x: scale * inner(x)
 
     def identity(self, session: Session) -> Any:

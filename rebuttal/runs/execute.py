@@ -22,7 +22,7 @@ from rebuttal.runs.build import build_run, check, log_what_is_not_stored, rehear
 from rebuttal.runs.folder import Asked, RunFolder, flat_metrics
 from rebuttal.runs.isolation import isolated
 from rebuttal.stages.session import Session, Settings
-from rebuttal.stages.stage import Outcome, Stage
+from rebuttal.stages.stage import Outcome, Stage, run_stage
 from rebuttal.stages.together import train_together
 
 
@@ -138,6 +138,6 @@ def _run_stages(stages: dict[str, Stage], session: Session) -> dict[str, Outcome
     outcomes = {}
     for number, (name, stage) in enumerate(stages.items(), start=1):
         session.status.stage(name, number, len(stages))
-        outcomes[name] = stage.run(session)
+        outcomes[name] = run_stage(name, stage, session)
         session.forwarder.stage_ended(name, outcomes[name].history)
     return outcomes

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rebuttal.config import checked
 from rebuttal.measures.agreement import label_recall
 from rebuttal.rounding import percent
-from rebuttal.stages.function import FunctionOption, check_function
+from rebuttal.stages.function import FunctionOption, check_function, opened
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome, Stage
 from rebuttal.store.entries import Artifact
@@ -67,7 +67,7 @@ class Accuracy:
         return {}
 
     def _count(self, session: Session) -> Artifact:
-        fit, function = self.function.fit, self.function.function(session)
+        fit, function = self.function.fit, opened(self.function, session)
         train, test = fit.training_examples(session), session.examples(fit.dataset, "test", fit.data_seed)
         metrics: Metrics = {}
         for split, examples in (("train", train), ("test", test)):

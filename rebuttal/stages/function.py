@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import update_wrapper
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from rebuttal.config import Offers
-from rebuttal.errors import UserError
+from rebuttal.errors import UserError, user_code
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Stage
+from rebuttal.store.identity import is_ours
 
 if TYPE_CHECKING:
     from rebuttal.stages.fit import Fit
@@ -47,6 +49,28 @@ class Function(Protocol):
     def identity(self, session: Session) -> Any:
         """Return everything that decides its values, as JSON-serialisable values."""
         ...
+
+
+def opened(function: Function, session: Session) -> Logits:
+    """Return the function itself. One of the user's is given copies of the inputs, which it may change in place, and
+    what it raises is a `ConfigError`."""
+    if is_ours(type(function)):
+        return function.function(session)
+    name = f"function={type(function).__name__}"
+    with user_code(name):
+        made = function.function(session)
+    if isinstance(made, nn.Module):
+        made.register_forward_pre_hook(lambda module, given: (given[0].clone(),))
+        return made
+
+    def called(inputs: Tensor) -> Tensor:
+        with user_code(name):
+            logits = made(inputs.clone())
+            if not isinstance(logits, Tensor):
+                raise TypeError(f"it gives a {type(logits).__name__}; allowed: logits (n, K), as a tensor")
+        return logits
+
+    return update_wrapper(called, made)
 
 
 def checked_logits(logits: Tensor, function: Function, n: int, session: Session, key: str) -> Tensor:

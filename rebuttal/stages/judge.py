@@ -11,7 +11,7 @@ from rebuttal.data.dataset import Dataset, DatasetOption
 from rebuttal.errors import ConfigError
 from rebuttal.measures.agreement import AGREEMENT, agreement, confusion, label_recall
 from rebuttal.rounding import percent
-from rebuttal.stages.function import FunctionOption, Logits, check_function, checked_logits
+from rebuttal.stages.function import FunctionOption, Logits, check_function, checked_logits, opened
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome, Stage, kappa_in_words
 from rebuttal.store.entries import Artifact
@@ -95,7 +95,7 @@ class Judge:
         return {"": self.teacher.fit.dataset, **self.also}
 
     def _compare(self, session: Session) -> Artifact:
-        student, teacher = self.student.function(session), self.teacher.function(session)
+        student, teacher = opened(self.student, session), opened(self.teacher, session)
         seed = self.teacher.fit.data_seed
         metrics: Metrics = {}
         tables: dict[str, list[list[int]]] = {}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,18 +15,18 @@ from torch import Tensor, nn
 from rebuttal.config import checked
 from rebuttal.data.dataset import Dataset, DatasetOption
 from rebuttal.data.examples import in_unit_range
-from rebuttal.errors import ConfigError, UserError
+from rebuttal.errors import ConfigError, user_code
 from rebuttal.measures.layers import faster, unsupported
 from rebuttal.measures.measure import Findings, MeasureOption, Probes, Subject, logits_at
 from rebuttal.progress.console import track
 from rebuttal.rounding import percent
 from rebuttal.seeds import generator
-from rebuttal.stages.function import FunctionOption, check_function, checked_logits
+from rebuttal.stages.function import FunctionOption, check_function, checked_logits, opened
 from rebuttal.stages.networks import empty_network
 from rebuttal.stages.session import Session
-from rebuttal.stages.stage import Metrics, Outcome, Stage
+from rebuttal.stages.stage import Metrics, Outcome, Stage, check_number
 from rebuttal.store.entries import Artifact
-from rebuttal.store.identity import describe
+from rebuttal.store.identity import describe, is_ours
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -152,13 +152,12 @@ class Measure:
         inputs: Callable[[], dict[str, Tensor]],
     ) -> Artifact:
         def compute() -> Artifact:
-            found = measure(subject(), self._probes(session, function, name, inputs()))
+            probes = self._probes(session, function, name, inputs())
+            found = (
+                measure(subject(), probes) if is_ours(type(measure)) else _of_a_user(measure, name, subject(), probes)
+            )
             for number, value in found.numbers.items():
-                if value is not None and not math.isfinite(value):
-                    raise UserError(
-                        f"stages.*.measures.{name}: {number} of {function} is {value}; allowed: finite numbers, "
-                        "None where one is undefined"
-                    )
+                check_number(value, f"stages.*.measures.{name}: {number} of {function}")
             return Artifact({"numbers": found.numbers}, found.arrays)
 
         return session.store.get_or_make("measure", self._identity(session, function, name), compute)
@@ -207,7 +206,7 @@ class Measure:
 
     def _subject(self, session: Session, name: str, inputs: dict[str, Tensor]) -> Subject:
         chosen = self.functions[name]
-        function = chosen.function(session)
+        function = opened(chosen, session)
         network = function if isinstance(function, nn.Module) else None
         function = function if network is None else faster(network, inputs["train"])
         subject = Subject(function, network, chosen.differentiable, session.open(chosen.fit.dataset).classes)
@@ -235,3 +234,16 @@ class Measure:
         if unfit := [name for name, value in table.get("fitted", {}).items() if value == 0]:
             words += f". Below the fit target of {percent(self.fit_target)}, not to be compared: {', '.join(unfit)}"
         return words
+
+
+def _of_a_user(measure: MeasureOption, name: str, subject: Subject, probes: Probes) -> Findings:
+    """What a measure of the user's finds at probes of its own, which it may change in place. Raises `ConfigError`."""
+    inputs = {kind: tensor.clone() for kind, tensor in probes.inputs.items()}
+    with user_code(f"stages.*.measures.{name}"):
+        found = measure(subject, replace(probes, inputs=inputs, labels=probes.labels.clone()))
+        if not isinstance(found, Findings):
+            raise TypeError(f"it gives a {type(found).__name__}; allowed: rebuttal.measures.Findings")
+        for array, values in found.arrays.items():
+            if not isinstance(values, Tensor):
+                raise TypeError(f"its array {array} is a {type(values).__name__}; allowed: tensors")
+    return found

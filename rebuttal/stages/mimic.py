@@ -20,7 +20,7 @@ from rebuttal.models.model import Model, ModelOption
 from rebuttal.models.preprocess import CropAndNormalise, PreprocessOption
 from rebuttal.rounding import fixed, percent
 from rebuttal.seeds import derive, generator, torch_stream
-from rebuttal.stages.function import FunctionOption, Logits, check_function, checked_logits
+from rebuttal.stages.function import FunctionOption, Logits, check_function, checked_logits, opened
 from rebuttal.stages.networks import (
     Network,
     body_shapes,
@@ -199,7 +199,7 @@ class Mimic:
         record = self.artifact(session).record
         metrics = record["metrics"]
         if "r" not in metrics:  # of a student that an earlier version trained
-            teacher = self.teacher.function(session)
+            teacher = opened(self.teacher, session)
             metrics = metrics | self._of_teacher(session, self.network(session), _parameters(teacher))
         words = (
             _words(metrics, self.shuffled) + self._phase_in_words(session, metrics) + arithmetic_in_words(self.training)
@@ -247,7 +247,7 @@ class Mimic:
 
     def member(self, session: Session) -> Member:
         """Return the training, prepared."""
-        teacher = self.teacher.function(session)
+        teacher = opened(self.teacher, session)
         inputs = self._inputs(teacher, session)
         held_out = session.examples(self.teacher.fit.dataset, "test", self._data_seed).inputs
         logits, held_out_logits = (self._dictated(teacher, x, session) for x in (inputs, held_out))

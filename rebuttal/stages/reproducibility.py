@@ -16,7 +16,7 @@ from rebuttal.measures.agreement import cohen_kappa, confusion
 from rebuttal.measures.plane import Plane
 from rebuttal.rounding import percent
 from rebuttal.seeds import generator
-from rebuttal.stages.function import Function, FunctionOption, Logits, check_function, checked_logits
+from rebuttal.stages.function import Function, FunctionOption, Logits, check_function, checked_logits, opened
 from rebuttal.stages.measure import KINDS, probe_count, probe_inputs
 from rebuttal.stages.session import Session
 from rebuttal.stages.stage import Metrics, Outcome, Stage, kappa_in_words
@@ -87,7 +87,7 @@ class Reproducibility:
     def run(self, session: Session) -> Outcome:
         fit = self.one.fit
         count = probe_count(session, fit.dataset, self.probes)
-        functions = [(function, function.function(session)) for function in (self.one, self.other)]
+        functions = [(function, opened(function, session)) for function in (self.one, self.other)]
         metrics: Metrics = {}
         for kind, inputs in probe_inputs(session, fit.dataset, count, fit.data_seed).items():
             rng = generator(fit.data_seed, "probe", "reproducibility", kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Annotated, Any, Literal
@@ -16,13 +17,13 @@ from rebuttal.data.dataset import Dataset, Source
 from rebuttal.data.examples import Examples, Split
 from rebuttal.data.labels import require_classes
 from rebuttal.device import resolve
-from rebuttal.errors import ConfigError
+from rebuttal.errors import ConfigError, UserError, user_code
 from rebuttal.progress.status_file import StatusFile
 from rebuttal.progress.trackers import Forwarder, TrackerOption
 from rebuttal.store.beside import SNAPSHOT, is_log_spaced, snapshot_identity
 from rebuttal.store.checkpoints import Checkpoint
 from rebuttal.store.entries import Artifact, Store
-from rebuttal.store.identity import canonical, name_of
+from rebuttal.store.identity import canonical, is_ours, name_of
 from rebuttal.training.evaluation import Schedule
 from rebuttal.training.loop import Support
 
@@ -98,7 +99,9 @@ class Session:
                 f"dataset={type(dataset).__name__}: is not hashable; allowed: frozen dataclasses of hashable values"
             ) from None
         if not known:
-            source = dataset.open(self._cache)
+            with _of_a_user(dataset):
+                source = dataset.open(self._cache)
+                _check_identities(source, dataset)
             if source.classes < 2:
                 raise ConfigError(
                     f"dataset={type(dataset).__name__}: its number of classes is {source.classes}; allowed: 2 or more"
@@ -118,7 +121,8 @@ class Session:
         source = self.open(dataset)
         key = canonical([source.identity(split), split, seed])
         if key not in self._examples:
-            drawn = source.examples(split, seed)
+            with _of_a_user(dataset):
+                drawn = source.examples(split, seed)
             _check_examples(drawn, dataset)
             _check_labels(drawn.labels, source.classes, dataset)
             _check_inputs(drawn.inputs, split, dataset)
@@ -133,11 +137,30 @@ class Session:
             del self._examples[next(iter(self._examples))]
 
 
+def _of_a_user(dataset: Dataset) -> AbstractContextManager[None]:
+    return nullcontext() if is_ours(type(dataset)) else user_code(f"dataset={type(dataset).__name__}")
+
+
+def _check_identities(source: Source, dataset: Dataset) -> None:
+    """Raise `ValueError` if a dataset of the user's says of a split what cannot be the identity of its examples."""
+    if is_ours(type(dataset)):
+        return
+    for split in ("train", "student", "test"):
+        with suppress(UserError):  # a split that is empty is no error until it is needed
+            identity = source.identity(split)
+            if not isinstance(identity, dict) or not isinstance(identity.get("size"), int):
+                raise ValueError(f"its identity of the {split} split is {identity!r}; allowed: a dict with its size")
+            canonical(identity)
+
+
 def _check_examples(drawn: object, dataset: Dataset) -> None:
     """Raise `ConfigError` for what are no inputs with a label each."""
     name = f"dataset={type(dataset).__name__}"
     if not isinstance(drawn, Examples):
         raise ConfigError(f"{name}: its examples are a {type(drawn).__name__}; allowed: rebuttal.data.Examples")
+    for part, values in (("inputs", drawn.inputs), ("labels", drawn.labels)):
+        if not isinstance(values, Tensor):
+            raise ConfigError(f"{name}: its {part} are a {type(values).__name__}; allowed: tensors")
     if drawn.labels.ndim != 1 or len(drawn.inputs) != len(drawn.labels):
         raise ConfigError(
             f"{name}: has {len(drawn.inputs)} inputs and labels of shape {[*drawn.labels.shape]}; allowed: a label for "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
@@ -11,11 +12,12 @@ from torch import Tensor
 from rebuttal.config import Offers
 from rebuttal.data.dataset import Dataset, Source
 from rebuttal.data.examples import Split
+from rebuttal.errors import UserError, user_code
 from rebuttal.models.model import Model
 from rebuttal.models.preprocess import Preprocessing
 from rebuttal.rounding import fixed
 from rebuttal.stages.session import Session
-from rebuttal.store.identity import name_of
+from rebuttal.store.identity import is_ours, name_of
 from rebuttal.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -97,6 +99,29 @@ def arithmetic_in_words(recipe: Recipe) -> str:
     """What is added to a summary of a training in another precision than float32, or of a compiled one."""
     precision = "" if recipe.precision == "float32" else f"; trained in {recipe.precision}"
     return precision if recipe.compile is None else f"{precision}; compiled ({recipe.compile})"
+
+
+def check_number(value: Any, what: str) -> None:
+    """Raise `UserError` for a value that no report could have: `what` it is, in words."""
+    if value is None or (isinstance(value, (bool, int, float)) and math.isfinite(value)):
+        return
+    shown = value if isinstance(value, (float, str)) else f"a {type(value).__name__}"
+    raise UserError(f"{what} is {shown}; allowed: finite numbers, None where one is undefined")
+
+
+def run_stage(name: str, stage: Stage, session: Session) -> Outcome:
+    """Return the outcome of a stage. Raises `UserError` if it is none, or its metrics are no numbers, and `ConfigError`
+    for what a stage of the user's raises."""
+    if is_ours(type(stage)):
+        outcome = stage.run(session)
+    else:
+        with user_code(f"stages.{name}={type(stage).__name__}"):
+            outcome = stage.run(session)
+    if not isinstance(outcome, Outcome):
+        raise UserError(f"stages.{name}: its outcome is a {type(outcome).__name__}; allowed: rebuttal.stages.Outcome")
+    for metric, value in outcome.metrics.items():
+        check_number(value, f"stages.{name}: its metric {metric}")
+    return outcome
 
 
 def kappa_in_words(kappa: float | None) -> str:

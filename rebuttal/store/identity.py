@@ -93,9 +93,14 @@ def without_source(identity: Any) -> Any:
     return [without_source(item) for item in identity] if isinstance(identity, list) else identity
 
 
+def is_ours(kind: Any) -> bool:
+    """True for a class or function of this package, and not of a user's."""
+    return str(kind.__module__).partition(".")[0] == "rebuttal"
+
+
 def _class_identity(kind: Any) -> dict[str, str]:
     package = kind.__module__.partition(".")[0]
-    if package == "rebuttal":
+    if is_ours(kind):
         return {"kind": f"rebuttal.{kind.__name__}"}
     if package == "torch":
         return {"kind": f"{kind.__module__}.{kind.__qualname__}", "version": version("torch").partition("+")[0]}

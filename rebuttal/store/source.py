@@ -10,6 +10,7 @@ import sys
 from functools import lru_cache
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import resolve_name
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -21,20 +22,41 @@ _KEPT: dict[str, tuple[ModuleSpec | None, str, str]] = {}
 
 
 def source_digest(kind: Any) -> str:
-    """Return a digest of the source of the module of a class or function, and of every module of the same package that
-    it imports, also within functions, directly or through others."""
-    package = kind.__module__.partition(".")[0]
+    """Return a digest of the source of the module of a class or function, and of every module of the same package, or
+    of one in the same folder (but for that of installed ones), that it imports, also within functions, directly or
+    through others."""
+    beside = _folder(kind.__module__.partition(".")[0])
     pending, sources = [kind.__module__], dict[str, str]()
     while pending:
         name = pending.pop()
         if name not in sources and (source := _source(name, kind)) is not None:
             sources[name] = source
             used = {*_imported(name, source), *_origins(name), name.rpartition(".")[0]}
-            pending += [found for found in used if found.partition(".")[0] == package]
+            pending += [found for found in used if _is_own(found.partition(".")[0], kind, beside)]
     digest = hashlib.sha256()
     for name in sorted(sources):
         digest.update(sources[name].encode())
     return digest.hexdigest()[:32]
+
+
+def _is_own(package: str, kind: Any, beside: Path | None) -> bool:
+    if package == kind.__module__.partition(".")[0]:
+        return True
+    return beside is not None and package != "rebuttal" and _folder(package) == beside
+
+
+def _folder(package: str) -> Path | None:
+    """The folder that a package, or a single module, lies in; None if other people's are installed there."""
+    spec = _spec(package) if package else None
+    if spec is None or spec.origin is None or not spec.has_location:
+        return None
+    file = Path(spec.origin).resolve()
+    folder = file.parent.parent if spec.submodule_search_locations is not None else file.parent
+    return None if _INSTALLED & set(folder.parts) or folder == _STANDARD else folder
+
+
+_INSTALLED = {"site-packages", "dist-packages"}
+_STANDARD = Path(ast.__file__).resolve().parent
 
 
 @lru_cache(maxsize=1024)  # identities are asked for again and again
@@ -77,7 +99,9 @@ def _spec(name: str) -> ModuleSpec | None:
     """Where a module comes from, found without importing anything; None if there is none of that name."""
     if name in sys.modules:
         return getattr(sys.modules[name], "__spec__", None)
-    package = _spec(parent) if (parent := name.rpartition(".")[0]) else None
+    if not (parent := name.rpartition(".")[0]):
+        return PathFinder.find_spec(name)
+    package = _spec(parent)
     places = None if package is None else package.submodule_search_locations
     return None if places is None else PathFinder.find_spec(name, list(places))
 

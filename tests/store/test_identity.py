@@ -105,6 +105,29 @@ def test_whatever_way_a_module_is_imported_it_is_part_of_it(package, line):
     assert one != other
 
 
+def test_a_package_beside_is_part_of_it_and_one_that_is_installed_is_not(package, tmp_path, monkeypatch):
+    """Also if only a function imports it, before and after."""
+    late = NETS.replace("def network(self, shape, classes):", "def network(self, shape, classes):\n            "
+                        "import other_packages_lib.late")  # fmt: skip
+    lines = "from torch.nn import ReLU as act\nimport beside_lib\nimport beside_module\nimport other_packages_lib"
+    found = []
+    for change in ("", "beside_lib/deep.py", "beside_module.py", "elsewhere/site-packages/other_packages_lib/late.py"):
+        files = {"beside_lib/__init__.py": "from . import deep", "beside_lib/deep.py": "", "beside_module.py": ""}
+        others = "elsewhere/site-packages/other_packages_lib"
+        files |= {f"{others}/__init__.py": "", f"{others}/late.py": ""}
+        for name, text in files.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(text + f"\nx = {len(name)}" * (name == change))
+        monkeypatch.syspath_prepend(tmp_path / "elsewhere/site-packages")
+        for name in [name for name in sys.modules if name.startswith(("beside_", "other_packages_lib"))]:
+            monkeypatch.delitem(sys.modules, name)
+        mine = package(nets=late, parts=lines)
+        found.append(describe(mine.Wide())["source"])
+        mine.Wide().network((6,), 2)
+        assert describe(mine.Wide())["source"] == found[-1]
+    assert len(set(found)) == 3 and found[0] == found[3]
+
+
 def test_code_that_changes_while_a_process_has_it_is_the_code_that_it_has(package, tmp_path, caplog):
     sources = {"nets": NETS, "parts": "from torch.nn import ReLU as act"}
     mine = package(**sources)
