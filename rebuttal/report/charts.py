@@ -342,13 +342,13 @@ class HistoryChart:
         """Return the chart of runs on data of one size; without panels if none of them has a curve."""
         shown = {label: curve for name, one in self.series.items() for label, curve in _curves(name, one, runs)}
         used = tuple(run for curve in shown.values() for run in curve)
-        histories = {run.folder: _history(run, self.stage) for run in used}
+        histories = {(run.folder, run.report): _history(run, self.stage) for run in used}
         panels = []
         for label, column in self.panels.items():
             curves = {
                 name: points
                 for name, curve in shown.items()
-                if (points := _mean_curve([histories[run.folder] for run in curve], column))
+                if (points := _mean_curve([histories[run.folder, run.report] for run in curve], column))
             }
             if curves:
                 panels.append(Curves("step", label, curves, log_x=True, log_y=label in self.log_y))

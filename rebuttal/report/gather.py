@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shlex
 from collections import Counter
@@ -25,6 +26,7 @@ from rebuttal.store.identity import fingerprint
 
 COMMANDS = ("train", "rebuttal-train")  # the program of a run that did not record its overrides, if not Python's
 RUN_FILES = ("metrics.json", "error.txt", "train.log")  # a folder with any of them is a run folder
+GROUPS = ("model", "dataset", "corruption", "training")  # whose settings are columns of the table of runs
 RECORDS = "raw/runs.json"  # in the folder of a report: its runs, as `Gathered.records` gives them
 
 
@@ -124,9 +126,9 @@ class Gathered:
 def gather(folders: Iterable[str | Path]) -> Gathered:
     """Read every run below `folders`; of a folder that is a report's, the runs that it kept.
 
-    A run that is there more than once is counted once, where it has most metrics; if a metric differs, not at all,
-    because none of the folders says which is right. A run's own folder says what that run is now, whatever a report has
-    of it.
+    A run that is there more than once is counted once, where it has most metrics, and judged if one of them is; if a
+    metric differs, not at all, because none of the folders says which is right. A run's own folder says what that run
+    is now, whatever a report has of it.
     """
     roots = [Path(root) for root in folders]
     found: dict[tuple[str, str], list[Run]] = {}
@@ -147,7 +149,7 @@ def gather(folders: Iterable[str | Path]) -> Gathered:
         if any(first.metrics.get(name, value) != value for run in same for name, value in run.metrics.items()):
             problems += [_conflict(run, same) for run in same]
             continue
-        runs.append(first)
+        runs.append(replace(first, judged=any(run.judged for run in same)))
         elsewhere = [run.folder for run in same if run is not first and run.report is None]
         problems += [Problem(folder, "duplicate", f"the same run as {first.folder}") for folder in elsewhere]
     return Gathered(_with_names(runs), problems)
@@ -213,8 +215,8 @@ def _runs_of_report(report: Path) -> list[Run] | list[Problem]:
 def _of_record(record: dict[str, Any], configs: dict[str, dict[str, Any]], report: Path) -> Run:
     paths = {"folder": Path(record["folder"]), "places": tuple(p for p in map(Path, record["places"]) if p.is_dir())}
     own = {name: record[name] for name in RECORDED}
-    config, networks = configs[record["configuration"]], frozenset(record["networks"])
-    return Run(**own | paths | {"networks": networks, "config": config, "report": report})
+    own |= {"networks": frozenset(record["networks"]), "metrics": _numbers(record["metrics"])}
+    return Run(**own | paths | {"config": _config(configs[record["configuration"]]), "report": report})
 
 
 def _as_json(value: Any) -> Any:
@@ -232,7 +234,7 @@ def _read(folder: Path, configs: dict[str, dict[str, Any]]) -> Run | Problem:
     try:
         metrics = _numbers(from_json((folder / "metrics.json").read_bytes()))
         provenance = from_json((folder / "provenance.json").read_bytes())
-        config = provenance["config"]
+        config = _config(provenance["config"])
         key = provenance.get("configuration") or fingerprint(comparable(config))
         if key not in configs:
             configs[key] = comparable(config)
@@ -249,7 +251,7 @@ def _read(folder: Path, configs: dict[str, dict[str, Any]]) -> Run | Problem:
             judged=config.get("judged", True),
             command=_command(folder, provenance),
             version=provenance.get("rebuttal", "unknown"),
-            places=_places(folder, provenance.get("overrides") or ()),
+            places=_places(folder, _texts(provenance.get("overrides"))),
         )
     except KeyError as error:
         return Problem(folder, "damaged", f"provenance.json: no key {error}; written by another version?")
@@ -257,21 +259,40 @@ def _read(folder: Path, configs: dict[str, dict[str, Any]]) -> Run | Problem:
         return Problem(folder, "damaged", f"{type(error).__name__}: {error}")
 
 
+def _config(config: Any) -> dict[str, Any]:
+    """Return the config of a run. Raises `ValueError` for what is none."""
+    if not isinstance(config, dict):
+        raise ValueError(f"the config of the run is {config!r}, no table")
+    for group in GROUPS:
+        if not isinstance(config.get(group, {}), dict):
+            raise ValueError(f"the config of the run: {group} is {config[group]!r}, no table")
+    return config
+
+
+def _texts(overrides: Any) -> list[str]:
+    """Return the overrides of a run, if it has any. Raises `ValueError` for what are none."""
+    if not isinstance(overrides or [], list) or not all(isinstance(text, str) for text in overrides or []):
+        raise ValueError(f"the overrides of the run are {overrides!r}, no list of texts")
+    return overrides or []
+
+
 def _numbers(metrics: Any) -> dict[str, float | None]:
     """Return the metrics of a run. Raises `ValueError` for what are none."""
     if not isinstance(metrics, dict):
         raise ValueError("metrics.json: is no table of numbers")
-    wrong = [name for name, value in metrics.items() if not isinstance(value, (int, float, type(None)))]
-    if wrong:
-        raise ValueError(f"metrics.json: {wrong[0]} is {metrics[wrong[0]]!r}, no number")
-    return metrics
+    for name, value in metrics.items():
+        if value is not None and not (isinstance(value, (int, float)) and math.isfinite(value)):
+            raise ValueError(f"metrics.json: {name} is {value!r}, no number")
+    return {name: int(value) if isinstance(value, bool) else value for name, value in metrics.items()}
 
 
 def _command(folder: Path, provenance: dict[str, Any]) -> str:
     """Return the command that repeats a run: its own, or one that runs its config, if its overrides are not known."""
-    words = provenance.get("command", [])
+    words = _texts(provenance.get("command"))
     of_command = words and Path(words[0]).stem in COMMANDS
-    overrides = provenance["overrides"] if "overrides" in provenance else words[1:] if of_command else None
+    overrides = words[1:] if of_command else None
+    if "overrides" in provenance:
+        overrides = _texts(provenance["overrides"])
     if overrides is not None:
         return shlex.join(["python", "-m", "rebuttal.train", *overrides])
     packages = provenance["config"].get("packages") or []
@@ -332,7 +353,7 @@ def _first_line(path: Path) -> str:
 
 def _settings(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield the settings of the config groups that are no groups themselves; the stages only repeat them."""
-    for group in ("model", "dataset", "corruption", "training"):
+    for group in GROUPS:
         for key, value in config.get(group, {}).items():
             if not isinstance(value, dict):
                 yield f"{group}.{key}", json.dumps(value) if isinstance(value, list) else value

@@ -1,4 +1,6 @@
+import json
 import re
+import shutil
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +22,7 @@ from rebuttal.report.charts import (
 )
 from rebuttal.report.claims import Claim
 from rebuttal.report.draw import draw, save
-from rebuttal.report.gather import Run, gather
+from rebuttal.report.gather import RECORDS, Run, gather
 from rebuttal.report.page import panel_plot
 from rebuttal.report.plain import SweptChart, plain_charts
 from rebuttal.report.tables import Grid, Selection
@@ -74,6 +76,27 @@ def test_a_run_that_has_ended_counts_with_its_last_value_in_a_mean_over_steps(ma
     assert [(step, mean.mean, mean.n) for step, mean in panel.series["all"]] == [
         *((1.0, 6.0, 2), (2.0, 4.0, 2), (4.0, 2.5, 2), (8.0, 0.5, 2)),
     ]
+
+
+def test_a_history_counts_beside_a_run_that_a_report_kept_of_the_same_folder(make_run, tmp_path):
+    spec = HistoryChart(
+        name="h", experiment="toy", title="Title.", stage="fit", panels={"loss": "loss"}, series={"all": Selection()},
+        size="fit/n",
+    )  # fmt: skip
+
+    def run(seed, loss):
+        folder = make_run("here", {"fit/n": 10}, seed)
+        pd.DataFrame([{"stage": "fit", "step": 1, "loss": loss}]).to_csv(folder / "history.csv", index=False)
+        return folder
+
+    first = run(0, 4.0)
+    (tmp_path / "report/raw").mkdir(parents=True)
+    (tmp_path / "report" / RECORDS).write_text(json.dumps(gather([tmp_path / "runs"]).records()))
+    shutil.rmtree(first)
+    run(1, 2.0)
+    runs = gather([tmp_path / "runs", tmp_path / "report"]).runs
+    ((panel,),) = [chart.panels for chart in spec.charts(runs)]
+    assert len(runs) == 2 and [(x, mean.mean, mean.n) for x, mean in panel.series["all"]] == [(1.0, 2.0, 1)]
 
 
 def test_curves_against_the_share_of_random_labels(make_run, tmp_path):
