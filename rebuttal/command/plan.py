@@ -112,8 +112,8 @@ class Row:
 
     def cells(self) -> list[str]:
         first = self.networks[0]
-        settings = describe(first.work.model)
-        model = " ".join(f"{key}={value}" for key, value in settings.items() if key != "kind")
+        settings = {key: value for key, value in describe(first.work.model).items() if key != "kind"}
+        model = " ".join(f"{key}={_in_short(value)}" for key, value in settings.items() if value != {})
         shared = sum(network.jobs > 1 for network in self.networks)
         return [
             f"{first.kind}: {type(first.work.model).__name__} {model}",
@@ -128,6 +128,11 @@ class Row:
             _size(self.cost.disk),
             _time(self.cost.seconds),
         ]
+
+
+def _in_short(value: Any) -> Any:
+    """A setting of a model; of one that is a class itself its name."""
+    return value.get("kind", value) if isinstance(value, dict) else value
 
 
 def rows(networks: Iterable[Network]) -> list[Row]:

@@ -17,6 +17,7 @@ from rebuttal.errors import ConfigError
 QUESTIONS = ("help", "hydra_help", "cfg", "info", "shell_completion", "experimental_rerun", "resolve", "package")
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 SLURM, SUBMITIT_LOCAL = "SlurmLauncher", "LocalLauncher"  # classes of hydra-submitit-launcher
+JOBLIB = "JoblibLauncher"  # of hydra-joblib-launcher
 N_JOBS = "hydra.launcher.n_jobs"
 PARAMS = "hydra.sweeper.params"
 MAX_FAILURE_RATE = "max_failure_rate"  # of Optuna's sweeper, which by default ends the study at the first failed trial

@@ -39,7 +39,7 @@ FILES = (_RECORD, _STOP, "multirun.yaml", "optimization_results.yaml")  # the la
 
 
 class NotBegun(UserError):
-    """A job that `on_failure=stop` kept from starting."""
+    """A job that an interruption, or `on_failure=stop`, kept from starting."""
 
 
 @dataclass(frozen=True)
@@ -183,13 +183,16 @@ class Sweep:
         except OSError as error:
             log.warning("cannot record job %d in %s (%s); it runs all the same", number, self.folder, error.strerror)
 
-    def stop(self, job: int) -> None:
+    def stop(self, job: int | None) -> None:
+        """Let no further job begin, because this one failed; None: because the command was interrupted."""
         write_json(self.folder / _STOP, job)
 
     def check_not_stopped(self) -> None:
-        """Raise `NotBegun` after a job has failed under `on_failure=stop`."""
+        """Raise `NotBegun` after the command was interrupted, or a job has failed under `on_failure=stop`."""
         if (self.folder / _STOP).exists():
             failed = (self.folder / _STOP).read_text(encoding="utf-8").strip()
+            if failed == "null":
+                raise NotBegun("not begun, because the sweep was interrupted; rerun the command to resume")
             raise NotBegun(f"on_failure=stop: not begun, because job {failed} failed")
 
     def is_running(self) -> bool:

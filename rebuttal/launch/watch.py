@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
+from typing import Any
 
 from rebuttal.errors import TRACEBACK_WANTED, ConfigError, as_one_line
 from rebuttal.launch.cluster import wait_for_cluster, wait_for_submitit_local
-from rebuttal.launch.settings import SLURM, SUBMITIT_LOCAL
+from rebuttal.launch.settings import JOBLIB, SLURM, SUBMITIT_LOCAL
 from rebuttal.launch.sweep import SUCCEEDED, Job, Sweep
 from rebuttal.launch.table import count_states, job_table, words_of
 from rebuttal.progress.console import wide_console
@@ -30,12 +34,43 @@ def run_watched(sweep: Sweep, jobs: list[list[str]] | None, launcher: str, start
     with sweep.running():
         sweep.begin(jobs, launcher)
         with print_ended_jobs(sweep, failures):
-            stopped = _what_stops(start)
+            with jobs_stopped_gently(sweep) if launcher == JOBLIB else nullcontext():
+                stopped = _what_stops(start)
             if stopped is None or isinstance(stopped, Exception):
                 stopped = _what_stops(lambda: _wait_for_jobs(sweep, launcher)) or stopped
             elif launcher != SLURM:
                 _wait_for_running(sweep)
     finish(sweep, stopped, failures)
+
+
+@contextmanager
+def jobs_stopped_gently(sweep: Sweep) -> Iterator[None]:
+    """Within the block joblib, which kills its workers and all that they have started if it is interrupted or one of
+    them dies, lets the running jobs save a checkpoint first, and no further one begin."""
+    from joblib.externals.loky import process_executor
+
+    kill = process_executor.kill_process_tree
+
+    def stop(process: Any, *settings: Any, **named: Any) -> None:
+        with suppress(OSError):  # a full disk keeps nobody from stopping
+            sweep.stop(None)
+        for job in sweep.jobs():
+            _ask_to_stop(job)
+        _wait_for_running(sweep)
+        kill(process, *settings, **named)
+
+    process_executor.kill_process_tree = stop
+    try:
+        yield
+    finally:
+        process_executor.kill_process_tree = kill
+
+
+def _ask_to_stop(job: Job) -> None:
+    status = job.status
+    if job.state == "running" and status is not None and status.host == socket.gethostname() and status.process:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(status.process, signal.SIGTERM)
 
 
 @contextmanager

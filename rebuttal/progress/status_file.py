@@ -33,7 +33,8 @@ LOCK = ".running.lock"
 
 @dataclass(frozen=True)
 class Status:
-    """What `status.json` says of a run. `seconds_left`: of the current training, at most."""
+    """What `status.json` says of a run. `seconds_left`: of the current training, at most. `process`: on `host`, the
+    number of the one that runs it, or ran it last."""
 
     state: str
     job: int | None
@@ -50,6 +51,8 @@ class Status:
     steps: int | None = None
     loss: float | None = None
     seconds_left: float | None = None
+    host: str | None = None
+    process: int | None = None
 
 
 def read_status(folder: Path) -> Status | None:

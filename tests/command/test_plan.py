@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from rebuttal.command.plan import _size, _time, forecast, is_wanted
+from rebuttal.command.plan import _in_short, _size, _time, forecast, is_wanted
 from rebuttal.errors import ConfigError
 from tests.command_line import ONE_NETWORK, command
 
@@ -118,3 +118,8 @@ def test_it_is_asked_for_by_one_word():
 def test_sizes_and_times_are_told_in_units_that_fit():
     assert [_size(n) for n in (12, 4 * 1024, 3.5 * 2**20, 7 * 2**30)] == ["12 B", "4 KiB", "3.5 MiB", "7 GiB"]
     assert [_time(s) for s in (0.25, 60, 240, 7200)] == ["0.25 s", "60 s", "4 min", "2.0 h"]
+
+
+def test_a_class_among_the_settings_of_a_model_has_its_name():
+    assert _in_short({"kind": "mine.nets.Wide", "source": "0123"}) == "mine.nets.Wide"
+    assert _in_short([64, 8]) == [64, 8] and _in_short({"width": 3}) == {"width": 3}

@@ -358,6 +358,29 @@ def test_workers_of_a_command_that_is_killed_save_a_checkpoint_and_stop(launcher
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("launcher", [LOCAL, JOBLIB])
+@pytest.mark.parametrize(("send", "number", "ended"), [
+    (os.kill, signal.SIGINT, 130),
+    (os.killpg, signal.SIGINT, 130),  # as a terminal does
+    (os.kill, signal.SIGTERM, -signal.SIGTERM),
+    (os.killpg, signal.SIGTERM, -signal.SIGTERM),
+])  # fmt: skip
+def test_jobs_side_by_side_that_are_stopped_save_a_checkpoint_and_no_other_begins(
+    send, number, ended, launcher, tmp_path
+):
+    running = start(*LONG, *launcher, "hydra.launcher.n_jobs=2", "checkpoint=1000", cwd=tmp_path)
+    for job in (0, 1):
+        until_trained(tmp_path / f"sweep/{job}", running)
+    send(running.pid, number)
+    printed, complaint = running.communicate(timeout=60)
+    assert running.returncode == ended, complaint
+    states, _ = table(printed)
+    assert states == {0: "cut short", 1: "cut short", 2: "not begun"}
+    assert table(status("sweep", cwd=tmp_path).stdout)[0] == states
+    assert len(list((tmp_path / "outputs/store/fit").glob("*.checkpoint"))) == 2
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("launcher", "number", "ended"), [
     ([*LOCAL, "hydra.launcher.n_jobs=1"], signal.SIGINT, 130),
     ([*LOCAL, "hydra.launcher.n_jobs=1"], signal.SIGTERM, -signal.SIGTERM),
