@@ -273,10 +273,13 @@ def _explain(error: ErrorDetails, target: Any, key: str) -> str:
         return _unknown(str(error["loc"][-1]), error["input"], [f.name for f in fields(target) if f.init], key)
     if error["loc"][-1:] == ("[key]",):
         above = ".".join(str(part) for part in (key, *error["loc"][:-2]) if part != "")
-        return f"{above}: it has the key {error['input']}, which is no text; allowed: keys in quotation marks"
+        return (
+            f"{above}: it has the key {error['input']}, which is no text; allowed: keys in quotation marks in a file, "
+            f"+{above}.{error['input']}=… on the command line"
+        )
     if (annotation := _unsettable(error)) is not None:
         value = list(error["input"]) if isinstance(error["input"], tuple) else error["input"]
-        return f"{where}={value}: {target.__name__}.{error['loc'][0]} is annotated as {annotation}"
+        return f"{where}={value}: {target.__name__}.{error['loc'][0]} is annotated with {annotation}"
     if error["type"] in ("missing", "missing_keyword_only_argument"):
         return f"{where} is missing; it has no default"
     said = error["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")

@@ -83,24 +83,29 @@ class Unhashable:
     [
         (
             {"sizes": [3, 4]},
-            "a.sizes=[3, 4]: Unhashable.sizes is annotated as a list; allowed: tuple[int, ...], or a tuple of other "
+            "a.sizes=[3, 4]: Unhashable.sizes is annotated with a list; allowed: tuple[int, ...], or a tuple of other "
             "values",
         ),
         (
             {"sizes": 3},
-            "a.sizes=3: Unhashable.sizes is annotated as a list; allowed: tuple[int, ...], or a tuple of other values",
+            "a.sizes=3: Unhashable.sizes is annotated with a list; allowed: tuple[int, ...], or a tuple of other "
+            "values",
         ),
         (
             {"names": ["b"]},
-            "a.names=['b']: Unhashable.names is annotated as a set; allowed: tuple[int, ...], or a tuple of other "
+            "a.names=['b']: Unhashable.names is annotated with a set; allowed: tuple[int, ...], or a tuple of other "
             "values",
         ),
         (
             {"place": "b/c"},
-            "a.place=b/c: Unhashable.place is annotated as a Path; allowed: str, which the class makes a Path where it "
-            "uses it",
+            "a.place=b/c: Unhashable.place is annotated with a Path; allowed: str, which the class makes a Path where "
+            "it uses it",
         ),
-        ({"options": {1: 2}}, "a.options: it has the key 1, which is no text; allowed: keys in quotation marks"),
+        (
+            {"options": {1: 2}},
+            "a.options: it has the key 1, which is no text; allowed: keys in quotation marks in a file, +a.options.1=… "
+            "on the command line",
+        ),
     ],
 )
 def test_a_field_that_no_config_can_set_is_named_with_what_to_annotate(arguments, message):

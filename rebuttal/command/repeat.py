@@ -92,10 +92,10 @@ def _as_decided(folder: Path, then: dict[str, Any], overridden: set[str]) -> Ite
 
 def _where_it_was(folder: Path, then: dict[str, Any], overridden: set[str]) -> Iterator[str]:
     """Yield an override for each path to data that does not lead there from here, unless the user sets it now."""
-    from rebuttal.runs.places import datasets, from_here, paths, started_in
+    from rebuttal.runs.places import datasets, from_here, is_here, paths, started_in
 
     began_in, config = started_in(folder), OmegaConf.create(then)
-    for _, name, above in paths(then, datasets(then)):
+    for _, name, above in () if is_here(began_in) else paths(then, datasets(then)):
         key = ".".join(map(str, (*above, name)))
         try:
             path = str(OmegaConf.select(config, key))

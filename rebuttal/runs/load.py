@@ -24,7 +24,7 @@ from rebuttal.device import configured
 from rebuttal.errors import ConfigError, UserError, check_working_directory
 from rebuttal.progress.trackers import NoTracker
 from rebuttal.runs.folder import as_path
-from rebuttal.runs.places import OF_DATA, datasets, from_here, paths, started_in
+from rebuttal.runs.places import OF_DATA, datasets, from_here, is_here, is_ours, paths, started_in
 from rebuttal.runs.project import find_project
 from rebuttal.stages.function import Logits
 from rebuttal.stages.session import Session, Settings
@@ -316,7 +316,10 @@ def _placed(nodes: dict[str, Any], config: Any, began_in: Path, root: str | None
     if root is not None and not any(name in OF_DATA for _, name in found):
         raise ConfigError(f"root={root}: no dataset of this run has a key {' or '.join(OF_DATA)}; allowed: None")
     for node, name in found:
-        node[name] = from_here(node[name], began_in) if root is None or name not in OF_DATA else root
+        if root is not None and name in OF_DATA:
+            node[name] = root
+        elif is_ours(node) or not is_here(began_in):  # the path of another may be part of its identity
+            node[name] = from_here(node[name], began_in)
     return placed
 
 

@@ -38,20 +38,28 @@ def _recorded(provenance: Path) -> Path:
         return Path()
 
 
+def is_here(began_in: Path) -> bool:
+    """True if relative paths mean the same here."""
+    return began_in.resolve() == Path.cwd()
+
+
 def from_here(path: str, began_in: Path) -> str:
-    """A path of the run's config: from where it was started, if it is there, else as it stands. What means the same
-    here stays as it stands, because it may decide what a dataset of the user's is."""
+    """A path of the run's config: from where it was started, if it is there, else as it stands."""
     try:
-        same = Path(path).is_absolute() or began_in.resolve() == Path.cwd()
-        return path if same or not (began_in / path).exists() else str(began_in / path)
+        return str(began_in / path) if (began_in / path).exists() else path
     except (OSError, ValueError):  # no path
         return path
 
 
 def datasets(config: Any) -> frozenset[str]:
     """The classes of the datasets in a config, by the names in `_target_`."""
-    named = ((key, str(node["_target_"])) for key, node in _nodes(config) if "_target_" in node)
-    return frozenset(target for key, target in named if target.startswith(_OURS) or "dataset" in key)
+    nodes = ((key, node) for key, node in _nodes(config) if "_target_" in node)
+    return frozenset(str(node["_target_"]) for key, node in nodes if is_ours(node) or "dataset" in key)
+
+
+def is_ours(dataset: dict[str, Any]) -> bool:
+    """True for the node of a dataset of this package: where its files lie decides no result."""
+    return str(dataset.get("_target_")).startswith(_OURS)
 
 
 def paths(config: Any, kinds: frozenset[str]) -> Iterator[tuple[dict[str, Any], str, Keys]]:

@@ -372,6 +372,10 @@ def test_a_run_on_data_of_the_user_s_own_is_loaded_and_repeated_from_elsewhere(t
     assert again.returncode == 0, again.stderr
     assert f"dataset.root={tmp_path}/began/bytes, seen from where that run was started" in again.stderr
     assert rebuttal.load("again", packages=["mine_of_bytes"]).metrics == run.metrics
+    monkeypatch.chdir(tmp_path / "began")
+    kept = rebuttal.load("run", packages=["mine_of_bytes"]).stages["fit"].dataset
+    assert kept.root == "bytes"  # which may be part of what a dataset of the user's is
+    monkeypatch.chdir(tmp_path / "elsewhere")
     (tmp_path / "began/bytes").rename(tmp_path / "moved")
     moved = rebuttal.load("../began/run", root=tmp_path / "moved", packages=["mine_of_bytes"])
     assert torch.equal(moved.inputs("train")[0], inputs)
