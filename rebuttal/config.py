@@ -36,6 +36,7 @@ from rebuttal.errors import (
     nearest,
     not_frozen,
     options_of,
+    options_with,
     out_of_memory,
     user_code_imported,
 )
@@ -193,7 +194,7 @@ def construct(target: Any, arguments: dict[str, Any], key: str = "") -> Any:
     except pydantic.ValidationError as error:
         raise ConfigError(_explain(error.errors()[0], target, key)) from None
     except TypeError as error:
-        raise ConfigError(f"{key}: {error}") from None
+        raise ConfigError(_unknown_argument(target, arguments, key) or f"{key}: {error}") from None
     except (
         *(ValueError, ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError),
         *(ImportError, SyntaxError),
@@ -269,11 +270,45 @@ def _callable_from_config(found: Any, own: list[str]) -> bool:
 def _explain(error: ErrorDetails, target: Any, key: str) -> str:
     where = ".".join(str(part) for part in (key, *error["loc"]) if part != "")
     if error["type"] in ("unexpected_keyword_argument", "unexpected_positional_argument"):
-        return f"{where}={error['input']}: unknown key; allowed: {', '.join(f.name for f in fields(target) if f.init)}"
+        return _unknown(str(error["loc"][-1]), error["input"], [f.name for f in fields(target) if f.init], key)
+    if error["loc"][-1:] == ("[key]",):
+        above = ".".join(str(part) for part in (key, *error["loc"][:-2]) if part != "")
+        return (
+            f"{above}: it has the key {error['input']}, which is no text; allowed: keys in quotation marks in a file, "
+            f"+{above}.{error['input']}=… on the command line"
+        )
+    if (annotation := _unsettable(error)) is not None:
+        value = list(error["input"]) if isinstance(error["input"], tuple) else error["input"]
+        return f"{where}={value}: {target.__name__}.{error['loc'][0]} is annotated with {annotation}"
     if error["type"] in ("missing", "missing_keyword_only_argument"):
         return f"{where} is missing; it has no default"
     said = error["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")
     return f"{where}={error['input']}: {said[0].lower()}{said[1:]}{_how_to_write(error, where)}"
+
+
+def _unsettable(error: ErrorDetails) -> str | None:
+    """Which annotation of a user's class no config can meet, because settings are hashed, and what to annotate instead;
+    None for what only has a wrong value."""
+    kind, wanted = error["type"], str(error.get("ctx", {}).get("class", ""))
+    if kind in ("list_type", "set_type", "frozen_set_type"):
+        return f"a {'list' if kind == 'list_type' else 'set'}; allowed: tuple[int, ...], or a tuple of other values"
+    is_path = kind == "path_type" or (kind == "is_instance_of" and wanted.endswith("Path"))
+    return "a Path; allowed: str, which the class makes a Path where it uses it" if is_path else None
+
+
+def _unknown_argument(target: Any, arguments: dict[str, Any], key: str) -> str | None:
+    """What is wrong with the first argument that a function does not take; None if it takes them all."""
+    parameters = signature(target).parameters if isfunction(target) else {}
+    if not isfunction(target) or any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return None
+    name = next((name for name in arguments if name not in parameters), None)
+    return None if name is None else _unknown(name, arguments[name], list(parameters), key)
+
+
+def _unknown(name: str, value: Any, known: list[str], key: str) -> str:
+    others = options_with(name, key, GROUPS)
+    allowed = f"allowed: {', '.join(known)}" if known else f"the chosen option of {key} has none"
+    return f"{f'{key}.' if key else ''}{name}={value}: unknown key; {allowed}{others}"
 
 
 def _how_to_write(error: ErrorDetails, where: str) -> str:
@@ -285,7 +320,7 @@ def _how_to_write(error: ErrorDetails, where: str) -> str:
     if kind == "string_type" and isinstance(value, (bool, int, float)):
         as_text = f'{where}="{value}"'
         return f"; write {shlex.quote(as_text)}"
-    if kind in ("tuple_type", "list_type") and isinstance(value, (str, int, float)):
+    if kind == "tuple_type" and isinstance(value, (str, int, float)):
         return f"; write {shlex.quote(f'{where}=[{value}]')}"
     if kind == "int_type" and isinstance(value, float) and value.is_integer() and abs(value) < LIMIT:
         return f"; write {int(value)}"

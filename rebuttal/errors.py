@@ -7,13 +7,16 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import fields
 from difflib import get_close_matches
 from functools import cache
+from importlib import import_module
 from itertools import takewhile
 from pathlib import Path
 from traceback import walk_tb
+from typing import Any
 
 import yaml
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
@@ -41,6 +44,7 @@ class TrainingError(UserError, RuntimeError):
 
 
 _HALF = 500  # characters
+_IN_DEFAULTS = "the groups in its defaults"
 _COMPOSERS = {"hydra", "omegaconf", "antlr4", "yaml"}
 _OUT_OF_MEMORY = (
     "DefaultCPUAllocator",
@@ -307,8 +311,15 @@ def _refused_override(error: ConfigCompositionException) -> str:
 def _unused_group(group: str, override: str) -> str:
     """Name the experiments that have a choice of the group, which the one at hand does not have."""
     having = [path.stem for path in (CONFIG_DIR / "experiment").glob("*.yaml") if f"/{group}: " in path.read_text()]
-    allowed = f"with experiment={' | '.join(sorted(having))}" if having else "the groups in its defaults"
-    return f"{override}: the experiment has no choice of {group}; allowed: {allowed}"
+    ways = [f"with experiment={' | '.join(sorted(having))}"] if having else []
+    if place := group.partition("@")[2]:
+        ways.append(f"{_with_plus(override)}, where the experiment has a key {place}")
+    return f"{override}: the experiment has no choice of {group}; allowed: {', or '.join(ways) or _IN_DEFAULTS}"
+
+
+def _with_plus(override: str) -> str:
+    """The override that adds a key or a choice instead of changing one, as a shell takes it."""
+    return shlex.quote(f"+{override}")
 
 
 def _is_key_error(cause: OmegaConfBaseException) -> bool:
@@ -338,9 +349,9 @@ def _unknown_key(override: str, cause: OmegaConfBaseException) -> str:
         beside = {str(key) for key in parent if key not in ("_target_", "hydra")}
     except (TypeError, OmegaConfBaseException):  # the parent is a value, or copied from elsewhere by ${…}
         beside = set()
-    elsewhere = _options_with(name, above)
+    elsewhere, unlisted = options_with(name, above), _unlisted_field(override, name, parent)
     if isinstance(parent, DictConfig) and parent and not beside:
-        return f"{override}: unknown key; the chosen option of {above} has none{elsewhere}"
+        return f"{override}: unknown key; the chosen option of {above} has none{elsewhere}{unlisted}"
     if not beside:  # omegaconf has replaced what was there, null or ${…}, before it raised this
         return (
             f"{override}: its parent has no keys of its own here{_options_first(name, above)}; if it is copied from "
@@ -348,12 +359,28 @@ def _unknown_key(override: str, cause: OmegaConfBaseException) -> str:
         )
     known = beside if above else beside | config_groups()
     hint = nearest(name, known).replace(": ", f": {above}." if above else ": ")
-    return f"{override}: unknown key; allowed here: {_listed(beside)}{hint or elsewhere}"
+    return f"{override}: unknown key; allowed here: {_listed(beside)}{hint or elsewhere}{unlisted}"
 
 
-def _options_with(key: str, above: str) -> str:
-    """`; allowed with corruption=partial`, for a key that other options of the group chosen `above` it have."""
-    options = [option for option, keys in _options_at(above).items() if key in keys]
+def _unlisted_field(override: str, name: str, parent: Any) -> str:
+    """How to set a field of the option's class that its file does not list. Of another's class the fields are not
+    known, because its code is not imported for a message."""
+    target = str(parent.get("_target_", "")) if isinstance(parent, DictConfig) else ""
+    module, _, kind = target.rpartition(".")
+    if not module or override.startswith("hydra."):
+        return ""
+    if not module.startswith("rebuttal."):
+        return f"; if it is another field of {kind}, write {_with_plus(override)}"
+    with suppress(ImportError, AttributeError, TypeError):  # a function has no fields
+        if name in {f.name for f in fields(getattr(import_module(module), kind)) if f.init}:
+            return f"; write {_with_plus(override)}"
+    return ""
+
+
+def options_with(key: str, above: str, of_run: Collection[str] = ()) -> str:
+    """`; allowed with corruption=partial`, for a key that other options of the group chosen `above` it have. `of_run`:
+    the groups whose option a stage takes from the run."""
+    options = [option for option, keys in _options_at(above, of_run).items() if key in keys]
     return f"; allowed with {', '.join(options)}" if options else ""
 
 
@@ -364,14 +391,14 @@ def _options_first(key: str, above: str) -> str:
     return f"; choose an option first: {', '.join(having)}" if having else ""
 
 
-def _options_at(above: str) -> dict[str, set[str]]:
+def _options_at(above: str, of_run: Collection[str] = ()) -> dict[str, set[str]]:
     """The options of the group whose choice stands at the key `above`, as they are typed, and the keys of each."""
     package = above.replace(".", "/")
     groups = (package, "/".join(package.split("/")[-2:]), package.rpartition("/")[2])
     group = next((name for name in groups if name in config_groups()), None)
     if group is None:
         return {}
-    chosen = group if group == package else f"{group}@{above}"
+    chosen = group if group == package or group.partition("/")[0] in of_run else f"{group}@{above}"
     files = sorted((CONFIG_DIR / group).glob("*.yaml"))
     contents = {f"{chosen}={path.stem}": yaml.safe_load(path.read_bytes()) or {} for path in files}
     return {option: set(content) - {"_target_", "defaults"} for option, content in contents.items()}

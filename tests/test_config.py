@@ -1,4 +1,5 @@
 import math
+from dataclasses import field
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,81 @@ class Pair:
 def test_what_is_wrong_is_told_with_key_value_and_what_is_allowed(arguments, message):
     with pytest.raises(ConfigError) as caught:
         build({"_target_": f"{__name__}.Sample", **arguments}, "a.b", ["tests"])
+    assert str(caught.value) == message
+
+
+@checked
+class Unhashable:
+    sizes: list[int] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+    place: Path | None = None
+    options: dict[str, int] = field(default_factory=dict)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"sizes": [3, 4]},
+            "a.sizes=[3, 4]: Unhashable.sizes is annotated with a list; allowed: tuple[int, ...], or a tuple of other "
+            "values",
+        ),
+        (
+            {"sizes": 3},
+            "a.sizes=3: Unhashable.sizes is annotated with a list; allowed: tuple[int, ...], or a tuple of other "
+            "values",
+        ),
+        (
+            {"names": ["b"]},
+            "a.names=['b']: Unhashable.names is annotated with a set; allowed: tuple[int, ...], or a tuple of other "
+            "values",
+        ),
+        (
+            {"place": "b/c"},
+            "a.place=b/c: Unhashable.place is annotated with a Path; allowed: str, which the class makes a Path where "
+            "it uses it",
+        ),
+        (
+            {"options": {1: 2}},
+            "a.options: it has the key 1, which is no text; allowed: keys in quotation marks in a file, +a.options.1=… "
+            "on the command line",
+        ),
+    ],
+)
+def test_a_field_that_no_config_can_set_is_named_with_what_to_annotate(arguments, message):
+    with pytest.raises(ConfigError) as caught:
+        build({"_target_": f"{__name__}.Unhashable", **arguments}, "a", ["tests"])
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("target", "key", "arguments", "message"),
+    [
+        (
+            "rebuttal.data.labels.true_labels",
+            "stages.teacher.corruption",
+            {"fraction": 0.9},
+            "stages.teacher.corruption.fraction=0.9: unknown key; the chosen option of stages.teacher.corruption has "
+            "none; allowed with corruption=partial",
+        ),
+        (
+            "rebuttal.training.Cosine",
+            "stages.student.training.schedule",
+            {"final": 0.5},
+            "stages.student.training.schedule.final=0.5: unknown key; the chosen option of "
+            "stages.student.training.schedule has none; allowed with training/schedule=triangular",
+        ),
+        (
+            "rebuttal.data.labels.true_labels",
+            "corruption",
+            {"nix": 1},
+            "corruption.nix=1: unknown key; the chosen option of corruption has none",
+        ),
+    ],
+)
+def test_a_key_of_an_option_without_any_is_named_with_the_options_that_have_it(target, key, arguments, message):
+    with pytest.raises(ConfigError) as caught:
+        build({"_target_": target, **arguments}, key)
     assert str(caught.value) == message
 
 

@@ -125,6 +125,47 @@ def test_a_key_that_stands_twice_in_a_config_of_the_user_s_is_a_line_with_its_pl
     assert len(line.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        (
+            "model.rank=3",
+            "model.rank=3: unknown key; allowed here: act, width; if it is another field of Wide, write +model.rank=3",
+        ),
+        (
+            "model.widths=[3,4]",
+            "model.widths=[3,4]: unknown key; allowed here: act, width; nearest: model.width; if it is another field "
+            "of Wide, write '+model.widths=[3,4]'",
+        ),
+        (
+            "model.act.inplace=true",
+            "model.act.inplace=true: unknown key; the chosen option of model.act has none; if it is another field of "
+            "ReLU, write +model.act.inplace=true",
+        ),
+        (
+            "model@stages.teacher.model=wide",
+            "model@stages.teacher.model=wide: the experiment has no choice of model@stages.teacher.model; allowed: "
+            "+model@stages.teacher.model=wide, where the experiment has a key stages.teacher.model",
+        ),
+    ],
+)
+def test_what_can_only_be_added_is_named_with_its_plus(typed, line, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/wide.yaml").write_text("_target_: mine.Wide\nwidth: 3\nact: {_target_: torch.nn.ReLU}\n")
+    given = [f"hydra.searchpath=[file://{tmp_path}]", "experiment=toy", "model=wide"]
+    with pytest.raises(ConfigError) as caught, as_config_errors(), composing():
+        compose("train", [*given, typed])
+    assert str(caught.value) == line
+    with composing():
+        compose("train", [*given, f"+{typed}"])
+
+
+def test_a_field_of_ours_that_the_file_does_not_list_is_named_with_its_plus():
+    with pytest.raises(ConfigError) as caught, as_config_errors(), composing():
+        compose("train", ["experiment=random_walk", "stages.steepness.functions.walk.batch_norm=test"])
+    assert str(caught.value).endswith("; write +stages.steepness.functions.walk.batch_norm=test")
+
+
 def test_the_nearest_is_named_only_if_it_is_near():
     assert nearest("NONE", ["none", "random"]) == "; nearest: none"
     assert nearest("zzz", ["none", "random"]) == ""

@@ -55,7 +55,8 @@ def _repeated(folder: Path, now: list[str]) -> list[str]:
     kept = [typed(override) for override in parse(old) if _place(override) not in overridden]
     then = as_composed_now(_unresolved(_loaded(folder / _HYDRA_FOLDER / "config.yaml")))
     set_now = {o.package or o.key_or_group for o in new} | NOT_REPEATED
-    return [*searched, *kept, *_as_it_was(then, today, set_now), *_as_decided(folder, then, set_now)]
+    as_then = [*_as_it_was(then, today, set_now), *_as_decided(folder, then, set_now)]
+    return [*searched, *kept, *as_then, *_where_it_was(folder, then, set_now)]
 
 
 def _searched(now: list[str], then: list[str]) -> list[str]:
@@ -87,6 +88,23 @@ def _as_decided(folder: Path, then: dict[str, Any], overridden: set[str]) -> Ite
         if not _is_in(key, overridden) and not {"model", f"{owner}model"} & overridden:
             print(f"rebuttal: {key}={became}, as in that run; auto would choose again", file=sys.stderr)
             yield f"++{key}={became}"
+
+
+def _where_it_was(folder: Path, then: dict[str, Any], overridden: set[str]) -> Iterator[str]:
+    """Yield an override for each path to data that does not lead there from here, unless the user sets it now."""
+    from rebuttal.runs.places import datasets, from_here, is_here, paths, started_in
+
+    began_in, config = started_in(folder), OmegaConf.create(then)
+    for _, name, above in () if is_here(began_in) else paths(then, datasets(then)):
+        key = ".".join(map(str, (*above, name)))
+        try:
+            path = str(OmegaConf.select(config, key))
+        except OmegaConfBaseException:  # refers to what only Hydra knows
+            continue
+        place = from_here(path, began_in)
+        if place != path and not _is_in(key, overridden):
+            print(f"rebuttal: {key}={place}, seen from where that run was started", file=sys.stderr)
+            yield f"++{key}={quoted(place)}"
 
 
 def _is_in(key: str, places: set[str]) -> bool:

@@ -60,11 +60,11 @@ class Arrays(ImageSet):
         try:
             arrays = {name: np.asarray(array) for name, array in _load(path).items()}
             x, y, x_test, y_test = self._split(arrays)
-            x, x_test = _checked(x, "x", self.layout), _checked(x_test, "x_test", self.layout)
             if self.standardise:
                 x, x_test = _standardised(x, x_test)
-            train, test = _as_inputs(x, "x"), _as_inputs(x_test, "x_test")
-            labels, test_labels, names = _labels(y, y_test)
+            names = SPLIT[::2] if SPLIT[0] in arrays else WHOLE[:1] * 2
+            train, test = (_as_inputs(part, name) for part, name in zip((x, x_test), names))
+            labels, test_labels, classes = _labels(y, y_test)
             _check_fit(train, labels, test, test_labels)
         except (MemoryError, UserError):
             raise
@@ -77,19 +77,20 @@ class Arrays(ImageSet):
         inputs, numbers = torch.from_numpy(train), torch.from_numpy(labels)
         test_inputs, test_numbers = torch.from_numpy(test), torch.from_numpy(test_labels)
         digest = digest_of_tensors(inputs, numbers, test_inputs, test_numbers)
-        return Images(inputs, numbers, test_inputs, test_numbers, names, digest)
+        return Images(inputs, numbers, test_inputs, test_numbers, classes, digest)
 
     @property
     def _key(self) -> str:
         return f"dataset.path={shown(self.path)}"
 
     def _split(self, arrays: dict[str, Array]) -> tuple[Array, Array, Array, Array]:
-        """Return inputs and labels for training and for test."""
+        """Return inputs and values of labels for training and for test, each checked as the file has it."""
         given = [f"dataset.{name}" for name in ("split", "test_fraction") if getattr(self, name) is not None]
         if SPLIT[0] in arrays:
             if given:
                 raise ConfigError(f"{given[0]}: {self._key} has {', '.join(SPLIT)} of its own; allowed: null")
-            x, y, x_test, y_test = (arrays[name] for name in SPLIT)
+            x, x_test = (_checked(arrays[name], name, self.layout) for name in SPLIT[::2])
+            y, y_test = (_values(arrays[name], name) for name in SPLIT[1::2])
             return x, y, x_test, y_test
         if len(given) > 1:
             raise ConfigError(f"{self._key}: both split and test_fraction are given; allowed: one of them")
@@ -98,19 +99,32 @@ class Arrays(ImageSet):
         x, y = (arrays[name] for name in WHOLE)
         if x.ndim == 0 or y.ndim == 0 or len(x) != len(y) or not len(y):
             raise ValueError(f"x has shape {list(x.shape)}, y {list(y.shape)}; allowed: as many labels as inputs")
+        x, y = _checked(x, "x", self.layout), _values(y, "y")
+        if len(np.unique(y)) < 2:
+            raise ValueError(f"y has {len(y)} labels of 1 class; allowed: at least 2 classes")
         held_out = self._held_out(y)
         return x[~held_out], y[~held_out], x[held_out], y[held_out]
 
     def _held_out(self, y: Array) -> Array:
         """Return which examples are for test, (n,) bool."""
         if self.split is not None:
-            return _read_split(self.split, len(y))
-        values, labels = np.unique(y.reshape(len(y), -1)[:, 0], return_inverse=True)
-        order = arrangement(labels.reshape(-1), "stratified", generator(0, "arrays", "test"))
+            held_out, cause = _read_split(self.split, len(y)), f"dataset.split={shown(self.split)}"
+        else:
+            fraction = "null, which is 0.2" if self.test_fraction is None else self.test_fraction
+            held_out, cause = self._fraction(y), f"dataset.test_fraction={fraction}"
+        lost = np.setdiff1d(y, y[~held_out])
+        if len(lost):
+            raise ConfigError(
+                f"{cause}: it leaves {np.sum(~held_out)} of the {len(y)} examples of {self._key} for training, none "
+                f"with the label {lost[0]}; allowed: examples of each class for training"
+            )
+        return held_out
+
+    def _fraction(self, y: Array) -> Array:
+        """Return which examples are the fraction for test, (n,) bool."""
+        order = arrangement(np.unique(y, return_inverse=True)[1], "stratified", generator(0, "arrays", "test"))
         held_out = np.zeros(len(y), dtype=bool)
         held_out[order[: max(1, round((self.test_fraction or USUAL_FRACTION) * len(y)))]] = True
-        if len(values) < 2 or held_out.all():
-            raise ValueError(f"y has {len(y)} labels of {len(values)} classes; allowed: at least 2 classes, and a rest")
         return held_out
 
 
@@ -293,31 +307,31 @@ def _shaped(array: Array, name: str, layout: str | None) -> Array:
     return array if layout == "channels_first" or (layout is None and first) else array.transpose(0, 3, 1, 2)
 
 
-def _labels(train: Array, test: Array) -> tuple[Array, Array, tuple[str, ...]]:
+def _labels(values: Array, test_values: Array) -> tuple[Array, Array, tuple[str, ...]]:
     """Return labels 0 … K − 1 for training and test, and the values that they stand for."""
-    values, test_values = _values(train), _values(test)
     if values.dtype.kind != test_values.dtype.kind:
-        raise ValueError(f"its labels are {train.dtype} for training and {test.dtype} for test; allowed: one kind")
+        kinds = ["text" if part.dtype.kind == "U" else "integers" for part in (values, test_values)]
+        raise ValueError(f"its labels are {kinds[0]} for training and {kinds[1]} for test; allowed: one kind")
     classes = np.unique(values)
     unknown = np.setdiff1d(test_values, classes)
     if len(classes) < 2 or len(unknown):
-        what = "it has 1 class" if len(classes) < 2 else f"the label {unknown[0]} is only in test"
+        what = "y_train has 1 class" if len(classes) < 2 else f"the label {unknown[0]} is only in y_test"
         raise ValueError(f"{what}; allowed: at least 2 classes, each with examples for training")
     numbered = (np.searchsorted(classes, part).astype(np.int64) for part in (values, test_values))
     return next(numbered), next(numbered), tuple(str(value) for value in classes)
 
 
-def _values(labels: Array) -> Array:
+def _values(labels: Array, name: str) -> Array:
     """Return labels as int64 or text, (n,)."""
     flat = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
     if flat.ndim != 1 or flat.dtype.kind not in "biuUS" or not len(flat):
         raise ValueError(
-            f"y holds {labels.dtype} in shape {list(labels.shape)}; allowed: integers or text, one an input"
+            f"{name} holds {labels.dtype} in shape {list(labels.shape)}; allowed: integers or text, one an input"
         )
     if flat.dtype.kind in "US":
         return np.char.decode(flat, "utf-8") if flat.dtype.kind == "S" else flat
     if flat.dtype == np.uint64 and int(flat.max()) >= 2**63:
-        raise ValueError(f"y has the label {flat.max()}; allowed: integers below 2^63")
+        raise ValueError(f"{name} has the label {flat.max()}; allowed: integers below 2^63")
     return flat.astype(np.int64)
 
 

@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from copy import deepcopy
 from csv import DictReader
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property
@@ -15,10 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
-from yaml import YAMLError
 
 from rebuttal.config import build, construct
 from rebuttal.data.examples import Split
@@ -26,6 +24,7 @@ from rebuttal.device import configured
 from rebuttal.errors import ConfigError, UserError, check_working_directory
 from rebuttal.progress.trackers import NoTracker
 from rebuttal.runs.folder import as_path
+from rebuttal.runs.places import OF_DATA, datasets, from_here, is_here, is_ours, paths, started_in
 from rebuttal.runs.project import find_project
 from rebuttal.stages.function import Logits
 from rebuttal.stages.session import Session, Settings
@@ -50,10 +49,11 @@ def load(
 ) -> Run:
     """Return the finished run in `folder`: that of one run, or of one job of a sweep.
 
-    `store`: where its networks are now, None for the store that it used. `root`: where its images are now, None for
-    where they were. `device`: `cpu`, `cuda` or `auto`, where its networks and inputs are put. `packages`: those that
-    its config may name, as on the command line, besides those of the user's project; the folder itself makes nothing
-    importable. Raises `ConfigError` for a folder without a finished run, and for a config that names what it may not.
+    `store`: where its networks are now, None for the store that it used. `root`: where its data are now, for the
+    `root` or `path` of each dataset; None for where they were. `device`: `cpu`, `cuda` or `auto`, where its networks
+    and inputs are put. `packages`: those that its config may name, as on the command line, besides those of the user's
+    project; the folder itself makes nothing importable. Raises `ConfigError` for a folder without a finished run, and
+    for a config that names what it may not.
     """
     check_working_directory()
     folder = as_path(folder, "folder")
@@ -64,13 +64,13 @@ def load(
         nodes, used, seed, name = dict(config["stages"]), str(config["store"]), config["seed"], config["name"]
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{folder}/{PROVENANCE}: lacks {error}; allowed: what a run of rebuttal wrote") from None
-    began_in = _working_folder(folder, provenance)
+    began_in = started_in(folder)
     project = find_project()
     own = tuple(dict.fromkeys([*listed, *project.packages]))
-    nodes = _placed(nodes, began_in, None if root is None else str(as_path(root, "root")))
+    nodes = _placed(nodes, config, began_in, None if root is None else str(as_path(root, "root")))
     with project.importable(own):
         stages = {stage: build(node, f"stages.{stage}", own) for stage, node in nodes.items()}
-    place = _there(used, began_in) if store is None else str(as_path(store, "store"))
+    place = from_here(used, began_in) if store is None else str(as_path(store, "store"))
     settings = _settings(name=name, seed=seed, device=device, store=place)
     return Run(folder, config, metrics, stages, settings, _remedy(folder, store, listed))
 
@@ -308,35 +308,18 @@ def _finished(folder: Path, name: str) -> dict[str, Any]:
     return content
 
 
-def _working_folder(folder: Path, provenance: dict[str, Any]) -> Path:
-    """Where a run was started, which its relative paths refer to; here, if neither Hydra nor the run says it."""
-    try:
-        return Path(OmegaConf.load(folder / ".hydra" / "hydra.yaml").hydra.runtime.cwd)
-    except (OSError, ValueError, TypeError, AttributeError, YAMLError, OmegaConfBaseException):
-        said = provenance.get("cwd")
-        return Path(said) if isinstance(said, str) else Path()
-
-
-def _there(path: str, began_in: Path) -> str:
-    """A path of the run's config, from where it was started if it is there, else from here."""
-    return str(began_in / path) if (began_in / path).exists() else path
-
-
-_OF_DATA = ("root", "path")  # keys of a dataset that say where its inputs are
-_PATHS = (*_OF_DATA, "split")
-
-
-def _placed(node: Any, began_in: Path, root: str | None) -> Any:
-    """A config node whose datasets find their images: in `root`, or where they were."""
-    if isinstance(node, list):
-        return [_placed(item, began_in, root) for item in node]
-    if not isinstance(node, dict):
-        return node
-    placed = {key: _placed(value, began_in, root) for key, value in node.items()}
-    if str(node.get("_target_")).startswith("rebuttal.data."):
-        for key in _PATHS:
-            if isinstance(node.get(key), str):
-                placed[key] = _there(node[key], began_in) if root is None or key not in _OF_DATA else root
+def _placed(nodes: dict[str, Any], config: Any, began_in: Path, root: str | None) -> dict[str, Any]:
+    """The stages' nodes, whose datasets find their data: in `root`, or where they were. Raises `ConfigError` for a
+    `root` that none of them has a key for."""
+    placed = deepcopy(nodes)
+    found = [(node, name) for node, name, _ in paths(placed, datasets(config))]
+    if root is not None and not any(name in OF_DATA for _, name in found):
+        raise ConfigError(f"root={root}: no dataset of this run has a key {' or '.join(OF_DATA)}; allowed: None")
+    for node, name in found:
+        if root is not None and name in OF_DATA:
+            node[name] = root
+        elif is_ours(node) or not is_here(began_in):  # the path of another may be part of its identity
+            node[name] = from_here(node[name], began_in)
     return placed
 
 

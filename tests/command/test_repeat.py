@@ -1,3 +1,4 @@
+import json
 import shlex
 import shutil
 import string
@@ -84,6 +85,23 @@ def test_keys_whose_value_in_the_configs_has_changed_since_are_as_they_were(tmp_
     assert "threads" not in told and len(told.splitlines()) == 5
     assert composed(expand([again, "training.epochs=7"]))["training"]["epochs"] == 7
     assert composed(expand([again, "training=zhang"]))["training"]["schedule"]["decay"] == 0.95
+
+
+def test_data_are_found_from_elsewhere_unless_the_user_names_others(tmp_path, monkeypatch, capsys):
+    began, elsewhere = tmp_path / "began", tmp_path / "elsewhere"
+    for place in (began / "it's", elsewhere):
+        place.mkdir(parents=True)
+    (began / "it's/a.npz").touch()
+    asked = [*ASKED, "dataset=arrays", "dataset.path='it\\'s/a.npz'", "dataset.split=gone.txt"]
+    again = saved(began / "run", asked, composed(asked))
+    (began / "run/provenance.json").write_text(json.dumps({"cwd": str(began)}))
+    monkeypatch.chdir(elsewhere)
+    found = composed(expand([again]))["dataset"]
+    assert (found["path"], found["split"]) == (f"{began}/it's/a.npz", "gone.txt")
+    assert f"rebuttal: dataset.path={began}/it's/a.npz, seen from where that " in capsys.readouterr().err
+    assert composed(expand([again, "dataset.path=b.npz"]))["dataset"]["path"] == "b.npz"
+    monkeypatch.chdir(began)
+    assert expand([again]) == asked
 
 
 def as_before_the_parts_of_recipes_were_groups(config):

@@ -232,22 +232,22 @@ LONG = np.array(["a"] * 40)
         ({"x": X, "y": Y, "x_test": X_TEST}, "it has the arrays x, x_test, y; allowed: "),
         ({"x": X, "y": Y[:-1]}, "x has shape [40, 5], y [39]; allowed: as many labels as inputs"),
         ({"x": X[:0], "y": Y[:0]}, "x has shape [0, 5], y [0]; allowed: "),
-        ({"x": X[:, :0], "y": Y}, "x has shape [32, 0]; allowed: (n, d), (n, h, w)"),
-        ({"x": X[:, 0], "y": Y}, "x has shape [32]; allowed: (n, d)"),
+        ({"x": X[:, :0], "y": Y}, "x has shape [40, 0]; allowed: (n, d), (n, h, w)"),
+        ({"x": X[:, 0], "y": Y}, "x has shape [40]; allowed: (n, d)"),
         ({"x": np.float32(1), "y": Y}, "x has shape [], y [40]"),
-        ({"x": PIXELS[:, None], "y": Y}, "x has shape [32, 1, 3, 6, 7]; allowed: "),
+        ({"x": PIXELS[:, None], "y": Y}, "x has shape [40, 1, 3, 6, 7]; allowed: "),
         ({"x": PIXELS.astype(np.int16), "y": Y}, "x holds int16; allowed: uint8 pixels or floats"),
         ({"x": X.astype(complex), "y": Y}, "x holds complex128; allowed: numbers"),
         ({"x": LONG[:, None], "y": Y}, "x holds <U1; allowed: numbers"),
         ({"x": np.where(X > 2, np.nan, X), "y": Y}, "has values that are missing, infinite or beyond 3e38"),
         ({"x": X.astype(np.float64) * 1e39, "y": Y}, "has values that are missing, infinite or beyond 3e38"),
-        ({"x": X, "y": Y / 2}, "y holds float64 in shape [32]; allowed: integers or text"),
-        ({"x": X, "y": np.eye(4)[Y].astype(int)}, "y holds int64 in shape [32, 4]; allowed: integers or text"),
+        ({"x": X, "y": Y / 2}, "y holds float64 in shape [40]; allowed: integers or text"),
+        ({"x": X, "y": np.eye(4)[Y].astype(int)}, "y holds int64 in shape [40, 4]; allowed: integers or text"),
         ({"x": X, "y": np.uint64(2**63) + Y.astype(np.uint64)}, "allowed: integers below 2^63"),
-        ({"x": X, "y": Y * 0}, "y has 40 labels of 1 classes; allowed: at least 2 classes"),
-        ({**SPLIT, "y_train": Y * 0}, "it has 1 class; allowed: at least 2 classes"),
-        ({**SPLIT, "y_test": Y_TEST + 1}, "the label 4 is only in test; allowed: "),
-        ({**SPLIT, "y_test": LONG[:12]}, "its labels are int64 for training and <U1 for test; allowed: one kind"),
+        ({"x": X, "y": Y * 0}, "y has 40 labels of 1 class; allowed: at least 2 classes"),
+        ({**SPLIT, "y_train": Y * 0}, "y_train has 1 class; allowed: at least 2 classes"),
+        ({**SPLIT, "y_test": Y_TEST + 1}, "the label 4 is only in y_test; allowed: "),
+        ({**SPLIT, "y_test": LONG[:12]}, "its labels are integers for training and text for test; allowed: one kind"),
         ({**SPLIT, "y_test": Y_TEST[1:]}, "it has 12 inputs and 11 labels for test; allowed: as many"),
         ({**SPLIT, "x_test": X_TEST[:, 1:]}, "its inputs are float32 [5] for training and float32 [4] for test"),
         (
@@ -258,7 +258,51 @@ LONG = np.array(["a"] * 40)
 )
 def test_other_arrays_are_named_in_one_line(arrays, said, tmp_path):
     settings = {} if "x_train" in arrays and "x" not in arrays else {"test_fraction": 0.2}
-    assert said in refusal(save(tmp_path / "a.npz", arrays), **settings).replace("x_test has", "x has")
+    assert said in refusal(save(tmp_path / "a.npz", arrays), **settings)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"x_train": X[:, 0]}, "x_train has shape [40]; allowed: (n, d)"),
+        ({"x_test": X_TEST[:, 0]}, "x_test has shape [12]; allowed: (n, d)"),
+        ({"x_test": X_TEST * np.float32(np.nan)}, "x_test has values that are missing, "),
+        ({"y_test": Y_TEST / 2}, "y_test holds float64 in shape [12]; allowed: integers or text"),
+    ],
+)
+def test_of_four_arrays_the_one_that_is_wrong_is_named(arrays, said, tmp_path):
+    whole = {"x_train": X, "y_train": Y, "x_test": X_TEST, "y_test": Y_TEST}
+    assert f": {said}" in refusal(save(tmp_path / "a.npz", whole | arrays))
+
+
+def test_values_that_are_missing_in_what_is_held_out_are_those_of_x(tmp_path):
+    path = save(tmp_path / "a.npz", {"x": np.where(np.arange(40)[:, None] < 39, X, np.nan), "y": Y})
+    (tmp_path / "split.txt").write_text("train\n" * 39 + "test\n")
+    assert ": x has values that are missing, " in refusal(path, split=str(tmp_path / "split.txt"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "settings", "cause", "leaves", "lost"),
+    [
+        (Y, {"test_fraction": 0.999}, "test_fraction=0.999", 0, 0),
+        (Y // 3, {"test_fraction": 0.95}, "test_fraction=0.95", 2, 1),
+        (np.array([0, 1]), {}, "test_fraction=null, which is 0.2", 1, 0),
+    ],
+)
+def test_a_fraction_that_leaves_too_little_is_named_and_not_the_data(labels, settings, cause, leaves, lost, tmp_path):
+    path = save(tmp_path / "a.npz", {"x": X[: len(labels)], "y": labels})
+    assert refusal(path, **settings) == (
+        f"dataset.{cause}: it leaves {leaves} of the {len(labels)} examples of dataset.path={path} for training, none "
+        f"with the label {lost}; allowed: examples of each class for training"
+    )
+
+
+def test_a_split_that_leaves_a_class_out_is_named(tmp_path):
+    path, lines = save(tmp_path / "a.npz", {"x": X, "y": Y == 0}), tmp_path / "split.txt"
+    lines.write_text("\n".join("test" if y == 0 else "train" for y in Y))
+    line = refusal(path, split=str(lines))
+    assert line.startswith(f"dataset.split={lines}: it leaves 30 of the 40 examples of ")
+    assert "none with the label 1; allowed: " in line
 
 
 def test_of_arrays_without_a_split_a_fifth_of_each_class_is_held_out(tmp_path):

@@ -328,6 +328,64 @@ def test_a_run_on_arrays_is_loaded_from_elsewhere_and_after_they_were_moved(tmp_
     assert torch.equal(inputs, moved[0]) and torch.equal(labels, moved[1]) and len(labels) > 0
 
 
+OWN_DATA = """
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rebuttal.config import checked
+from rebuttal.data.image_set import Images, ImageSet, digest_of_tensors
+
+
+@checked
+class Bytes(ImageSet):
+    root: str
+
+    def read(self, cache):
+        x = torch.from_numpy(np.fromfile(Path(self.root) / "x", dtype=np.uint8)).reshape(-1, 1, 4, 4)
+        y = torch.arange(len(x)) % 2
+        return Images(x[:130], y[:130], x[130:], y[130:], ("a", "b"), digest_of_tensors(x, y))
+"""
+
+
+def test_a_run_on_data_of_the_user_s_own_is_loaded_and_repeated_from_elsewhere(tmp_path, monkeypatch):
+    (tmp_path / "began/bytes").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "mine_of_bytes.py").write_text(OWN_DATA)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    np.random.default_rng(0).integers(0, 256, (200, 4, 4), dtype=np.uint8).tofile(tmp_path / "began/bytes/x")
+    words = [*ONE_NETWORK[:1], *ONE_NETWORK[3:], "device=cpu", "packages=[mine_of_bytes]", "corruption=none"]
+    option = "{_target_: mine_of_bytes.Bytes, root: bytes, train_size: 60, student_size: 60}"
+    (tmp_path / "began/conf/dataset").mkdir(parents=True)
+    (tmp_path / "began/conf/dataset/bytes.yaml").write_text(option)
+    at = f"hydra.searchpath=[file://{tmp_path}/began/conf]"
+    done = command(*words, at, "dataset=bytes", "hydra.run.dir=run", cwd=tmp_path / "began")
+    assert done.returncode == 0, done.stdout + done.stderr
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    run = rebuttal.load("../began/run", packages=["mine_of_bytes"])
+    inputs, labels = run.inputs("train")
+    assert (predict(run.network("fit"), inputs).argmax(1) == labels).double().mean().item() == (
+        run.metrics["fit/train_accuracy"]
+    )
+    again = command("from_run=../began/run", "packages=[mine_of_bytes]", "hydra.run.dir=again", cwd=Path.cwd())
+    assert again.returncode == 0, again.stderr
+    assert f"dataset.root={tmp_path}/began/bytes, seen from where that run was started" in again.stderr
+    assert rebuttal.load("again", packages=["mine_of_bytes"]).metrics == run.metrics
+    monkeypatch.chdir(tmp_path / "began")
+    kept = rebuttal.load("run", packages=["mine_of_bytes"]).stages["fit"].dataset
+    assert kept.root == "bytes"  # which may be part of what a dataset of the user's is
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    (tmp_path / "began/bytes").rename(tmp_path / "moved")
+    moved = rebuttal.load("../began/run", root=tmp_path / "moved", packages=["mine_of_bytes"])
+    assert torch.equal(moved.inputs("train")[0], inputs)
+
+
+def test_root_for_a_run_whose_data_lie_nowhere_is_one_line(run, tmp_path):
+    with pytest.raises(ConfigError, match=rf"^root={tmp_path}: no dataset of this run has a key root or path; allowed"):
+        rebuttal.load(run.folder, root=tmp_path, packages=["mine_to_load"])
+
+
 def test_the_store_of_the_run_is_preferred_to_one_of_the_same_name_here(place, monkeypatch, tmp_path):
     (tmp_path / "outputs/store").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
