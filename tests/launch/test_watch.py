@@ -358,15 +358,13 @@ def test_workers_of_a_command_that_is_killed_save_a_checkpoint_and_stop(launcher
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", [LOCAL, JOBLIB])
-@pytest.mark.parametrize(("send", "number", "ended"), [
-    (os.kill, signal.SIGINT, 130),
-    (os.killpg, signal.SIGINT, 130),  # as a terminal does
-    (os.kill, signal.SIGTERM, -signal.SIGTERM),
-    (os.killpg, signal.SIGTERM, -signal.SIGTERM),
+@pytest.mark.parametrize(("launcher", "send", "number", "ended"), [
+    (JOBLIB, os.kill, signal.SIGINT, 130),
+    (LOCAL, os.killpg, signal.SIGINT, 130),  # as a terminal does
+    (LOCAL, os.kill, signal.SIGTERM, -signal.SIGTERM),
 ])  # fmt: skip
 def test_jobs_side_by_side_that_are_stopped_save_a_checkpoint_and_no_other_begins(
-    send, number, ended, launcher, tmp_path
+    launcher, send, number, ended, tmp_path
 ):
     running = start(*LONG, *launcher, "hydra.launcher.n_jobs=2", "checkpoint=1000", cwd=tmp_path)
     for job in (0, 1):
