@@ -116,12 +116,12 @@ class Request:
         return self.folder is None or resolve(device).type == "cpu"
 
     def needs_hydra(self) -> bool:
-        """True if a single run asks for what only Hydra's own command does: its flags, callbacks, another folder to
-        work in, and the refusal of several values."""
+        """True if a single run asks for what only Hydra's own command does: its flags, callbacks, and the
+        refusal of several values."""
         hydra = self.composed.hydra
         several = any(override.is_sweep_override() for job in self.jobs or () for override in job)
         flags = any(text.startswith("-") for text in self.arguments)
-        return bool(hydra.callbacks or hydra.job.chdir or flags or several)
+        return bool(hydra.callbacks or flags or several)
 
     def uses_own_configs(self) -> bool:
         """True if configs come from a folder of the user's."""

@@ -94,7 +94,7 @@ class Sweep:
 
     def __init__(self, folder: str | Path):
         self.name = str(folder)
-        self.folder = Path(folder).absolute()  # a job may change the working directory (hydra.job.chdir)
+        self.folder = Path(folder).absolute()  # code of the user's may change the working directory
         self._files = Written(self.folder, _LIST, f"hydra.sweep.dir={self.name}", self._of_earlier_version)
         self._begun_here: _Record | None = None
         self._made: list[Path] = []  # folders that were not there before, the innermost first

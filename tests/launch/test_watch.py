@@ -194,7 +194,6 @@ def test_flags_anywhere_and_shortened_as_hydra_takes_them(flags, place, tmp_path
     pytest.param(["seed=sort(2,0,1)"], 3, marks=pytest.mark.slow),
     (["seed=range(1,3)", "hydra.sweeper.max_batch_size=1"], 2),
     (["hydra.sweeper.params.seed='0,1'"], 4),  # besides the experiment's own sweep
-    pytest.param(["seed=0,1", "hydra.job.chdir=true"], 2, marks=pytest.mark.slow),
     (["seed=0,1", "hydra.sweep.subdir=../elsewhere/${hydra:job.num}"], 2),
     pytest.param(["seed=0,1", "hydra.sweep.subdir=${seed}"], 2, marks=pytest.mark.slow),
     pytest.param(["seed=0,1", "hydra.output_subdir=null"], 2, marks=pytest.mark.slow),
