@@ -141,6 +141,18 @@ def test_of_a_folder_of_several_runs_what_began_last_is_shown_even_beside_a_job_
     )
 
 
+def test_sweeps_and_runs_behind_links_are_found(tmp_path, shown):
+    ended(tmp_path / "elsewhere/run", 1000, "seed=1")
+    for folder in ("runs", "sweeps"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "loop").symlink_to(tmp_path / folder)
+    (tmp_path / "runs/linked").symlink_to(tmp_path / "elsewhere/run")
+    assert lines_of(shown(tmp_path / "runs")[1], tmp_path) == ["runs/linked: done"]
+    sweep_of(tmp_path / "elsewhere/sweep", ["done", "failed"])
+    (tmp_path / "sweeps/linked").symlink_to(tmp_path / "elsewhere/sweep")
+    assert lines_of(shown(tmp_path / "sweeps")[1], tmp_path) == ["sweeps/linked: 1 done, 1 failed"]
+
+
 @pytest.mark.parametrize("content", ["{}", "[]", "{", "null", '{"state": 3}', "\xff\xfe"])
 def test_a_foreign_or_damaged_file_is_named_once_and_left_out(content, tmp_path, shown):
     sweep_of(tmp_path / "sweep", ["done"])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rebuttal.errors import UserError
+from rebuttal.store.entries import RECORD
+from rebuttal.store.folders import folders_below
 from rebuttal.store.identity import artifacts_in, digests_in, fingerprint
 
 NEEDS = "needs.json"  # in the folder of a run that has begun to compute; provenance.json has it of a finished one
@@ -49,7 +50,7 @@ class RunNeeds:
 
 
 def runs_below(folders: Iterable[Path], store: Path) -> list[RunNeeds]:
-    """Read what each run below the folders needs; links are followed, the store is left out.
+    """Read what each run below the folders needs; links are followed, the store's entries are left out.
 
     Raises `UserError` for a folder that is missing or cannot be read, in which a run could be overlooked."""
     return [_read(folder) for folder in _run_folders(folders, store)]
@@ -77,18 +78,16 @@ def _completed(run: RunNeeds, known: dict[str, Needs]) -> RunNeeds:
 
 
 def _run_folders(roots: Iterable[Path], store: Path) -> Iterator[Path]:
-    seen = {os.path.realpath(store)}
+    roots = list(roots)
     for root in roots:
         if not root.is_dir():
             raise UserError(f"{root}: there is no such folder; allowed: folders with runs, such as outputs or multirun")
-        for place, folders, files in os.walk(root, onerror=_unreadable, followlinks=True):
-            real = os.path.realpath(place)
-            if real in seen:
-                folders.clear()
-                continue
-            seen.add(real)
-            if _RUN_FILES & {*files}:
-                yield Path(place)
+    real_store = store.resolve()
+    for place, folders, files in folders_below(roots, _unreadable):
+        if RECORD in files and place.resolve().parent.parent == real_store:  # beside which there may be runs
+            folders.clear()
+        elif _RUN_FILES & {*files}:
+            yield place
 
 
 def _unreadable(error: OSError) -> None:

@@ -57,6 +57,15 @@ def test_excluded_runs_are_listed_with_the_reason_and_the_others_are_counted(mak
     assert "another version" in found["old"][1]
 
 
+def test_runs_behind_links_count_once(make_run, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/one").symlink_to(make_run("a", {"fit/x": 1.0}))
+    (tmp_path / "mine/all").symlink_to(make_run("b", {"fit/x": 1.0}, seed=1).parent)
+    (tmp_path / "mine/loop").symlink_to(tmp_path)
+    gathered = gather([tmp_path / "mine"])
+    assert [run.folder.name for run in gathered.runs] == ["a", "b"] and not gathered.problems
+
+
 def test_runs_of_two_experiments_are_two_though_their_stages_are_the_same(make_run, tmp_path):
     one, other = (make_run(name, {"fit/x": 1.0}, experiment=name) for name in ("baseline", "zhang"))
     stages = json.loads((one / "provenance.json").read_text())["stages"]
