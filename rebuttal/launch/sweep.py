@@ -83,7 +83,7 @@ class _Record:
 
 @dataclass(frozen=True)
 class _Begun:
-    """`.jobs/<number>.json`"""
+    """`.jobs/<number>.json`. `folder`: seen from that of the sweep if it lies below, so that both can be moved."""
 
     folder: Path
     overrides: tuple[str, ...]
@@ -177,9 +177,11 @@ class Sweep:
 
     def register(self, number: int, folder: Path, overrides: list[str]) -> None:
         """Record that a job, whose status is written, is in `folder`. One that cannot be recorded runs all the same."""
+        real, of_sweep = folder.resolve(), self.folder.resolve()
+        place = real.relative_to(of_sweep) if real.is_relative_to(of_sweep) else real
         try:
             (self.folder / _JOBS).mkdir(exist_ok=True)
-            write_json(self.folder / _JOBS / f"{number}.json", {"folder": str(folder), "overrides": overrides})
+            write_json(self.folder / _JOBS / f"{number}.json", {"folder": str(place), "overrides": overrides})
         except OSError as error:
             log.warning("cannot record job %d in %s (%s); it runs all the same", number, self.folder, error.strerror)
 
@@ -200,7 +202,7 @@ class Sweep:
         """In the order of their numbers. Raises `UserError` if `sweep.json` is damaged."""
         record = self.record()
         running = self.is_running()  # first, because a job that begins meanwhile must not count as not begun
-        found = {number: _job(number, begun) for number, begun in self._begun()}
+        found = {number: self._job(number, begun, record.id) for number, begun in self._begun()}
         left = ("waiting", "") if running else ("not begun", "the sweep was stopped; rerun the command to resume")
         expected = {n: Job(n, overrides, *left) for n, overrides in enumerate(record.jobs or ())}
         return [job for _, job in sorted((expected | found).items())]
@@ -208,7 +210,21 @@ class Sweep:
     def has_ended(self, number: int) -> bool:
         """True if this job, since the sweep began, has come to an end that a rerun would not change."""
         begun = _begun_in(self.folder / _JOBS / f"{number}.json")
-        return begun is not None and _job(number, begun).ended
+        with suppress(UserError):  # a list that is damaged stops no job
+            return begun is not None and self._job(number, begun, self.record().id).ended
+        return False
+
+    def _job(self, number: int, begun: _Begun, sweep: str | None) -> Job:
+        """`sweep`: the id of this start of the sweep, if it has one."""
+        folder = self.folder / begun.folder
+        try:
+            job = job_of(folder)
+        except UserError as error:
+            return Job(number, begun.overrides, "unknown", str(error))
+        of_other_sweep = sweep is not None and job.status is not None and job.status.sweep != sweep
+        if job.number != number or of_other_sweep:
+            return Job(number, begun.overrides, "unknown", f"{folder}: holds another run; rerun the command")
+        return job
 
     def _records(self) -> Iterator[Path]:
         return (self.folder / _JOBS).glob("[0-9]*.json")
@@ -254,13 +270,3 @@ def _begun_in(path: Path) -> _Begun | None:
         return TypeAdapter(_Begun).validate_json(path.read_bytes()) if path.stem.isdigit() else None
     except (OSError, ValueError):
         return None
-
-
-def _job(number: int, begun: _Begun) -> Job:
-    try:
-        job = job_of(begun.folder)
-    except UserError as error:
-        return Job(number, begun.overrides, "unknown", str(error))
-    if job.number != number:
-        return Job(number, begun.overrides, "unknown", f"{begun.folder}: holds another run; rerun the command")
-    return job
