@@ -24,6 +24,7 @@ from rebuttal.launch.cluster import is_queued
 from rebuttal.launch.settings import SLURM
 from rebuttal.progress.status_file import Status, is_held, is_lock, is_running, read_status
 from rebuttal.store.files import write_json
+from rebuttal.store.needs import SWEEP_NEEDS, Needs, needs_of_sweep
 from rebuttal.store.written import Written
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ _LOCK = ".sweep.lock"
 _JOBS = ".jobs"  # a file for each job that began: where its folder is
 _STOP = "stopped_by"
 _LIST = ".sweep_files.json"
-FILES = (_RECORD, _STOP, "multirun.yaml", "optimization_results.yaml")  # the last two are written by sweepers
+FILES = (_RECORD, _STOP, SWEEP_NEEDS, "multirun.yaml", "optimization_results.yaml")  # the last two are of sweepers
 
 
 class NotBegun(UserError):
@@ -148,7 +149,10 @@ class Sweep:
         self._begun_here = TypeAdapter(_Record).validate_python(record)
 
     def forget(self) -> None:
-        """Remove what a command has left in folders of its own, of whose jobs none began."""
+        """Remove what a command has left in folders of its own, of whose jobs none began and for which nothing was
+        trained."""
+        if (self.folder / SWEEP_NEEDS).exists():
+            return
         for name in (*FILES, _LIST, _LOCK) if self._made else ():
             (self.folder / name).unlink(missing_ok=True)
         with suppress(OSError):  # they hold something else
@@ -184,6 +188,20 @@ class Sweep:
             write_json(self.folder / _JOBS / f"{number}.json", {"folder": str(place), "overrides": overrides})
         except OSError as error:
             log.warning("cannot record job %d in %s (%s); it runs all the same", number, self.folder, error.strerror)
+
+    def add_needs(self, needs: Needs) -> None:
+        """Record, before it is trained, what jobs that have no folder yet need of the store, so that nothing of it is
+        pruned should the sweep be cut short. A sweep that cannot record it goes on all the same."""
+        before = needs_of_sweep(self.folder) or Needs()
+        try:
+            write_json(self.folder / SWEEP_NEEDS, (before | needs).content())
+        except OSError as error:
+            log.warning("cannot record what the jobs in %s need (%s); the sweep goes on", self.folder, error.strerror)
+
+    def forget_needs(self) -> None:
+        """For a sweep whose jobs are all done: their own folders say what they need."""
+        with suppress(OSError):  # what is recorded twice does no harm
+            (self.folder / SWEEP_NEEDS).unlink(missing_ok=True)
 
     def stop(self, job: int) -> None:
         write_json(self.folder / _STOP, job)

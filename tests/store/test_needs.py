@@ -116,6 +116,15 @@ def test_a_folder_is_named_by_a_path_without_links_if_it_has_one(tmp_path):
     assert [run.folder for run in runs] == [tmp_path / "runs/z"]
 
 
+def test_a_sweep_says_what_its_jobs_need_that_have_no_folder_yet(tmp_path):
+    folder(tmp_path, "sweep", sweep={}, sweep_needs=NEEDS)
+    folder(tmp_path, "damaged", sweep_needs="{")
+    folder(tmp_path, "both", sweep_needs={"entries": [B], "images": []}, needs=NEEDS)
+    runs = runs_below([tmp_path], tmp_path / "store")
+    found = [(run.folder.name, run.known, run.needs.entries) for run in runs]
+    assert found == [("both", True, {A}), ("both", True, {B}), ("damaged", False, set()), ("sweep", True, {A})]
+
+
 def test_a_folder_in_which_a_run_could_be_overlooked_is_one_line(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"nix: there is no such folder; allowed: "):
         runs_below([tmp_path / "nix"], tmp_path / "store")
