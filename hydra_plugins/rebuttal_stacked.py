@@ -8,6 +8,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
@@ -35,10 +36,13 @@ class StackedLauncher(BasicLauncher):  # type: ignore[misc,unused-ignore]
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from rebuttal.launch.stacked import train_networks_of
+        from rebuttal.launch.sweep import Sweep
 
         context: Any = self.hydra_context
         load = context.config_loader.load_sweep_config
-        train_networks_of([partial(load, self.config, list(job)) for job in job_overrides])
+        hydra: Any = self.config and self.config.hydra
+        sweep = Sweep(Path(hydra.runtime.cwd, hydra.sweep.dir))
+        train_networks_of([partial(load, self.config, list(job)) for job in job_overrides], sweep)
         return super().launch(job_overrides, initial_job_idx)
 
 

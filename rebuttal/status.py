@@ -23,6 +23,7 @@ from rebuttal.launch.sweep import Job, Sweep, job_of
 from rebuttal.launch.table import count_states, job_table, time_left
 from rebuttal.progress.console import signs_replaced, wide_console
 from rebuttal.progress.status_file import read_status
+from rebuttal.store.folders import folders_below
 
 DEFAULT_FOLDERS = ("multirun", "outputs")
 SECONDS_BETWEEN_LOOKS = 2
@@ -64,7 +65,8 @@ def _begun_below(root: Path) -> Iterator[tuple[Path, float]]:
     if is_run := itself.exists() and not (root / "sweep.json").exists():
         paths = [itself]
     else:
-        paths = [*root.rglob("sweep.json"), *root.rglob("status.json")]
+        below = folders_below([root])
+        paths = [place / name for place, _, files in below for name in ("sweep.json", "status.json") if name in files]
     for path in paths:
         try:
             if path.name == "sweep.json":

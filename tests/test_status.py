@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 from filelock import FileLock
@@ -139,6 +140,39 @@ def test_of_a_folder_of_several_runs_what_began_last_is_shown_even_beside_a_job_
     assert (code, printed) == (2, "") and complaint.startswith(
         f"rebuttal: no sweep below {tmp_path}/nix, {tmp_path}/nought"
     )
+
+
+@pytest.mark.parametrize("put", [shutil.move, shutil.copytree])
+def test_a_sweep_that_was_moved_or_copied_shows_its_own_jobs(put, tmp_path, shown):
+    sweep_of(tmp_path / "sweep", ["done", "failed", None])
+    put(tmp_path / "sweep", tmp_path / "kept")
+    assert lines_of(shown(tmp_path / "kept")[1], tmp_path) == ["kept: 1 done, 1 failed, 1 not begun"]
+    sweep_of(tmp_path / "sweep", ["failed", "failed", "failed"])
+    assert lines_of(shown(tmp_path / "kept")[1], tmp_path) == ["kept: 1 done, 1 failed, 1 not begun"]
+
+
+def test_a_job_s_folder_that_another_sweep_has_taken_does_not_speak_for_it(tmp_path, shown):
+    for name, state in (("first", "done"), ("second", "failed")):
+        sweep = Sweep(tmp_path / name)
+        sweep.begin([["seed=0"]])
+        with (run := StatusFile(tmp_path / "elsewhere")).alive(["seed=0"], 0, sweep.id()):
+            sweep.register(0, tmp_path / "elsewhere", ["seed=0"])
+            run.ended(state, computed=1)
+    assert lines_of(shown(tmp_path / "second")[1], tmp_path) == ["second: 1 failed"]
+    printed = shown(tmp_path / "first")[1]
+    assert lines_of(printed, tmp_path) == ["first: 1 unknown"] and "elsewhere: holds another run; rerun" in printed
+
+
+def test_sweeps_and_runs_behind_links_are_found(tmp_path, shown):
+    ended(tmp_path / "elsewhere/run", 1000, "seed=1")
+    for folder in ("runs", "sweeps"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "loop").symlink_to(tmp_path / folder)
+    (tmp_path / "runs/linked").symlink_to(tmp_path / "elsewhere/run")
+    assert lines_of(shown(tmp_path / "runs")[1], tmp_path) == ["runs/linked: done"]
+    sweep_of(tmp_path / "elsewhere/sweep", ["done", "failed"])
+    (tmp_path / "sweeps/linked").symlink_to(tmp_path / "elsewhere/sweep")
+    assert lines_of(shown(tmp_path / "sweeps")[1], tmp_path) == ["sweeps/linked: 1 done, 1 failed"]
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", "{", "null", '{"state": 3}', "\xff\xfe"])

@@ -26,7 +26,7 @@ def prepare_run(request: Request) -> tuple[Prepared, str]:
     from rebuttal.runs.execute import prepare
     from rebuttal.runs.folder import RunFolder
 
-    _check_files_of_hydra(request.composed.hydra)
+    _check_hydra(request.composed.hydra)
     with as_in_hydra(request.composed) as (cfg, folder):
         prepared = prepare(cfg, request.packages())
         RunFolder(folder, "hydra.run.dir").check(prepared.stages)
@@ -35,7 +35,7 @@ def prepare_run(request: Request) -> tuple[Prepared, str]:
 
 def check_folders(request: Request, sweep: Sweep) -> None:
     """Raise `ConfigError` if the sweep or one of its jobs would overwrite a file that this tool did not write."""
-    _check_files_of_hydra(request.composed.hydra)
+    _check_hydra(request.composed.hydra)
     sweep.check()
     from rebuttal.runs.folder import RunFolder
 
@@ -90,8 +90,14 @@ def _check_job(cfg: DictConfig, request: Request, sessions: dict[Any, Session]) 
         rehearse_trainings(stages, sessions[place])
 
 
-def _check_files_of_hydra(hydra: DictConfig) -> None:
-    """Raise `ConfigError` if Hydra would write files of its own, which it does without a look at what is there."""
+def _check_hydra(hydra: DictConfig) -> None:
+    """Raise `ConfigError` if Hydra would write files of its own, which it does without a look at what is there, or work
+    in the run's folder, from where relative paths lead elsewhere."""
+    if hydra.job.chdir:
+        raise ConfigError(
+            "hydra.job.chdir=true: relative paths, of store and data too, would lead elsewhere from each "
+            "run's folder; allowed: false"
+        )
     if hydra.output_subdir is not None:
         raise ConfigError(
             f"hydra.output_subdir={hydra.output_subdir}: a run's config is in .hydra, where from_run=… reads it; "

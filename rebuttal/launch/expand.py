@@ -29,6 +29,7 @@ from rebuttal.config import composing
 from rebuttal.errors import ConfigError
 from rebuttal.launch.settings import (
     SLURM,
+    check_not_nested,
     check_objective_wanted,
     check_seeds_of_trial,
     check_sweep,
@@ -116,12 +117,12 @@ class Request:
         return self.folder is None or resolve(device).type == "cpu"
 
     def needs_hydra(self) -> bool:
-        """True if a single run asks for what only Hydra's own command does: its flags, callbacks, another folder to
-        work in, and the refusal of several values."""
+        """True if a single run asks for what only Hydra's own command does: its flags, callbacks, and the
+        refusal of several values."""
         hydra = self.composed.hydra
         several = any(override.is_sweep_override() for job in self.jobs or () for override in job)
         flags = any(text.startswith("-") for text in self.arguments)
-        return bool(hydra.callbacks or hydra.job.chdir or flags or several)
+        return bool(hydra.callbacks or flags or several)
 
     def uses_own_configs(self) -> bool:
         """True if configs come from a folder of the user's."""
@@ -168,6 +169,8 @@ def read_command(arguments: Sequence[str]) -> Request | None:
     with _hydra() as parser:
         parsed = parser.parse_overrides(given.overrides)
         check_typed(parsed)
+        for override in parsed:
+            check_not_nested(override)
         common = [typed(override) for override in parsed if not override.is_sweep_override()]
         composed = compose("train", as_one(SEARCHPATH, [*searchpath, *common]), return_hydra_config=True)
         if not given.multirun and composed.hydra.mode != RunMode.MULTIRUN:
@@ -303,6 +306,7 @@ def _expand(
 
 def _choices(override: Override) -> list[str]:
     """The values of one key, as overrides."""
+    check_not_nested(override)  # which a config's own `hydra.sweeper.params` may ask for
     key = override.get_key_element()
     if not override.is_sweep_override():
         return [_removal(f"{key}={override.get_value_element_as_str()}")]

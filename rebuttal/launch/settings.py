@@ -9,7 +9,7 @@ from typing import Any
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, Quote, QuotedString, Sweep
 from omegaconf import DictConfig
 
 from rebuttal.errors import ConfigError
@@ -53,6 +53,26 @@ def check_typed(overrides: Iterable[Override]) -> None:
         value = None if override.is_sweep_override() else override.value()
         if override.key_or_group == N_JOBS and not override.is_delete() and type(value) is not int:
             raise ConfigError(f"{override.input_line}: {_JOBS_AT_A_TIME}")
+
+
+def check_not_nested(override: Override) -> None:
+    """Raise `ConfigError` for a sweep among or within other values. Hydra notices it only when it composes a job, and
+    then does not name the override."""
+    value: Any = override.value()
+    within = value.list if isinstance(value, ChoiceSweep) else value
+    if any(_holds_sweep(part) for part in _parts(within)):
+        raise ConfigError(
+            f"{override.input_line}: choice(…), range(…) and the like stand alone, never among or within values; "
+            "allowed: each value by itself, as in -m seed=0,1,2"
+        )
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+
+
+def _holds_sweep(value: Any) -> bool:
+    return isinstance(value, (Sweep, Glob)) or any(map(_holds_sweep, _parts(value)))
 
 
 def check_sweep(hydra: DictConfig) -> None:

@@ -12,6 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from rebuttal.errors import as_one_line
 from rebuttal.launch.expand import as_typed, hydra_config, packages_in
 from rebuttal.launch.stopping import unwound_on_sigterm
+from rebuttal.launch.sweep import Sweep
+from rebuttal.store.needs import Needs
 
 if TYPE_CHECKING:
     from rebuttal.stages.session import Session, Settings
@@ -20,22 +22,22 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def train_networks_of(jobs: Iterable[Callable[[], DictConfig]]) -> None:
+def train_networks_of(jobs: Iterable[Callable[[], DictConfig]], sweep: Sweep) -> None:
     """Train what these jobs need, in stacks where that is faster; with `force` each job trains its own.
 
-    `jobs`: what composes their configs, with Hydra's part. A job that is refused, or whose networks fail, says so when
-    it runs."""
-    together: dict[Settings, list[Stage]] = {}
+    `jobs`: what composes their configs, with Hydra's part. `sweep`: theirs, which first records what they need. A job
+    that is refused, or whose networks fail, says so when it runs."""
+    together: dict[Settings, list[dict[str, Stage]]] = {}
     for compose in jobs:
         for settings, stages in _runs(compose):
             if not settings.force:
-                together.setdefault(settings, []).extend(stages)
-    for settings, stages in together.items():
+                together.setdefault(settings, []).append(stages)
+    for settings, runs in together.items():
         with unwound_on_sigterm():
-            _train(settings, stages)
+            _train(settings, runs, sweep)
 
 
-def _runs(compose: Callable[[], DictConfig]) -> Iterator[tuple[Settings, list[Stage]]]:
+def _runs(compose: Callable[[], DictConfig]) -> Iterator[tuple[Settings, dict[str, Stage]]]:
     """Yield the runs of a job, which are several with `seeds_per_trial`: their settings, but for those that decide no
     training, and their stages."""
     from rebuttal.runs.build import build_run, resolve
@@ -48,7 +50,7 @@ def _runs(compose: Callable[[], DictConfig]) -> Iterator[tuple[Settings, list[St
             for further in range(cfg.seeds_per_trial):
                 cfg.seed += min(further, 1)
                 settings, stages = build_run(resolve(cfg), packages)
-                yield _shared(settings), list(stages.values())
+                yield _shared(settings), stages
     except Exception as error:
         log.debug("a job that cannot be built: %s", as_one_line(error) or error)
 
@@ -62,12 +64,23 @@ def _shared(settings: Settings) -> Settings:
 def _is_right(stage: Stage, session: Session) -> bool:
     try:
         stage.check(session)
+        stage.identity(session)
     except Exception:  # of a stage of the user's, too
         return False
     return True
 
 
-def _train(settings: Settings, stages: list[Stage]) -> None:
+def _needs(runs: Iterable[dict[str, Stage]], session: Session) -> Needs:
+    from rebuttal.runs.provenance import needs
+    from rebuttal.stages.stage import trainings
+
+    found = Needs()
+    for stages in runs:
+        found |= needs(stages, session, trainings(stages.values(), session))
+    return found
+
+
+def _train(settings: Settings, runs: list[dict[str, Stage]], sweep: Sweep) -> None:
     from rebuttal.device import configured
     from rebuttal.runs.isolation import isolated
     from rebuttal.stages.session import Session
@@ -76,6 +89,8 @@ def _train(settings: Settings, stages: list[Stage]) -> None:
     with isolated(), configured(settings.device, settings.threads):
         session = Session(settings)
         try:
-            train_together([stage for stage in stages if _is_right(stage, session)], session)
+            right = [{name: stage for name, stage in run.items() if _is_right(stage, session)} for run in runs]
+            sweep.add_needs(_needs(right, session))
+            train_together([stage for run in right for stage in run.values()], session)
         except Exception as error:
             log.warning("not trained as one (%s): each job trains its own", as_one_line(error) or error)

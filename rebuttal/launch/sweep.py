@@ -24,6 +24,7 @@ from rebuttal.launch.cluster import is_queued
 from rebuttal.launch.settings import SLURM
 from rebuttal.progress.status_file import Status, is_held, is_lock, is_running, read_status
 from rebuttal.store.files import write_json
+from rebuttal.store.needs import SWEEP_NEEDS, Needs, needs_of_sweep
 from rebuttal.store.written import Written
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ _LOCK = ".sweep.lock"
 _JOBS = ".jobs"  # a file for each job that began: where its folder is
 _STOP = "stopped_by"
 _LIST = ".sweep_files.json"
-FILES = (_RECORD, _STOP, "multirun.yaml", "optimization_results.yaml")  # the last two are written by sweepers
+FILES = (_RECORD, _STOP, SWEEP_NEEDS, "multirun.yaml", "optimization_results.yaml")  # the last two are of sweepers
 
 
 class NotBegun(UserError):
@@ -83,7 +84,7 @@ class _Record:
 
 @dataclass(frozen=True)
 class _Begun:
-    """`.jobs/<number>.json`"""
+    """`.jobs/<number>.json`. `folder`: seen from that of the sweep if it lies below, so that both can be moved."""
 
     folder: Path
     overrides: tuple[str, ...]
@@ -94,7 +95,7 @@ class Sweep:
 
     def __init__(self, folder: str | Path):
         self.name = str(folder)
-        self.folder = Path(folder).absolute()  # a job may change the working directory (hydra.job.chdir)
+        self.folder = Path(folder).absolute()  # code of the user's may change the working directory
         self._files = Written(self.folder, _LIST, f"hydra.sweep.dir={self.name}", self._of_earlier_version)
         self._begun_here: _Record | None = None
         self._made: list[Path] = []  # folders that were not there before, the innermost first
@@ -148,7 +149,10 @@ class Sweep:
         self._begun_here = TypeAdapter(_Record).validate_python(record)
 
     def forget(self) -> None:
-        """Remove what a command has left in folders of its own, of whose jobs none began."""
+        """Remove what a command has left in folders of its own, of whose jobs none began and for which nothing was
+        trained."""
+        if (self.folder / SWEEP_NEEDS).exists():
+            return
         for name in (*FILES, _LIST, _LOCK) if self._made else ():
             (self.folder / name).unlink(missing_ok=True)
         with suppress(OSError):  # they hold something else
@@ -177,11 +181,27 @@ class Sweep:
 
     def register(self, number: int, folder: Path, overrides: list[str]) -> None:
         """Record that a job, whose status is written, is in `folder`. One that cannot be recorded runs all the same."""
+        real, of_sweep = folder.resolve(), self.folder.resolve()
+        place = real.relative_to(of_sweep) if real.is_relative_to(of_sweep) else real
         try:
             (self.folder / _JOBS).mkdir(exist_ok=True)
-            write_json(self.folder / _JOBS / f"{number}.json", {"folder": str(folder), "overrides": overrides})
+            write_json(self.folder / _JOBS / f"{number}.json", {"folder": str(place), "overrides": overrides})
         except OSError as error:
             log.warning("cannot record job %d in %s (%s); it runs all the same", number, self.folder, error.strerror)
+
+    def add_needs(self, needs: Needs) -> None:
+        """Record, before it is trained, what jobs that have no folder yet need of the store, so that nothing of it is
+        pruned should the sweep be cut short. A sweep that cannot record it goes on all the same."""
+        before = needs_of_sweep(self.folder) or Needs()
+        try:
+            write_json(self.folder / SWEEP_NEEDS, (before | needs).content())
+        except OSError as error:
+            log.warning("cannot record what the jobs in %s need (%s); the sweep goes on", self.folder, error.strerror)
+
+    def forget_needs(self) -> None:
+        """For a sweep whose jobs are all done: their own folders say what they need."""
+        with suppress(OSError):  # what is recorded twice does no harm
+            (self.folder / SWEEP_NEEDS).unlink(missing_ok=True)
 
     def stop(self, job: int | None) -> None:
         """Let no further job begin, because this one failed; None: because the command was interrupted."""
@@ -203,7 +223,7 @@ class Sweep:
         """In the order of their numbers. Raises `UserError` if `sweep.json` is damaged."""
         record = self.record()
         running = self.is_running()  # first, because a job that begins meanwhile must not count as not begun
-        found = {number: _job(number, begun) for number, begun in self._begun()}
+        found = {number: self._job(number, begun, record.id) for number, begun in self._begun()}
         left = ("waiting", "") if running else ("not begun", "the sweep was stopped; rerun the command to resume")
         expected = {n: Job(n, overrides, *left) for n, overrides in enumerate(record.jobs or ())}
         return [job for _, job in sorted((expected | found).items())]
@@ -211,7 +231,21 @@ class Sweep:
     def has_ended(self, number: int) -> bool:
         """True if this job, since the sweep began, has come to an end that a rerun would not change."""
         begun = _begun_in(self.folder / _JOBS / f"{number}.json")
-        return begun is not None and _job(number, begun).ended
+        with suppress(UserError):  # a list that is damaged stops no job
+            return begun is not None and self._job(number, begun, self.record().id).ended
+        return False
+
+    def _job(self, number: int, begun: _Begun, sweep: str | None) -> Job:
+        """`sweep`: the id of this start of the sweep, if it has one."""
+        folder = self.folder / begun.folder
+        try:
+            job = job_of(folder)
+        except UserError as error:
+            return Job(number, begun.overrides, "unknown", str(error))
+        of_other_sweep = sweep is not None and job.status is not None and job.status.sweep != sweep
+        if job.number != number or of_other_sweep:
+            return Job(number, begun.overrides, "unknown", f"{folder}: holds another run; rerun the command")
+        return job
 
     def _records(self) -> Iterator[Path]:
         return (self.folder / _JOBS).glob("[0-9]*.json")
@@ -257,13 +291,3 @@ def _begun_in(path: Path) -> _Begun | None:
         return TypeAdapter(_Begun).validate_json(path.read_bytes()) if path.stem.isdigit() else None
     except (OSError, ValueError):
         return None
-
-
-def _job(number: int, begun: _Begun) -> Job:
-    try:
-        job = job_of(begun.folder)
-    except UserError as error:
-        return Job(number, begun.overrides, "unknown", str(error))
-    if job.number != number:
-        return Job(number, begun.overrides, "unknown", f"{begun.folder}: holds another run; rerun the command")
-    return job

@@ -119,6 +119,7 @@ def finish(sweep: Sweep, stopped: BaseException | None = None, failures: Sequenc
     if stopped or failures or not jobs or any(job.state not in SUCCEEDED for job in jobs):
         print("rebuttal: the sweep is not complete; rerun the command to resume it", file=sys.stderr)
         sys.exit(1)
+    sweep.forget_needs()
 
 
 def _print_jobs(sweep: Sweep, stopped: BaseException | None, failures: list[Exception]) -> list[Job]:

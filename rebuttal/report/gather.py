@@ -22,10 +22,11 @@ from pydantic_core import from_json
 from rebuttal.progress.console import track
 from rebuttal.report.naming import names, setup_name
 from rebuttal.runs.configuration import comparable
+from rebuttal.store.folders import folders_below
 from rebuttal.store.identity import fingerprint
 
 COMMANDS = ("train", "rebuttal-train")  # the program of a run that did not record its overrides, if not Python's
-RUN_FILES = ("metrics.json", "error.txt", "train.log")  # a folder with any of them is a run folder
+RUN_FILES = frozenset({"metrics.json", "error.txt", "train.log"})  # a folder with any of them is a run folder
 GROUPS = ("model", "dataset", "corruption", "training")  # whose settings are columns of the table of runs
 RECORDS = "raw/runs.json"  # in the folder of a report: its runs, as `Gathered.records` gives them
 
@@ -134,7 +135,7 @@ def gather(folders: Iterable[str | Path]) -> Gathered:
     found: dict[tuple[str, str], list[Run]] = {}
     problems: list[Problem] = []
     configs: dict[str, dict[str, Any]] = {}
-    own = sorted({path for root in roots for path in _run_folders(root)})
+    own = sorted(place for place, _, files in folders_below(roots) if not RUN_FILES.isdisjoint(files))
     read = [_read(folder, configs) for folder in track(own, "reading runs")]
     present = {(run.folder.resolve(), run.identity) for run in read if isinstance(run, Run)}
     kept = [run for root in dict.fromkeys(roots) for run in _runs_of_report(root)]
@@ -192,11 +193,6 @@ def _with_names(runs: list[Run]) -> list[Run]:
 def _names(runs: list[Run]) -> list[str]:
     places = tuple(dict.fromkeys(place for run in runs for place in run.places))
     return names([run.config for run in runs], [run.classes for run in runs], places)
-
-
-def _run_folders(root: Path) -> Iterator[Path]:
-    for name in RUN_FILES:
-        yield from (path.parent for path in root.rglob(name))
 
 
 def _runs_of_report(report: Path) -> list[Run] | list[Problem]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rebuttal.errors import UserError
+from rebuttal.store.entries import RECORD
+from rebuttal.store.folders import folders_below
 from rebuttal.store.identity import artifacts_in, digests_in, fingerprint
 
 NEEDS = "needs.json"  # in the folder of a run that has begun to compute; provenance.json has it of a finished one
+SWEEP_NEEDS = "sweep_needs.json"  # in that of a sweep: what was trained for jobs that may have no folder yet
 _PROVENANCE, _STATUS = "provenance.json", "status.json"
 _RUN_FILES = {NEEDS, _PROVENANCE, _STATUS, "metrics.json", "error.txt"}  # a folder with any of them is a run's
 _NEVER_COMPUTED = ("failed", "not begun")  # states of a run that, if no stage is named, used nothing
@@ -49,10 +51,10 @@ class RunNeeds:
 
 
 def runs_below(folders: Iterable[Path], store: Path) -> list[RunNeeds]:
-    """Read what each run below the folders needs; links are followed, the store is left out.
+    """Read what each run below the folders needs; links are followed, the store's entries are left out.
 
     Raises `UserError` for a folder that is missing or cannot be read, in which a run could be overlooked."""
-    return [_read(folder) for folder in _run_folders(folders, store)]
+    return [run for place, files in _searched(folders, store) for run in _runs_in(place, files)]
 
 
 def resolved(runs: Sequence[RunNeeds], stored: dict[str, Needs]) -> list[RunNeeds]:
@@ -76,19 +78,30 @@ def _completed(run: RunNeeds, known: dict[str, Needs]) -> RunNeeds:
     return replace(run, needs=run.needs | known[run.stages], known=True)
 
 
-def _run_folders(roots: Iterable[Path], store: Path) -> Iterator[Path]:
-    seen = {os.path.realpath(store)}
+def needs_of_sweep(folder: Path) -> Needs | None:
+    """Return what a sweep has recorded for jobs that may have no folder yet; None if it cannot be read."""
+    return _needs(_json(folder / SWEEP_NEEDS))
+
+
+def _runs_in(folder: Path, files: Iterable[str]) -> Iterator[RunNeeds]:
+    if _RUN_FILES & {*files}:
+        yield _read(folder)
+    if SWEEP_NEEDS in files:
+        needs = needs_of_sweep(folder)
+        yield RunNeeds(folder, needs or Needs(), known=needs is not None)
+
+
+def _searched(roots: Iterable[Path], store: Path) -> Iterator[tuple[Path, list[str]]]:
+    roots = list(roots)
     for root in roots:
         if not root.is_dir():
             raise UserError(f"{root}: there is no such folder; allowed: folders with runs, such as outputs or multirun")
-        for place, folders, files in os.walk(root, onerror=_unreadable, followlinks=True):
-            real = os.path.realpath(place)
-            if real in seen:
-                folders.clear()
-                continue
-            seen.add(real)
-            if _RUN_FILES & {*files}:
-                yield Path(place)
+    real_store = store.resolve()
+    for place, folders, files in folders_below(roots, _unreadable):
+        if RECORD in files and place.resolve().parent.parent == real_store:  # beside which there may be runs
+            folders.clear()
+        else:
+            yield place, files
 
 
 def _unreadable(error: OSError) -> None:

@@ -30,6 +30,7 @@ REFUSED = {  # by what finds it
     "a store that is a file": "store=/dev/null",
     "a setting of Hydra's": "hydra.nix=1",
     "another place for Hydra's record": "hydra.output_subdir=mine",
+    "another folder to work in": "hydra.job.chdir=true",
     "a log of Hydra's own": "hydra/job_logging=default",
     "a reference to nothing": "seed=${nix}",
 }
@@ -47,6 +48,17 @@ def test_a_refused_command_leaves_nothing(kind, sweep, tmp_path):
     done = command(*sweep, *ONE_NETWORK, *REFUSED[kind].split(" "), cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert done.stdout == "" and done.stderr.startswith("rebuttal: ") and done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("asked", [["hydra.job.chdir=true"], ["-m", "hydra.job.chdir=true"]])
+def test_relative_paths_never_move_into_the_folder_of_a_run(asked, tmp_path):
+    done = command(*ONE_NETWORK, *asked, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "rebuttal: hydra.job.chdir=true: relative paths, of store and data too, would lead elsewhere from each run's "
+        "folder; allowed: false\n"
+    )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,9 +1,15 @@
 """`hydra/launcher=stacked`: what all jobs need is trained as one, and each job is what it is elsewhere."""
 
+import json
+
 import pandas as pd
 import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
+from rebuttal.launch.stacked import train_networks_of
+from rebuttal.store import prune
+from rebuttal.store.catalogue import entries
+from rebuttal.store.needs import runs_below
 from tests.command_line import ONE_NETWORK, command
 from tests.launch.test_watch import FAILING, table
 from tests.test_train import metrics_of
@@ -37,6 +43,29 @@ def test_each_job_is_what_it_is_alone_trains_nothing_itself_and_is_composed_once
     assert [mine[name] for name in same] == [theirs[name] for name in same]
     histories = (pd.read_csv(tmp_path / folder / "history.csv") for folder in ("sweep/1", "alone/0"))
     assert len({tuple(history.columns) for history in histories}) == 1
+
+
+def test_what_was_trained_for_jobs_that_have_not_begun_is_needed_until_they_are_done(stacks, tmp_path, monkeypatch):
+    def needed():
+        assert stacks == [2]
+        runs, store = runs_below([tmp_path / "sweep"], tmp_path / "outputs/store"), entries(tmp_path / "outputs/store")
+        assert {entry.name for entry in store} == prune.needed(runs, store)[0] & {entry.name for entry in store}
+        return [str(run.folder.relative_to(tmp_path)) for run in runs if run.known]
+
+    def killed(*arguments):
+        train_networks_of(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rebuttal.launch.stacked.train_networks_of", killed)
+        assert stacked("seed=0,1", cwd=tmp_path).returncode == 130
+    assert needed() == ["sweep"] and not (tmp_path / "sweep/0").exists()
+    trained = json.loads((tmp_path / "sweep/sweep_needs.json").read_text())["entries"]
+    assert stacked("seed=0,1", cwd=tmp_path).returncode == 0
+    assert needed() == ["sweep/0", "sweep/1"] and not (tmp_path / "sweep/sweep_needs.json").exists()
+    for job in ("0", "1"):
+        provenance = json.loads((tmp_path / "sweep" / job / "provenance.json").read_text())
+        assert {*provenance["needs"]["entries"]} <= {*trained}
 
 
 @pytest.mark.slow

@@ -194,7 +194,6 @@ def test_flags_anywhere_and_shortened_as_hydra_takes_them(flags, place, tmp_path
     pytest.param(["seed=sort(2,0,1)"], 3, marks=pytest.mark.slow),
     (["seed=range(1,3)", "hydra.sweeper.max_batch_size=1"], 2),
     (["hydra.sweeper.params.seed='0,1'"], 4),  # besides the experiment's own sweep
-    pytest.param(["seed=0,1", "hydra.job.chdir=true"], 2, marks=pytest.mark.slow),
     (["seed=0,1", "hydra.sweep.subdir=../elsewhere/${hydra:job.num}"], 2),
     pytest.param(["seed=0,1", "hydra.sweep.subdir=${seed}"], 2, marks=pytest.mark.slow),
     pytest.param(["seed=0,1", "hydra.output_subdir=null"], 2, marks=pytest.mark.slow),
@@ -249,6 +248,9 @@ def test_only_what_hydra_adds_to_a_removed_key_is_left_out():
     (["hydra.sweeper.max_batch_size=0"], "hydra.sweeper.max_batch_size=0: allowed: a whole number from 1, or null"),
     (["training.lr=interval(0,1)"], "training.lr=interval(0,1): hydra/sweeper=basic sweeps lists, ranges and globs"),
     (["model=glob(nix*)"], "model=glob(nix*): there is nothing to sweep; allowed: at least one value"),
+    (["seed=choice(0,1),2"], "seed=choice(0,1),2: choice(…), range(…) and the like stand alone, never among or"),
+    (["seed=0,range(1,3)"], "seed=0,range(1,3): choice(…), range(…) and the like stand alone, never among or within"),
+    (["model.hidden=[choice(8,9)]"], "model.hidden=[choice(8,9)]: choice(…), range(…) and the like stand alone"),
     (["seed=range(3,3)"], "seed=range(3,3): there is nothing to sweep; allowed: at least one value"),
     (["hydra.sweep.subdir=same"], "hydra.sweep.subdir=same: jobs 0 and 1 would have one folder; allowed: a folder"),
     (["hydra.sweep.subdir=."], "hydra.sweep.subdir=.: jobs 0 and 1 would have one folder; allowed: a folder"),

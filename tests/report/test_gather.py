@@ -95,6 +95,15 @@ def test_a_run_that_is_there_twice_is_judged_if_one_of_them_is(names, make_run, 
     assert [run.judged for run in gather([tmp_path]).runs] == [True]
 
 
+def test_runs_behind_links_count_once(make_run, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/one").symlink_to(make_run("a", {"fit/x": 1.0}))
+    (tmp_path / "mine/all").symlink_to(make_run("b", {"fit/x": 1.0}, seed=1).parent)
+    (tmp_path / "mine/loop").symlink_to(tmp_path)
+    gathered = gather([tmp_path / "mine"])
+    assert [run.folder.name for run in gathered.runs] == ["a", "b"] and not gathered.problems
+
+
 def test_runs_of_two_experiments_are_two_though_their_stages_are_the_same(make_run, tmp_path):
     one, other = (make_run(name, {"fit/x": 1.0}, experiment=name) for name in ("baseline", "zhang"))
     stages = json.loads((one / "provenance.json").read_text())["stages"]

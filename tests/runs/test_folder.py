@@ -30,7 +30,14 @@ OF_A_RUN = [
     ".hydra/overrides.yaml",
     ".hydra/hydra.yaml",
 ]
-OF_A_SWEEP = ["sweep.json", "stopped_by", "multirun.yaml", "optimization_results.yaml", ".sweep_files.json"]
+OF_A_SWEEP = [
+    "sweep.json",
+    "stopped_by",
+    "sweep_needs.json",
+    "multirun.yaml",
+    "optimization_results.yaml",
+    ".sweep_files.json",
+]
 OF_ANOTHER = ["mine.txt", "figures/mine.png", "figures/fit.png", "data/history.csv", "fitted.csv", ".hydra/mine.yaml"]
 
 

@@ -15,7 +15,7 @@ from rebuttal.store.catalogue import entries
 from rebuttal.store.entries import Artifact, Store
 from rebuttal.store.identity import name_of
 from rebuttal.store.words import age_in_words, in_words, size_in_words
-from tests.command_line import command
+from tests.command_line import ONE_NETWORK, command
 from tests.conftest import save_images
 from tests.store.test_prune import names
 
@@ -253,6 +253,16 @@ def test_a_mistake_is_one_line_with_status_2_and_changes_nothing(place, call, ar
 def test_a_time_that_is_none_is_refused(place, call, value):
     status, _, err = call("prune", "outputs", f"--idle={value}")
     assert status == 2 and "argument --idle: " in err
+
+
+def test_runs_in_the_store_s_own_folder_keep_their_entries(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert command(*ONE_NETWORK, "store=outputs", cwd=tmp_path).returncode == 0
+    before = names(tmp_path / "outputs")
+    status, out, err = call("prune", "outputs", "--store=outputs", "--idle", 0, "--yes")
+    assert (status, err) == (0, "") and "1 run found" in out
+    assert names(tmp_path / "outputs") == before
+    assert "outputs/runs/" in call("list", "outputs", "--store=outputs")[1]
 
 
 def test_with_all_a_store_without_runs_is_emptied(place, call):

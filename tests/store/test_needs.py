@@ -87,14 +87,42 @@ def test_a_run_of_before_is_known_by_another_of_its_stages_or_by_the_store(tmp_p
     assert stages_fingerprint({"teacher": "y"}) == fingerprint({"teacher": "y"})
 
 
-def test_runs_behind_links_count_once_and_the_store_is_left_out(tmp_path):
+def test_runs_behind_links_count_once_and_the_store_s_entries_are_left_out(tmp_path):
     folder(tmp_path / "elsewhere", "run", needs=NEEDS)
     (tmp_path / "outputs/runs").mkdir(parents=True)
     (tmp_path / "outputs/runs/linked").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "outputs/again").symlink_to(tmp_path / "outputs")
-    folder(tmp_path / "outputs/store", "fit", metrics={})
+    folder(tmp_path / "outputs/store", A, record={}, metrics={})
+    folder(tmp_path / "outputs/store" / A, "mine", metrics={})
     runs = runs_below([tmp_path / "outputs"], tmp_path / "outputs/store")
     assert [run.folder for run in runs] == [tmp_path / "outputs/runs/linked/run"]
+
+
+@pytest.mark.parametrize("named", ["outputs", ".", "link", "outputs/runs"])
+def test_runs_beside_the_store_s_entries_in_its_own_folder_are_found(named, tmp_path):
+    folder(tmp_path / "outputs", A, record={}, metrics={})
+    folder(tmp_path / "outputs/runs/toy", "a" * 32, needs=NEEDS)
+    (tmp_path / "link").symlink_to("outputs")
+    (run,) = runs_below([tmp_path / named], tmp_path / "outputs")
+    assert run.known and run.folder.samefile(tmp_path / "outputs/runs/toy" / ("a" * 32))
+
+
+def test_a_folder_is_named_by_a_path_without_links_if_it_has_one(tmp_path):
+    folder(tmp_path / "runs", "z", needs=NEEDS)
+    (tmp_path / "runs/a").symlink_to("z")
+    (tmp_path / "first").symlink_to("runs")
+    (tmp_path / "gone").symlink_to("nix")
+    runs = runs_below([tmp_path, tmp_path / "runs", tmp_path / "first"], tmp_path / "store")
+    assert [run.folder for run in runs] == [tmp_path / "runs/z"]
+
+
+def test_a_sweep_says_what_its_jobs_need_that_have_no_folder_yet(tmp_path):
+    folder(tmp_path, "sweep", sweep={}, sweep_needs=NEEDS)
+    folder(tmp_path, "damaged", sweep_needs="{")
+    folder(tmp_path, "both", sweep_needs={"entries": [B], "images": []}, needs=NEEDS)
+    runs = runs_below([tmp_path], tmp_path / "store")
+    found = [(run.folder.name, run.known, run.needs.entries) for run in runs]
+    assert found == [("both", True, {A}), ("both", True, {B}), ("damaged", False, set()), ("sweep", True, {A})]
 
 
 def test_a_folder_in_which_a_run_could_be_overlooked_is_one_line(tmp_path, monkeypatch):
