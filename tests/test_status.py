@@ -1,5 +1,7 @@
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 from filelock import FileLock
@@ -186,6 +188,13 @@ def test_a_foreign_or_damaged_file_is_named_once_and_left_out(content, tmp_path,
     assert [f"{name}.json: " in line for name, line in zip(("sweep", "status"), complaint.splitlines())] == [True, True]
     code, printed, complaint = shown(tmp_path / "other")
     assert code == 2 and "Traceback" not in complaint
+
+
+def test_nothing_that_only_computing_needs_is_imported():
+    code = "import sys; from rebuttal import status; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "rebuttal.status" in done.stdout.split(), done.stderr
+    assert not {*done.stdout.split()} & {"torch", "numpy", "pandas"}
 
 
 def test_where_there_is_nothing_one_line_says_so(tmp_path, shown):

@@ -22,7 +22,8 @@ from filelock import Timeout
 from rebuttal.device import require_memory
 from rebuttal.errors import UserError
 from rebuttal.store.catalogue import FINGERPRINT, KIND
-from rebuttal.store.entries import RECORD, WEIGHTS, Damaged, clear_away, lock_of, verified, write_entry
+from rebuttal.store.entries import Damaged, clear_away, lock_of, verified, write_entry
+from rebuttal.store.files import RECORD, WEIGHTS
 
 LIST = "rebuttal-store.json"
 _FORMAT = 1  # increased when archives of another form are written

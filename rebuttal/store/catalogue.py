@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rebuttal.errors import UserError
-from rebuttal.store.entries import RECORD, WEIGHTS
+from rebuttal.store.files import RECORD, WEIGHTS
 from rebuttal.store.identity import fingerprint
 from rebuttal.store.needs import Needs, needs_in, stages_fingerprint
 from rebuttal.store.words import KINDS, in_words

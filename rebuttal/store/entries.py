@@ -30,7 +30,7 @@ from torch import Tensor
 from rebuttal.errors import ConfigError, UserError
 from rebuttal.store import beside
 from rebuttal.store.checkpoints import Checkpoint
-from rebuttal.store.files import to_disk, write_bytes, write_json
+from rebuttal.store.files import RECORD, WEIGHTS, to_disk, write_bytes, write_json
 from rebuttal.store.identity import canonical, fingerprint, name_of, without_source
 from rebuttal.store.origin import origin
 
@@ -38,7 +38,6 @@ log = logging.getLogger(__name__)
 
 OF_STAGES = ("fit", "mimic", "judge", "accuracy", "measure")
 FOLDERS = (*OF_STAGES, "images", "run", "trial", "code", "forced", "sources", *beside.KINDS)
-RECORD, WEIGHTS = "record.json", "weights.safetensors"  # the files of an entry
 SECONDS_BETWEEN_TRIES = 0.5  # to acquire a lock; many jobs of a cluster may wait for one network
 
 

@@ -8,6 +8,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+RECORD, WEIGHTS = "record.json", "weights.safetensors"  # the files of an entry; here, where torch is not imported
+
 
 def write_bytes(path: Path, content: bytes, sync: bool = False) -> None:
     """Write to a temporary file, then rename it to `path`; with `sync` the content also survives a machine crash.

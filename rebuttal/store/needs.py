@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rebuttal.errors import UserError
-from rebuttal.store.entries import RECORD
+from rebuttal.store.files import RECORD
 from rebuttal.store.folders import folders_below
 from rebuttal.store.identity import artifacts_in, digests_in, fingerprint
 
