@@ -127,11 +127,11 @@ class ImageSource:
 
 def _of_a_user(settings: ImageSet) -> dict[str, Any]:
     """What else decides the images of a class of the user's: its code, which may do more than read the bytes of the
-    digest, and the settings that it adds."""
+    digest, and the settings that it adds, but for the place of those bytes."""
     if is_ours(type(settings)):
         return {}
-    shared = {field.name for field in fields(ImageSet)}
-    return {"read_by": {name: value for name, value in describe(settings).items() if name not in shared}}
+    left_out = {*(field.name for field in fields(ImageSet)), "root", "path"}
+    return {"read_by": {name: value for name, value in describe(settings).items() if name not in left_out}}
 
 
 def arrangement(labels: np.ndarray, subset: str, rng: np.random.Generator) -> np.ndarray:

@@ -224,7 +224,7 @@ class Shifted(ImageSet):
     """A user's images, of which the digest is that of the bytes that they are made of."""
 
     by: float = 0.0
-    folder: str = field(default="here", metadata={"decides": False})
+    root: str = "here"
 
     def read(self, cache):
         images = torch.rand(40, 3, 4, 4, generator=torch.Generator().manual_seed(0)) + self.by
@@ -233,7 +233,7 @@ class Shifted(ImageSet):
 
 
 def test_what_a_user_s_image_set_adds_is_part_of_its_identity(session):
-    one, moved, other = Shifted(), Shifted(folder="there"), Shifted(by=0.1)
+    one, moved, other = Shifted(), Shifted(root="there"), Shifted(by=0.1)
     found = [session.open(images).identity("train") for images in (one, moved, other)]
     assert found[0] == found[1] != found[2] and "source" in found[0]["read_by"]
     inputs = [session.examples(images, "train", 0).inputs for images in (one, other)]
