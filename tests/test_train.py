@@ -192,6 +192,7 @@ def test_another_setting_and_force_compute_anew_and_force_finds_the_same_numbers
     assert one == again != other
 
 
+@pytest.mark.slow
 def test_a_sweep_is_one_call_and_a_failing_job_does_not_stop_the_others(images, tmp_path):
     sweep = ["-m", "experiment=corruption", "model=linear", "dataset=image_folder", images, "debug=tiny"]
     done = command(*sweep, "seed=0,1", "corruption.fraction=0.5,2", cwd=tmp_path)

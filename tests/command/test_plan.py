@@ -59,6 +59,7 @@ def test_the_command_tells_what_it_would_take_and_leaves_nothing(here):
     assert not list(here.rglob("*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("launcher", "told"), [("basic", False), ("slurm", True)])
 def test_what_only_the_jobs_can_decide_is_said(launcher, told, here):
     """The precision: machines of a cluster are others than this one."""

@@ -45,6 +45,7 @@ def test_a_finished_sweep_is_answered_with_the_very_runs_that_hydra_would_make(f
         assert {k: v for k, v in before.items() if k not in own} == {k: v for k, v in after.items() if k not in own}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sweep",
     [

@@ -158,6 +158,7 @@ print(ImageFolder(root=root).read(Path(cache)).train.sum().item(), sum(name.star
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", some_slow(["folder", "archive"], "folder"))
 def test_a_second_job_opens_none_of_the_files(form, folder, tmp_path):
     root, pixels = folder

@@ -168,6 +168,7 @@ def in_classes(root, above):
     }
 
 
+@pytest.mark.slow
 @MADE
 @given(trees)
 def test_an_archive_is_read_as_its_folder_and_every_file_is_used_or_counted(tree):

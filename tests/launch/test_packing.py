@@ -30,6 +30,7 @@ def fail():
     raise ValueError("as asked")
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_or_dies_takes_no_other_with_it():
     done = partial(pow, 3, 2)
     first, failed, killed, last = run_jobs([done, fail, partial(os.abort), done], at_a_time=2)

@@ -51,6 +51,7 @@ def begun():
         return process.run(os.getpid), process.number
 
 
+@pytest.mark.slow
 def test_a_worker_of_joblib_s_can_begin_one():
     with ProcessPoolExecutor(1) as worker:
         number, told = worker.submit(begun).result()
@@ -108,6 +109,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "left"), [(signal.SIGTERM, "saved"), pytest.param(signal.SIGUSR2, "done", marks=pytest.mark.slow)]
 )

@@ -25,6 +25,7 @@ def stacked(*overrides, cwd):
     )
 
 
+@pytest.mark.slow
 def test_each_job_is_what_it_is_alone_trains_nothing_itself_and_is_composed_once(stacks, tmp_path, monkeypatch):
     composed, compose = [], ConfigLoaderImpl.load_sweep_config
     monkeypatch.setattr(
@@ -45,6 +46,7 @@ def test_each_job_is_what_it_is_alone_trains_nothing_itself_and_is_composed_once
     assert len({tuple(history.columns) for history in histories}) == 1
 
 
+@pytest.mark.slow
 def test_what_was_trained_for_jobs_that_have_not_begun_is_needed_until_they_are_done(stacks, tmp_path, monkeypatch):
     def needed():
         assert stacks == [2]

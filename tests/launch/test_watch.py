@@ -208,6 +208,7 @@ def test_the_sweep_s_grammar_and_hydra_s_settings(asked, jobs, tmp_path):
     assert len(json.loads((tmp_path / "sweep/sweep.json").read_text())["jobs"]) == jobs
 
 
+@pytest.mark.slow
 def test_shuffled_values_are_in_the_order_in_which_hydra_takes_them(tmp_path):
     sweep = [*SWEEP, *FAILING, "seed=shuffle(range(8))"]
     done = command(*sweep, cwd=tmp_path)

@@ -81,6 +81,7 @@ folder.write_error(ValueError("κ"))
         assert "κ" in (tmp_path / "run" / name).read_text(encoding="utf-8"), name
 
 
+@pytest.mark.slow
 def test_the_standard_streams_of_a_caller_are_as_before(tmp_path):
     run = f"rebuttal.run('baseline', {ONE_NETWORK[1:]})"
     code = f"import sys, rebuttal; {run}; print(sys.stdout.errors, sys.stderr.errors)"

@@ -52,6 +52,7 @@ def test_tensorboard_has_the_history_and_the_metrics_also_of_what_came_from_the_
     assert in_tensorboard(tmp_path) == told
 
 
+@pytest.mark.slow
 def test_mlflow_has_one_run_for_a_folder_with_settings_history_and_metrics(tmp_path):
     history, numbers = run("mlflow", tmp_path)
     (tmp_path / "run/metrics.json").unlink()

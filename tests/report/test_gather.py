@@ -132,6 +132,7 @@ def test_runs_that_share_a_network_or_a_seed_are_in_no_table_twice(tmp_path, mak
     assert {run.folder.name for table in results.tables for run in table.runs} == {"0a", "1b"}
 
 
+@pytest.mark.slow
 def test_ten_thousand_runs_take_under_ten_seconds(make_run, tmp_path):
     for i in range(10_000):
         make_run(str(i), {f"fit/{k}": float(k) for k in range(30)}, seed=i % 100, train_size=i // 100)

@@ -15,6 +15,7 @@ from rebuttal.store.files import write_bytes
 from tests.parameters import some_slow
 
 
+@pytest.mark.slow
 def test_a_study_fills_every_table_figure_and_claim(study, tmp_path):
     results = find_results([study()])
     write_report(results, tmp_path / "out")

@@ -32,6 +32,7 @@ def map_stage(mimic):
     )
 
 
+@pytest.mark.slow
 def test_each_cell_is_the_student_and_teacher_of_its_sizes_and_factor(map_stage, session):
     map_stage.check(session)
     outcome = map_stage.run(session)

@@ -35,6 +35,7 @@ def session(session):
     return Session(replace(session.settings, stack="always"))
 
 
+@pytest.mark.slow
 def test_teachers_then_students_are_trained_as_one_and_are_what_they_are_alone(students, session, stacks, tmp_path):
     train_together(students, session)
     assert sorted(stacks) == [3, 3, 6]  # teachers; students of classes; of probabilities and of logits
@@ -95,6 +96,7 @@ def test_with_two_threads_networks_of_several_sizes_are_trained_side_by_side(
     assert len(session.store.made) == 5  # with their teacher
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", some_slow([4, 20, 33], 20, 33))
 def test_what_a_signal_stopped_side_by_side_goes_on_to_the_same_bits(rows, students, session, two_threads, tmp_path):
     students += [with_student_size(replace(students[0], seed=n), 150 + n) for n in range(2)]

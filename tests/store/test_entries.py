@@ -128,6 +128,7 @@ def _make_slowly(root, log):
     assert Store(root).get_or_make("fit", IDENTITY, make).record == artifact().record
 
 
+@pytest.mark.slow
 def test_processes_that_want_the_same_artifact_make_it_once(tmp_path):
     log = tmp_path / "log"
     context = multiprocessing.get_context("spawn")

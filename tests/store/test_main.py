@@ -145,6 +145,7 @@ def test_a_run_of_before_keeps_its_entries_and_one_that_nobody_knows_keeps_all(p
     assert call("export", "a.tar", "outputs/first")[0] == 2 and not Path("a.tar").exists()
 
 
+@pytest.mark.slow
 def test_what_one_store_exports_another_imports_and_a_rerun_computes_nothing(place, call, tmp_path):
     before = names(place / "outputs/store")
     status, out, _ = call("export", "first.tar.xz", "outputs/first")
