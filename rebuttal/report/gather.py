@@ -287,8 +287,8 @@ def _command(folder: Path, provenance: dict[str, Any]) -> str:
     words = _texts(provenance.get("command"))
     of_command = words and Path(words[0]).stem in COMMANDS
     overrides = words[1:] if of_command else None
-    if "overrides" in provenance:
-        overrides = _texts(provenance["overrides"])
+    if "overrides" in provenance:  # None: the config was composed in Python
+        overrides = None if provenance["overrides"] is None else _texts(provenance["overrides"])
     if overrides is not None:
         return shlex.join(["python", "-m", "rebuttal.train", *overrides])
     packages = provenance["config"].get("packages") or []
