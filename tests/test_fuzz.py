@@ -33,7 +33,7 @@ from rebuttal.runs.folder import RunFolder
 from rebuttal.stages.session import Session
 
 LONGER = "REBUTTAL_FUZZ" in os.environ
-EXAMPLES = int(os.environ.get("REBUTTAL_FUZZ", "150"))
+EXAMPLES = int(os.environ.get("REBUTTAL_FUZZ", "100"))
 CHANCE = random.Random(None if LONGER else 0)
 # A failing example is short as it is; to shrink it may take five minutes.
 PHASES = [Phase.explicit, Phase.reuse, Phase.generate] + LONGER * [Phase.shrink]
