@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from functools import cache
 from typing import Any
 
 from rebuttal.errors import TRACEBACK_WANTED, ConfigError, as_one_line
@@ -51,12 +52,16 @@ def jobs_stopped_gently(sweep: Sweep) -> Iterator[None]:
 
     kill = process_executor.kill_process_tree
 
-    def stop(process: Any, *settings: Any, **named: Any) -> None:
+    @cache  # a job that does not stop is waited for once, and not for each worker
+    def stop_jobs() -> None:
         with suppress(OSError):  # a full disk keeps nobody from stopping
             sweep.stop(None)
         for job in sweep.jobs():
             _ask_to_stop(job)
         _wait_for_running(sweep)
+
+    def stop(process: Any, *settings: Any, **named: Any) -> None:
+        stop_jobs()
         kill(process, *settings, **named)
 
     process_executor.kill_process_tree = stop

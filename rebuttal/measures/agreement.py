@@ -68,14 +68,15 @@ def cohen_kappa(table: np.ndarray) -> dict[str, float | None]:
     """Return Cohen's kappa of a confusion table, with its 95 % interval, see `agreement`."""
     from statsmodels.stats.inter_rater import cohens_kappa  # here, because the import takes a second
 
-    if chance(table) == 1.0:
+    expected = chance(table)
+    if expected == 1.0:
         return {"kappa": None, "kappa_low": None, "kappa_high": None}
     with np.errstate(invalid="ignore", divide="ignore"):
         found = cohens_kappa(table)
     # If one classifier is constant the variance is 0, and rounding may make it negative.
     kappa, half = float(found.kappa), 1.959964 * float(np.nan_to_num(found.std_kappa))
     low, high = kappa - half, kappa + half
-    same, n, expected = int(np.trace(table)), int(table.sum()), chance(table)
+    same, n = int(np.trace(table)), int(table.sum())
     if min(same, n - same) < FEW and min(np.count_nonzero(table.sum(axis=axis)) for axis in (0, 1)) > 1:
         least, most = ((share - expected) / (1 - expected) for share in wilson(same, n))
         low, high = min(low, least), max(high, most)

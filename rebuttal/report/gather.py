@@ -230,7 +230,7 @@ def _read(folder: Path, configs: dict[str, dict[str, Any]]) -> Run | Problem:
     try:
         metrics = _numbers(from_json((folder / "metrics.json").read_bytes()))
         provenance = from_json((folder / "provenance.json").read_bytes())
-        config = _config(provenance["config"])
+        config, overrides = _config(provenance["config"]), _texts(provenance.get("overrides"))
         key = provenance.get("configuration") or fingerprint(comparable(config))
         if key not in configs:
             configs[key] = comparable(config)
@@ -247,7 +247,7 @@ def _read(folder: Path, configs: dict[str, dict[str, Any]]) -> Run | Problem:
             judged=config.get("judged", True),
             command=_command(folder, provenance),
             version=provenance.get("rebuttal", "unknown"),
-            places=_places(folder, _texts(provenance.get("overrides"))),
+            places=_places(folder, overrides),
         )
     except KeyError as error:
         return Problem(folder, "damaged", f"provenance.json: no key {error}; written by another version?")
@@ -286,9 +286,7 @@ def _command(folder: Path, provenance: dict[str, Any]) -> str:
     """Return the command that repeats a run: its own, or one that runs its config, if its overrides are not known."""
     words = _texts(provenance.get("command"))
     of_command = words and Path(words[0]).stem in COMMANDS
-    overrides = words[1:] if of_command else None
-    if "overrides" in provenance:  # None: the config was composed in Python
-        overrides = None if provenance["overrides"] is None else _texts(provenance["overrides"])
+    overrides = provenance["overrides"] if "overrides" in provenance else words[1:] if of_command else None
     if overrides is not None:
         return shlex.join(["python", "-m", "rebuttal.train", *overrides])
     packages = provenance["config"].get("packages") or []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import Annotated, Any, Literal
@@ -17,13 +17,13 @@ from rebuttal.data.dataset import Dataset, Source
 from rebuttal.data.examples import Examples, Split
 from rebuttal.data.labels import require_classes
 from rebuttal.device import resolve
-from rebuttal.errors import ConfigError, UserError, user_code
+from rebuttal.errors import ConfigError, UserError
 from rebuttal.progress.status_file import StatusFile
 from rebuttal.progress.trackers import Forwarder, TrackerOption
 from rebuttal.store.beside import SNAPSHOT, is_log_spaced, snapshot_identity
 from rebuttal.store.checkpoints import Checkpoint
 from rebuttal.store.entries import Artifact, Store
-from rebuttal.store.identity import canonical, is_ours, name_of
+from rebuttal.store.identity import canonical, code_of, is_ours, name_of
 from rebuttal.training.evaluation import Schedule
 from rebuttal.training.loop import Support
 
@@ -99,7 +99,7 @@ class Session:
                 f"dataset={type(dataset).__name__}: is not hashable; allowed: frozen dataclasses of hashable values"
             ) from None
         if not known:
-            with _of_a_user(dataset):
+            with code_of(dataset, f"dataset={type(dataset).__name__}"):
                 source = dataset.open(self._cache)
                 _check_identities(source, dataset)
             if source.classes < 2:
@@ -121,7 +121,7 @@ class Session:
         source = self.open(dataset)
         key = canonical([source.identity(split), split, seed])
         if key not in self._examples:
-            with _of_a_user(dataset):
+            with code_of(dataset, f"dataset={type(dataset).__name__}"):
                 drawn = source.examples(split, seed)
             _check_examples(drawn, dataset)
             _check_labels(drawn.labels, source.classes, dataset)
@@ -135,10 +135,6 @@ class Session:
         """Drop the least recently used examples until `size` more bytes fit."""
         while len(self._examples) >= KEPT_SPLITS and size + sum(e.nbytes for e in self._examples.values()) > KEPT_BYTES:
             del self._examples[next(iter(self._examples))]
-
-
-def _of_a_user(dataset: Dataset) -> AbstractContextManager[None]:
-    return nullcontext() if is_ours(type(dataset)) else user_code(f"dataset={type(dataset).__name__}")
 
 
 def _check_identities(source: Source, dataset: Dataset) -> None:

@@ -12,12 +12,12 @@ from torch import Tensor
 from rebuttal.config import Offers
 from rebuttal.data.dataset import Dataset, Source
 from rebuttal.data.examples import Split
-from rebuttal.errors import UserError, user_code
+from rebuttal.errors import UserError
 from rebuttal.models.model import Model
 from rebuttal.models.preprocess import Preprocessing
 from rebuttal.rounding import fixed
 from rebuttal.stages.session import Session
-from rebuttal.store.identity import is_ours, name_of
+from rebuttal.store.identity import code_of, name_of
 from rebuttal.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -112,11 +112,8 @@ def check_number(value: Any, what: str) -> None:
 def run_stage(name: str, stage: Stage, session: Session) -> Outcome:
     """Return the outcome of a stage. Raises `UserError` if it is none, or its metrics are no numbers, and `ConfigError`
     for what a stage of the user's raises."""
-    if is_ours(type(stage)):
+    with code_of(stage, f"stages.{name}={type(stage).__name__}"):
         outcome = stage.run(session)
-    else:
-        with user_code(f"stages.{name}={type(stage).__name__}"):
-            outcome = stage.run(session)
     if not isinstance(outcome, Outcome):
         raise UserError(f"stages.{name}: its outcome is a {type(outcome).__name__}; allowed: rebuttal.stages.Outcome")
     for metric, value in outcome.metrics.items():

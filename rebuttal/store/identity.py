@@ -6,11 +6,12 @@ import hashlib
 import inspect
 import json
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, is_dataclass
 from importlib.metadata import version
 from typing import Any
 
-from rebuttal.errors import ConfigError, not_frozen
+from rebuttal.errors import ConfigError, not_frozen, user_code
 from rebuttal.store.source import source_digest
 
 
@@ -96,6 +97,11 @@ def without_source(identity: Any) -> Any:
 def is_ours(kind: Any) -> bool:
     """True for a class or function of this package, and not of a user's."""
     return str(kind.__module__).partition(".")[0] == "rebuttal"
+
+
+def code_of(option: Any, what: str) -> AbstractContextManager[None]:
+    """`user_code` for an option of a user's class; what one of this package raises stays as it is."""
+    return nullcontext() if is_ours(type(option)) else user_code(what)
 
 
 def _class_identity(kind: Any) -> dict[str, str]:
